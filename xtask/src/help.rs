@@ -1,0 +1,84 @@
+//! The help texts, each with examples.
+
+use crate::command::Topic;
+
+pub(crate) const OVERVIEW: &str = "\
+cargo xtask COMMAND
+
+  demo             two nodes on this machine, the real binaries, the whole story told step by step
+  test [FILTER]    every test there is, or those that FILTER names
+  lint [--deps]    formatting and clippy; with --deps also licences, sources and bans of every dependency
+  setup            installs what is missing to build and run; the other commands do this by themselves
+  bench NAME...    measures, prints a table and writes target/bench/NAME.json
+  soak NAME        runs one test file or test at its long setting
+  help [COMMAND]   more about one of them
+
+On a fresh machine: cargo xtask demo, then cargo xtask test. Both need root, and leave nothing behind.";
+
+const SETUP: &str = "\
+cargo xtask setup
+
+Installs what is missing and nothing else: rust-src for the pinned toolchain, a bpf-linker built against
+that toolchain's own LLVM (in .tools/, about a minute), and Debian packages for the test networks.
+At once when nothing is missing. Run it again after moving the checkout or changing the toolchain.
+
+  cargo xtask setup";
+
+const LINT: &str = "\
+cargo xtask lint [--deps]
+
+Checks formatting and clippy (warnings are errors) for the workspace and for the eBPF programs.
+--deps also installs cargo-deny into .tools/ (minutes, once) and checks deny.toml: licences, sources, bans.
+
+  cargo xtask lint
+  cargo xtask lint --deps";
+
+const TEST: &str = "\
+cargo xtask test [FILTER]
+
+Sets up, builds everything once in debug, and runs every test in a sandbox of its own namespaces: networks,
+pins and processes vanish with it, also on Ctrl-C or kill -9. The last line reads `N passed, N failed`.
+FILTER is the name of a file in tests/tests, or a part of test names. Needs root.
+
+  cargo xtask test
+  cargo xtask test story
+  cargo xtask test a_revoked_rule_stops";
+
+const DEMO: &str = "\
+cargo xtask demo
+
+Sets up, builds, then makes two nodes with an underlay between them, starts netpol-api and two agents, and
+walks through the story: default deny, allow, revoke under live streams, deny over allow. Needs root and
+leaves nothing behind, also on Ctrl-C.
+
+  cargo xtask demo";
+
+const BENCH: &str = "\
+cargo xtask bench NAME... [--release] [FLAGS OF THE BENCH]
+
+Runs the benches in a sandbox, prints their tables and writes target/bench/NAME.json. Programs in the kernel
+are always optimised; --release optimises the daemons too (a build of minutes).
+
+  cargo xtask bench datapath
+  cargo xtask bench path change";
+
+const SOAK: &str = "\
+cargo xtask soak NAME
+
+Runs one test file of tests/tests, or the tests that NAME is part of, at the long setting: more rounds, more
+packets. What `cargo xtask test` runs of each takes at most a minute.
+
+  cargo xtask soak forgery
+  cargo xtask soak lifecycle";
+
+pub(crate) fn text(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Overview => OVERVIEW,
+        Topic::Setup => SETUP,
+        Topic::Lint => LINT,
+        Topic::Test => TEST,
+        Topic::Demo => DEMO,
+        Topic::Bench => BENCH,
+        Topic::Soak => SOAK,
+    }
+}

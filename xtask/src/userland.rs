@@ -1,0 +1,41 @@
+//! Builds every binary and test of the workspace once, outside any sandbox.
+
+use std::path::PathBuf;
+
+use crate::progress::{self, Failure};
+use crate::workspace;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Artifacts {
+    Binaries,
+    BinariesAndTests,
+}
+
+const REMEDY: &str = "the compiler's message stands above; if it speaks of the eBPF programs, run `cargo xtask setup`";
+
+pub(crate) fn build(profile: Profile, artifacts: Artifacts) -> Result<(), Failure> {
+    // Binaries and tests in one call: two would resolve features twice and compile some packages twice.
+    let mut command = workspace::command("cargo");
+    command.args(["build", "--workspace", "--locked", "--bins"]);
+    if artifacts == Artifacts::BinariesAndTests {
+        command.arg("--tests");
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    progress::step("build", &mut command, REMEDY).map(drop)
+}
+
+pub(crate) fn binary(profile: Profile, name: &str) -> PathBuf {
+    let directory = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    };
+    workspace::target().join(directory).join(name)
+}
