@@ -1,1 +1,56 @@
+//! The kernel/user border of netpol and its pure verdict engine.
+//!
+//! Everything here runs in three places: in the kernel's programs, in `netpol check`, and in tests. It does no IO, does
+//! not allocate, and knows numbers only: names of apps, rules as users write them and BPF maps are somebody else's.
+//!
+//! Read in this order: [`packet`] (bytes to fields), [`placement`] (who may send from where), [`rule`] and [`decide`]
+//! (what policy says), [`conntrack`] (flows), [`judge`](mod@judge) (the whole verdict), [`event`] (what is told about it).
+#![no_std]
 
+#[cfg(any(test, feature = "model"))]
+extern crate std;
+
+pub mod address;
+pub mod check;
+pub mod conntrack;
+pub mod decide;
+pub mod event;
+pub mod identity;
+pub mod judge;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
+pub mod packet;
+pub mod placement;
+pub mod port;
+pub mod rule;
+pub mod settings;
+pub mod terms;
+pub mod verdict;
+
+pub use address::{Address, Mac};
+pub use conntrack::{Entry, Tuple};
+pub use decide::{Decision, Question, Rules, decide};
+pub use identity::Identity;
+pub use judge::{Ends, Node, judge};
+pub use packet::{Kind, Packet, Protocol};
+pub use port::{PortPrefix, PortRange};
+pub use rule::{Action, RuleId, Ruling};
+pub use terms::{Term, Terms};
+pub use verdict::{Direction, DropReason, Dropped, Pass, Verdict};
+
+/// The version of every layout in this crate that a pinned map holds; it names the pin directory, so that programs never
+/// meet maps of another layout.
+pub const SCHEMA: u32 = 1;
+
+/// Declares that a type may be copied to and from a BPF map byte by byte.
+macro_rules! border {
+    ($($name:ty = $size:literal),+ $(,)?) => { $(
+        // A layout change that forgets the schema version fails here first.
+        const _: () = assert!(core::mem::size_of::<$name>() == $size);
+        // SAFETY: `repr(C)`, `Copy`, 'static, every bit pattern is valid, and the size above is the sum of the fields, so
+        // there is no padding.
+        #[cfg(feature = "aya")]
+        unsafe impl aya::Pod for $name {}
+    )+ };
+}
+pub(crate) use border;

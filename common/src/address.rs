@@ -1,0 +1,101 @@
+//! One address type for both families, and MAC addresses.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An IPv4 or IPv6 address: 16 bytes in network order, IPv4 as IPv4-mapped IPv6, so that keys and code have one shape.
+///
+/// Kept as two native words because the datapath compares and hashes it far more often than it looks at its bytes; the
+/// order of `Ord` is arbitrary but the same on every path of one machine.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address([u64; 2]);
+
+crate::border!(Address = 16, Mac = 6);
+
+impl Address {
+    pub const NONE: Self = Self([0; 2]);
+
+    pub const fn from_v4(octets: [u8; 4]) -> Self {
+        let [a, b, c, d] = octets;
+        Self([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])])
+    }
+
+    pub fn from_v6(octets: [u8; 16]) -> Self {
+        let (high, low) = octets.split_at(8);
+        let word = |half: &[u8]| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(half);
+            u64::from_ne_bytes(bytes)
+        };
+        Self([word(high), word(low)])
+    }
+
+    /// The last four bytes, which are the address if it is an IPv4 one.
+    pub const fn v4_octets(self) -> [u8; 4] {
+        let [_, _, _, _, a, b, c, d] = self.0[1].to_ne_bytes();
+        [a, b, c, d]
+    }
+
+    pub const fn words(self) -> [u64; 2] {
+        self.0
+    }
+
+    pub const fn is_none(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0
+    }
+
+    /// As the standard library's type; IPv4-mapped addresses come out as IPv4.
+    pub fn ip(self) -> IpAddr {
+        let mut octets = [0; 16];
+        octets[..8].copy_from_slice(&self.0[0].to_ne_bytes());
+        octets[8..].copy_from_slice(&self.0[1].to_ne_bytes());
+        Ipv6Addr::from(octets).to_canonical()
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => v4.into(),
+            IpAddr::V6(v6) => Self::from_v6(v6.octets()),
+        }
+    }
+}
+
+impl From<Ipv4Addr> for Address {
+    fn from(v4: Ipv4Addr) -> Self {
+        Self::from_v4(v4.octets())
+    }
+}
+
+/// An Ethernet address.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The host side of every endpoint. Fixed, so that an instance's neighbour entry survives a re-attachment, and
+    /// locally administered, so that it belongs to no vendor.
+    pub const GATEWAY: Self = Self([0xee; 6]);
+}
+
+/// The router that an instance sees: link-local, the same in every instance, answered by the datapath only.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_survive_the_round_trip() {
+        for text in ["10.255.1.7", "0.0.0.0", "fd6e:6574::17", "::1"] {
+            let ip: IpAddr = text.parse().expect("literal");
+            assert_eq!(Address::from(ip).ip(), ip);
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_keeps_its_octets() {
+        assert_eq!(Address::from_v4([10, 255, 1, 7]).v4_octets(), [10, 255, 1, 7]);
+    }
+}

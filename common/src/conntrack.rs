@@ -1,0 +1,333 @@
+//! Flows: their key, what an entry holds, when it lives and how it ends.
+//!
+//! One entry per flow and node, found by either direction's packets in one look-up. An entry lends a verdict only to the
+//! flow that it was made for: its word binds epoch, tuple, both identities and local attachments (`Word`).
+
+use crate::{
+    address::Address,
+    check::digest,
+    packet::{Kind, Packet, Protocol},
+    placement::End,
+    settings::{Lifetimes, Ticks},
+};
+
+/// The two ends of a flow and its protocol, in an order that both directions share.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    low: Address,
+    high: Address,
+    low_port: u16,
+    high_port: u16,
+    echo_id: u16,
+    protocol: u16,
+}
+
+/// Which of a tuple's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Low,
+    High,
+}
+
+impl Tuple {
+    /// The packet's tuple, and which end of it sent the packet.
+    #[inline(always)]
+    pub fn of(packet: &Packet) -> (Self, Side) {
+        let (source, destination) =
+            ((packet.source, packet.source_port), (packet.destination, packet.destination_port));
+        let side = if source <= destination { Side::Low } else { Side::High };
+        let ((low, low_port), (high, high_port)) = match side {
+            Side::Low => (source, destination),
+            Side::High => (destination, source),
+        };
+        (Self { low, high, low_port, high_port, echo_id: packet.echo_id, protocol: packet.protocol as u16 }, side)
+    }
+
+    pub fn address(&self, side: Side) -> Address {
+        match side {
+            Side::Low => self.low,
+            Side::High => self.high,
+        }
+    }
+
+    pub fn port(&self, side: Side) -> u16 {
+        match side {
+            Side::Low => self.low_port,
+            Side::High => self.high_port,
+        }
+    }
+
+    pub fn protocol(&self) -> Option<Protocol> {
+        Protocol::from_number(u8::try_from(self.protocol).ok()?)
+    }
+
+    #[inline(always)]
+    fn words(&self) -> [u64; 5] {
+        let [a, b] = self.low.words();
+        let [c, d] = self.high.words();
+        let ports = u64::from(self.low_port) << 16 | u64::from(self.high_port);
+        [a, b, c, d, ports << 32 | u64::from(self.echo_id) << 16 | u64::from(self.protocol)]
+    }
+}
+
+impl Side {
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
+}
+
+/// The verdict word: the epoch under which the flow was judged, and a digest of everything that the verdict is bound to.
+/// One aligned 64 bits, so that it is read and replaced whole.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word(u64);
+
+/// The node's stamp of policy; compared by inequality only.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(pub u32);
+
+impl Word {
+    /// An entry that somebody is removing: nobody's.
+    pub const DEAD: Self = Self(0);
+
+    #[inline(always)]
+    pub fn new(epoch: Epoch, binding: Binding) -> Self {
+        Self(u64::from(epoch.0) << 32 | u64::from(binding.0))
+    }
+
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub fn is_bound_to(self, binding: Binding) -> bool {
+        self.0 & 0xffff_ffff == u64::from(binding.0)
+    }
+
+    #[inline(always)]
+    pub const fn epoch(self) -> Epoch {
+        Epoch((self.0 >> 32) as u32)
+    }
+}
+
+/// A digest over tuple, initiator, both identities and the attachments' generations.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding(u32);
+
+impl Binding {
+    #[inline(always)]
+    pub fn new(seed: u64, tuple: &Tuple, initiator: Side, low: End, high: End) -> Self {
+        let [a, b, c, d, ports] = tuple.words();
+        let initiator = match initiator {
+            Side::Low => 0,
+            Side::High => 1 << 63,
+        };
+        let identities = u64::from(low.identity.number()) << 24 | u64::from(high.identity.number()) | initiator;
+        let generations = u64::from(low.generation) << 32 | u64::from(high.generation);
+        Self(digest(seed, [a, b, c, d, ports, identities, generations]))
+    }
+}
+
+/// One flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub word: u64,
+    pub flags: u32,
+    pub seen: Ticks,
+    /// The rule that allowed it.
+    pub rule: u32,
+    pub reserved: u32,
+}
+
+crate::border!(Tuple = 40, Entry = 24);
+
+/// Bits of [`Entry::flags`]; only ever set, never cleared.
+pub mod flag {
+    pub const INITIATOR_HIGH: u32 = 1;
+    pub const ANSWERED: u32 = 1 << 1;
+    pub const INITIATOR_FINISHED: u32 = 1 << 2;
+    pub const RESPONDER_FINISHED: u32 = 1 << 3;
+    pub const RESET: u32 = 1 << 4;
+}
+
+impl Entry {
+    pub fn new(word: Word, initiator: Side, seen: Ticks, rule: u32) -> Self {
+        let flags = match initiator {
+            Side::Low => 0,
+            Side::High => flag::INITIATOR_HIGH,
+        };
+        Self { word: word.raw(), flags, seen, rule, reserved: 0 }
+    }
+
+    #[inline(always)]
+    pub const fn word(&self) -> Word {
+        Word::from_raw(self.word)
+    }
+
+    #[inline(always)]
+    pub const fn initiator(&self) -> Side {
+        if self.flags & flag::INITIATOR_HIGH == 0 { Side::Low } else { Side::High }
+    }
+
+    #[inline(always)]
+    pub const fn is_answered(&self) -> bool {
+        self.flags & flag::ANSWERED != 0
+    }
+
+    /// A RST, or a FIN from both ends: only stragglers follow, and a SYN starts anew.
+    #[inline(always)]
+    pub const fn is_ended(&self) -> bool {
+        const BOTH: u32 = flag::INITIATOR_FINISHED | flag::RESPONDER_FINISHED;
+        self.flags & flag::RESET != 0 || self.flags & BOTH == BOTH
+    }
+
+    /// Whether it has been silent for longer than its protocol and state are believed.
+    #[inline(always)]
+    pub fn is_expired(&self, protocol: Protocol, now: Ticks, lifetimes: &Lifetimes) -> bool {
+        now.since(self.seen) > self.lifetime(protocol, lifetimes).0
+    }
+
+    #[inline(always)]
+    fn lifetime(&self, protocol: Protocol, lifetimes: &Lifetimes) -> Ticks {
+        const FINISHED: u32 = flag::INITIATOR_FINISHED | flag::RESPONDER_FINISHED;
+        match protocol {
+            Protocol::Icmp => lifetimes.icmp,
+            Protocol::Tcp if self.is_ended() => lifetimes.tcp_ended,
+            Protocol::Tcp | Protocol::Udp if !self.is_answered() => lifetimes.unanswered,
+            Protocol::Tcp if self.flags & FINISHED != 0 => lifetimes.tcp_half_closed,
+            Protocol::Tcp => lifetimes.tcp,
+            Protocol::Udp => lifetimes.udp_answered,
+        }
+    }
+
+    /// The flags that this packet adds.
+    #[inline(always)]
+    pub const fn flags_after(&self, kind: Kind, from_initiator: bool) -> u32 {
+        let ended = match (kind, from_initiator) {
+            (Kind::Reset, _) => flag::RESET,
+            (Kind::Finish, true) => flag::INITIATOR_FINISHED,
+            (Kind::Finish, false) => flag::RESPONDER_FINISHED,
+            (Kind::Opening | Kind::Datagram | Kind::Segment | Kind::Reply, _) => 0,
+        };
+        let answer = match (kind, from_initiator) {
+            (Kind::Reset | Kind::Opening, _) | (_, true) => 0,
+            (_, false) => flag::ANSWERED,
+        };
+        self.flags | ended | answer
+    }
+}
+
+/// What a flow's initiator is charged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Unanswered,
+    Answered,
+}
+
+impl Entry {
+    pub const fn class(&self) -> Class {
+        if self.is_answered() { Class::Answered } else { Class::Unanswered }
+    }
+}
+
+/// What became of an insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    Created,
+    /// Another CPU was faster.
+    Exists,
+    Full,
+}
+
+/// The table of flows and the charges for them: BPF maps in the kernel, hash maps in tests.
+pub trait Conntrack {
+    /// A found entry; what it points to may change or be recycled at any time.
+    type Handle: Copy;
+
+    fn find(&self, tuple: &Tuple) -> Option<Self::Handle>;
+    fn read(&self, handle: Self::Handle) -> Entry;
+    /// Replaces the word if it still is `old`.
+    fn swap_word(&self, handle: Self::Handle, old: Word, new: Word) -> bool;
+    /// Sets flags and returns those that stood before.
+    fn set_flags(&self, handle: Self::Handle, flags: u32) -> u32;
+    fn touch(&self, handle: Self::Handle, now: Ticks);
+    fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted;
+    fn remove(&self, tuple: &Tuple);
+    /// Adds one flow to the initiator's charge and returns what stood before; `None` if nobody is charged there.
+    fn charge(&self, initiator: &Address, class: Class) -> Option<u64>;
+    fn discharge(&self, initiator: &Address, class: Class);
+}
+
+/// Removes an entry and its charge; whoever makes the word dead does it, once.
+#[inline(always)]
+pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
+    let entry = table.read(handle);
+    if entry.word() != Word::DEAD && table.swap_word(handle, entry.word(), Word::DEAD) {
+        table.discharge(&tuple.address(entry.initiator()), entry.class());
+        table.remove(tuple);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFETIMES: Lifetimes = Lifetimes {
+        tcp: Ticks(80_000),
+        tcp_half_closed: Ticks(112),
+        tcp_ended: Ticks(4),
+        udp_answered: Ticks(168),
+        unanswered: Ticks(28),
+        icmp: Ticks(29),
+    };
+
+    fn life(protocol: Protocol, flags: u32) -> u32 {
+        Entry { word: 1, flags, seen: Ticks(0), rule: 1, reserved: 0 }.lifetime(protocol, &LIFETIMES).0
+    }
+
+    #[test]
+    fn a_flow_is_believed_as_long_as_its_state_deserves() {
+        assert_eq!(life(Protocol::Tcp, 0), 28);
+        assert_eq!(life(Protocol::Tcp, flag::ANSWERED), 80_000);
+        assert_eq!(life(Protocol::Tcp, flag::ANSWERED | flag::INITIATOR_FINISHED), 112);
+        assert_eq!(life(Protocol::Tcp, flag::ANSWERED | flag::INITIATOR_FINISHED | flag::RESPONDER_FINISHED), 4);
+        assert_eq!(life(Protocol::Tcp, flag::RESET), 4);
+        assert_eq!(life(Protocol::Udp, 0), 28);
+        assert_eq!(life(Protocol::Udp, flag::ANSWERED), 168);
+        assert_eq!(life(Protocol::Icmp, flag::ANSWERED), 29);
+    }
+
+    #[test]
+    fn both_directions_of_a_flow_share_a_tuple() {
+        let there = Packet {
+            source: Address::from_v4([10, 255, 1, 2]),
+            destination: Address::from_v4([10, 255, 2, 3]),
+            protocol: Protocol::Tcp,
+            kind: Kind::Opening,
+            source_port: 40000,
+            destination_port: 8080,
+            echo_id: 0,
+        };
+        let back = Packet {
+            source: there.destination,
+            destination: there.source,
+            source_port: there.destination_port,
+            destination_port: there.source_port,
+            ..there
+        };
+        let (tuple, side) = Tuple::of(&there);
+        assert_eq!(Tuple::of(&back), (tuple, side.other()));
+        assert_eq!((tuple.address(side), tuple.port(side)), (there.source, there.source_port));
+    }
+}

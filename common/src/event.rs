@@ -1,0 +1,102 @@
+//! What the programs tell the agent: flow events and counters.
+
+use crate::{
+    address::Address,
+    identity::Identity,
+    packet::Packet,
+    rule::RuleId,
+    verdict::{Direction, DropReason},
+};
+
+/// A packet that opened a flow or was dropped. Readers check the numbers: they come from shared memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since boot, coarse.
+    pub time: u64,
+    pub source: Address,
+    pub destination: Address,
+    /// Who sent it, as far as that was proven.
+    pub source_identity: u32,
+    /// Whom it was for, as far as that is known.
+    pub destination_identity: u32,
+    /// The rule that decided; 0 if none did.
+    pub rule: u32,
+    /// Where the packet was seen.
+    pub ifindex: u32,
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// The IP protocol; 0 if the packet was not understood.
+    pub protocol: u8,
+    /// 0 for a new flow, else the [`DropReason`].
+    pub reason: u8,
+    pub direction: u8,
+    pub reserved: u8,
+}
+
+/// Bits of [`crate::settings::Settings::events`].
+pub const REPORT_NEW_FLOWS: u32 = 1;
+pub const REPORT_DROPS: u32 = 2;
+
+impl Event {
+    pub const EMPTY: Self = Self {
+        time: 0,
+        source: Address::NONE,
+        destination: Address::NONE,
+        source_identity: 0,
+        destination_identity: 0,
+        rule: 0,
+        ifindex: 0,
+        source_port: 0,
+        destination_port: 0,
+        protocol: 0,
+        reason: 0,
+        direction: 0,
+        reserved: 0,
+    };
+
+    /// Fills in what the packet says.
+    #[inline(always)]
+    pub fn describe(&mut self, packet: &Packet) {
+        self.source = packet.source;
+        self.destination = packet.destination;
+        self.source_port = packet.source_port;
+        self.destination_port = packet.destination_port;
+        self.protocol = packet.protocol as u8;
+    }
+
+    /// Why it was dropped; `None` for a new flow, `Some(Err)` for a number that is no reason.
+    pub fn drop_reason(&self) -> Option<Result<DropReason, u8>> {
+        (self.reason != 0).then(|| DropReason::from_number(self.reason).ok_or(self.reason))
+    }
+
+    pub fn direction(&self) -> Option<Direction> {
+        Direction::from_number(self.direction)
+    }
+
+    pub fn rule(&self) -> Option<RuleId> {
+        (self.rule != 0).then_some(RuleId(self.rule))
+    }
+
+    pub fn identities(&self) -> (Identity, Identity) {
+        (Identity::from_vni(self.source_identity), Identity::from_vni(self.destination_identity))
+    }
+}
+
+/// Packets and bytes of one outcome, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Flows that an instance has open as their initiator. Signed in meaning only: a count that lost a race reads as none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    pub unanswered: u64,
+    pub answered: u64,
+}
+
+crate::border!(Event = 64, Counter = 16, Charge = 16);

@@ -1,0 +1,158 @@
+//! A node in hash maps: the same engine as in the kernel, over tables that a test can look into.
+
+use core::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use crate::{
+    address::Address,
+    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Tuple, Word},
+    decide::Rules,
+    event::Charge,
+    judge::Node,
+    rule::{Lengths, PairKey, Row, RowKey},
+    settings::{Settings, Ticks},
+    terms::{Term, Terms},
+};
+
+/// A node without a kernel.
+#[derive(Debug)]
+pub struct ModelNode {
+    pub terms: RefCell<std::vec::Vec<Term>>,
+    pub flows: RefCell<HashMap<Tuple, Entry>>,
+    pub charges: RefCell<HashMap<Address, Charge>>,
+    pub epoch: Cell<Epoch>,
+    pub now: Cell<Ticks>,
+    pub settings: Settings,
+    pub capacity: usize,
+}
+
+impl ModelNode {
+    pub fn new(settings: Settings, capacity: usize) -> Self {
+        Self {
+            terms: RefCell::default(),
+            flows: RefCell::default(),
+            charges: RefCell::default(),
+            epoch: Cell::new(Epoch(1)),
+            now: Cell::new(Ticks(1)),
+            settings,
+            capacity,
+        }
+    }
+
+    /// Lets an instance open flows.
+    pub fn open_account(&self, address: Address) {
+        self.charges.borrow_mut().entry(address).or_default();
+    }
+
+    /// Replaces the rules, as an agent does: rows first, epoch last.
+    pub fn set_terms(&self, terms: std::vec::Vec<Term>) {
+        *self.terms.borrow_mut() = terms;
+        self.epoch.set(Epoch(self.epoch.get().0 + 1));
+    }
+
+    pub fn pass_time(&self, ticks: u32) {
+        self.now.set(Ticks(self.now.get().0 + ticks));
+    }
+
+    fn with<T>(&self, tuple: &Tuple, change: impl FnOnce(&mut Entry) -> T) -> T {
+        change(self.flows.borrow_mut().get_mut(tuple).expect("a handle is the key of an entry that was found"))
+    }
+}
+
+impl Rules for ModelNode {
+    fn lengths(&self, key: &PairKey) -> Option<Lengths> {
+        Terms(&self.terms.borrow()).lengths(key)
+    }
+
+    fn row(&self, key: &RowKey) -> Option<Row> {
+        Terms(&self.terms.borrow()).row(key)
+    }
+}
+
+impl Conntrack for ModelNode {
+    type Handle = Tuple;
+
+    fn find(&self, tuple: &Tuple) -> Option<Tuple> {
+        self.flows.borrow().contains_key(tuple).then_some(*tuple)
+    }
+
+    fn read(&self, handle: Tuple) -> Entry {
+        self.with(&handle, |entry| *entry)
+    }
+
+    fn swap_word(&self, handle: Tuple, old: Word, new: Word) -> bool {
+        self.with(&handle, |entry| {
+            let same = entry.word == old.raw();
+            if same {
+                entry.word = new.raw();
+            }
+            same
+        })
+    }
+
+    fn set_flags(&self, handle: Tuple, flags: u32) -> u32 {
+        self.with(&handle, |entry| {
+            let before = entry.flags;
+            entry.flags |= flags;
+            before
+        })
+    }
+
+    fn touch(&self, handle: Tuple, now: Ticks) {
+        self.with(&handle, |entry| entry.seen = now);
+    }
+
+    fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted {
+        let mut flows = self.flows.borrow_mut();
+        if flows.contains_key(tuple) {
+            Inserted::Exists
+        } else if flows.len() >= self.capacity {
+            Inserted::Full
+        } else {
+            flows.insert(*tuple, *entry);
+            Inserted::Created
+        }
+    }
+
+    fn remove(&self, tuple: &Tuple) {
+        self.flows.borrow_mut().remove(tuple);
+    }
+
+    fn charge(&self, initiator: &Address, class: Class) -> Option<u64> {
+        let mut charges = self.charges.borrow_mut();
+        let count = charges.get_mut(initiator)?.of_mut(class);
+        let before = *count;
+        *count = before.wrapping_add(1);
+        Some(before)
+    }
+
+    fn discharge(&self, initiator: &Address, class: Class) {
+        if let Some(charge) = self.charges.borrow_mut().get_mut(initiator) {
+            let count = charge.of_mut(class);
+            *count = count.wrapping_sub(1);
+        }
+    }
+}
+
+impl Charge {
+    fn of_mut(&mut self, class: Class) -> &mut u64 {
+        match class {
+            Class::Unanswered => &mut self.unanswered,
+            Class::Answered => &mut self.answered,
+        }
+    }
+}
+
+impl Node for ModelNode {
+    fn epoch(&self) -> Epoch {
+        self.epoch.get()
+    }
+
+    fn now(&self) -> Ticks {
+        self.now.get()
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
