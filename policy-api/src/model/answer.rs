@@ -1,0 +1,165 @@
+//! Answers of the API that are not simply an item of the model.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    binding::Binding,
+    history::{History, Revision},
+    name::NodeName,
+    node::Overlay,
+    rule::{Rule, RuleId},
+};
+
+/// What list answers say in `apiVersion`.
+pub const API_VERSION: &str = "netpol/v1";
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List<T> {
+    #[serde(rename = "apiVersion")]
+    pub api_version: String,
+    pub items: Vec<T>,
+    /// The head when the page was read.
+    pub revision: Revision,
+    /// Where the next page starts; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What a write of a rule did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Created,
+    /// The same tuple stood with another reason.
+    Updated,
+    /// The same rule stood.
+    Unchanged,
+}
+
+/// The answer to a rule that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleAnswer {
+    #[serde(flatten)]
+    pub rule: Rule,
+    pub outcome: Outcome,
+    /// Nothing was written: this is what would be.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// The answer to a deletion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    pub id: RuleId,
+    /// The revision without the rule.
+    pub revision: Revision,
+    pub rule: Rule,
+    /// Rules that go on allowing something between the same two ends.
+    pub still_allowed_by: Vec<Rule>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// The answer to a change set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesAnswer {
+    pub revision: Revision,
+    pub created: Vec<RuleAnswer>,
+    pub deleted: Vec<Deleted>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A verdict in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictWord {
+    Allow,
+    Deny,
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    AllowRule,
+    DenyRule,
+    /// Default deny.
+    NoRule,
+}
+
+/// The answer to a question about policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckAnswer {
+    pub verdict: VerdictWord,
+    pub cause: Cause,
+    /// The deciding rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// If no rule decides: the one that comes nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Rule>,
+    /// The answer as a sentence.
+    pub text: String,
+    pub revision: Revision,
+}
+
+/// The answer to "who has this address?".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupAnswer {
+    #[serde(flatten)]
+    pub binding: Binding,
+    /// The answer as a sentence.
+    pub text: String,
+}
+
+/// The answer to a release of an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    pub revision: Revision,
+}
+
+/// Where a revision is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    pub revision: Revision,
+    /// Every connected node has it in force.
+    pub complete: bool,
+    /// Nodes that reported it, or a later one, as wholly applied.
+    pub in_force: Vec<NodeName>,
+    /// Connected nodes that did not yet.
+    pub missing: Vec<NodeName>,
+    /// Registered nodes that did not and are not connected: nobody can say what they enforce.
+    #[serde(default)]
+    pub disconnected: Vec<NodeName>,
+}
+
+/// The API in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub history: History,
+    pub revision: Revision,
+    pub overlay: Overlay,
+    pub apps: u64,
+    pub rules: u64,
+    /// Rows that all rules together need on a node that holds all of them.
+    pub rows: u64,
+    /// The smallest number of rows that a registered node can hold; absent until one has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_capacity: Option<u64>,
+    /// Live ones.
+    pub instances: u64,
+    pub nodes: u64,
+    pub nodes_connected: u64,
+    /// Connected nodes that say they are ready.
+    pub nodes_ready: u64,
+    /// Whether the last write could be stored.
+    pub store_healthy: bool,
+}

@@ -1,0 +1,128 @@
+//! Changes, and the lines of a watch.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    app::App,
+    binding::Binding,
+    digest::Digest,
+    history::{History, Revision},
+    name::{AppName, NodeName},
+    node::Node,
+    rule::{Rule, RuleId},
+};
+
+/// One item put in place (new or changed), or taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Change {
+    PutApp { app: Arc<App> },
+    PutRule { rule: Arc<Rule> },
+    DeleteRule { id: RuleId },
+    PutNode { node: Arc<Node> },
+    DeleteNode { name: NodeName },
+    PutBinding { binding: Arc<Binding> },
+    DeleteBinding { address: IpAddr },
+}
+
+/// What a change is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    App(AppName),
+    Rule(RuleId),
+    Node(NodeName),
+    Binding(IpAddr),
+}
+
+impl Change {
+    pub fn key(&self) -> Key {
+        match self {
+            Self::PutApp { app } => Key::App(app.name.clone()),
+            Self::PutRule { rule } => Key::Rule(rule.id),
+            Self::DeleteRule { id } => Key::Rule(*id),
+            Self::PutNode { node } => Key::Node(node.name.clone()),
+            Self::DeleteNode { name } => Key::Node(name.clone()),
+            Self::PutBinding { binding } => Key::Binding(binding.address),
+            Self::DeleteBinding { address } => Key::Binding(*address),
+        }
+    }
+
+    /// The revision that the item carries; none if it is taken away.
+    pub fn revision(&self) -> Option<Revision> {
+        match self {
+            Self::PutApp { app } => Some(app.revision),
+            Self::PutRule { rule } => Some(rule.revision),
+            Self::PutNode { node } => Some(node.revision),
+            Self::PutBinding { binding } => Some(binding.revision),
+            Self::DeleteRule { .. } | Self::DeleteNode { .. } | Self::DeleteBinding { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(name) => write!(f, "app/{name}"),
+            Self::Rule(id) => write!(f, "rule/{id}"),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Binding(address) => write!(f, "binding/{address}"),
+        }
+    }
+}
+
+/// How many changes a [`WatchLine::Changes`] holds at most.
+pub const CHANGES_PER_LINE: usize = 1000;
+
+/// A line of a watch. First either a snapshot (`snapshot`, any number of `changes`, `snapshot_end`) or nothing, if the
+/// watch resumes; then deltas and heartbeats without end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WatchLine {
+    /// Forget everything: here comes the whole state as of this revision.
+    Snapshot { history: History, revision: Revision },
+    /// A part of a snapshot.
+    Changes { changes: Vec<Change> },
+    /// The end of a snapshot, which counts only if number and digest of its items are these.
+    SnapshotEnd { revision: Revision, count: u64, digest: Digest },
+    /// From `base`, and from nowhere else, to `revision`.
+    Delta { history: History, base: Revision, revision: Revision, changes: Vec<Change> },
+    /// Nothing new: who has followed is at this revision with this digest.
+    Heartbeat { history: History, revision: Revision, digest: Digest },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lines_read_as_documented_and_unknown_members_are_ignored() {
+        let line = json!({
+            "type": "delta", "history": "00ff00ff00ff00ff", "base": 6, "revision": 7, "later": true,
+            "changes": [
+                {"kind": "put_app", "app": {"name": "web", "identity": 256, "revision": 7, "later": 1}},
+                {"kind": "delete_rule", "id": "r3"},
+                {"kind": "put_node", "node": {"name": "n1", "underlay": "192.168.1.1", "slice_v4": "10.255.1.0/24", "slice_v6": "fd00:0:0:1::/64", "revision": 7}},
+                {"kind": "put_binding", "binding": {"address": "10.255.1.7", "app": "web", "identity": 256, "instance": 0, "node": "n1",
+                    "state": "freed", "since": "2026-01-31T12:00:00.000Z", "labels": {"a": "b"}, "revision": 7}},
+                {"kind": "delete_binding", "address": "10.255.1.7"}
+            ]
+        });
+        let WatchLine::Delta { base, revision, changes, .. } = serde_json::from_value(line).expect("readable") else {
+            panic!("not a delta");
+        };
+        assert_eq!((base, revision, changes.len()), (Revision(6), Revision(7), 5));
+        let keys: Vec<_> = changes.iter().map(|change| change.key().to_string()).collect();
+        assert_eq!(keys, ["app/web", "rule/r3", "node/n1", "binding/10.255.1.7", "binding/10.255.1.7"]);
+        let again: Vec<Change> = serde_json::from_value(serde_json::to_value(&changes).expect("json")).expect("readable");
+        assert_eq!(again, changes);
+    }
+
+    #[test]
+    fn a_reserved_identity_is_never_an_apps() {
+        let change = json!({"kind": "put_app", "app": {"name": "web", "identity": 1, "revision": 7}});
+        assert!(serde_json::from_value::<Change>(change).is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! The words of the policy API: what its requests, answers and watch lines consist of.
+//!
+//! Everything that comes from outside is parsed here, once, into types that cannot hold anything wrong; what is refused
+//! is refused by name ([`Invalid`], [`InvalidField`]). Requests are taken apart field by field and unknown members are
+//! refused; answers and watch lines are read by serde, which ignores members it does not know. No IO, no HTTP.
+
+mod answer;
+mod app;
+mod binding;
+mod change;
+mod digest;
+mod fields;
+mod history;
+mod invalid;
+mod json;
+mod name;
+mod node;
+mod ports;
+mod prefix;
+mod problem;
+mod protocol;
+mod query;
+mod replica;
+mod rule;
+mod selector;
+mod time;
+
+pub use self::{
+    answer::{
+        API_VERSION, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, List, LookupAnswer, Outcome, Released, RuleAnswer, Status,
+        VerdictWord,
+    },
+    app::App,
+    binding::{Binding, BindingState, Claim, Claimed, Labels},
+    change::{CHANGES_PER_LINE, Change, Key, WatchLine},
+    digest::Digest,
+    fields::Fields,
+    history::{ETag, History, Revision},
+    invalid::{Invalid, InvalidField},
+    json::strict_json,
+    name::{AppName, AppPattern, NodeName, nearest_name},
+    node::{Join, Joined, Node, NodeView, Overlay, Report, Slices},
+    ports::Ports,
+    prefix::Prefix,
+    problem::Problem,
+    protocol::Protocol,
+    query::{CheckQuery, RuleFilter},
+    replica::{Follower, Inconsistent, Replica},
+    rule::{Action, ChangeSet, Mode, Reason, Rule, RuleId, RuleSpec, Tuple},
+    selector::Selector,
+    time::Timestamp,
+};

@@ -1,0 +1,210 @@
+//! Names of apps and nodes, and how near two names are.
+
+use std::{str::FromStr, sync::Arc};
+
+use super::invalid::{Invalid, text_type};
+
+/// The name of an app: letters, digits, `.`, `_` and `-`, at most 63 of them, and none of the reserved words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppName(Arc<str>);
+
+/// The name of a node: like an app's, without reserved words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeName(Arc<str>);
+
+/// Which apps a node may run: names, or patterns with `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppPattern(String);
+
+/// Words that mean something else than an app, in every case.
+const RESERVED: [&str; 4] = ["any", "world", "host", "unassigned"];
+const LONGEST: usize = 63;
+
+impl AppName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What two names must not have in common: they are DNS names too, which know no case.
+    pub fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl FromStr for AppName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_pattern(text, "an app name")?;
+        if RESERVED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+            return Err(Invalid::new(text, "is a reserved word", "give the app another name"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl NodeName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_pattern(text, "a node name")?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl AppPattern {
+    /// Every app.
+    pub fn all() -> Self {
+        Self("*".to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn matches(&self, app: &AppName) -> bool {
+        glob(self.0.to_ascii_lowercase().as_bytes(), app.folded().as_bytes())
+    }
+}
+
+impl FromStr for AppPattern {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte == b'*' || is_inner(byte));
+        if !fits {
+            return Err(Invalid::new(text, "is not a pattern of app names", "use an app name in which `*` stands for anything, like `web-*`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+text_type!(AppName);
+text_type!(NodeName);
+text_type!(AppPattern);
+
+fn check_pattern(text: &str, what: &'static str) -> Result<(), Invalid> {
+    let remedy = "use 1 to 63 letters, digits, `.`, `_` or `-`, with a letter or digit first and last";
+    let problem = |text: &str| {
+        if text.is_empty() {
+            return Some("is empty".to_owned());
+        }
+        if text.len() > LONGEST {
+            return Some(format!("is too long for {what} ({} bytes)", text.len()));
+        }
+        let bytes = text.as_bytes();
+        let ends = [bytes.first(), bytes.last()];
+        let fits = ends.iter().flatten().all(|byte| byte.is_ascii_alphanumeric()) && bytes.iter().copied().all(is_inner);
+        (!fits).then(|| format!("is not {what}"))
+    };
+    match problem(text) {
+        Some(problem) => Err(Invalid::new(text, problem, remedy)),
+        None => Ok(()),
+    }
+}
+
+fn is_inner(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+/// Whether `text` matches `pattern`, in time linear in their product: the last `*` is the only one to come back to.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, t));
+            p += 1;
+        } else if pattern.get(p) == text.get(t) {
+            (p, t) = (p + 1, t + 1);
+        } else if let Some((after, taken)) = star {
+            star = Some((after, taken + 1));
+            (p, t) = (after + 1, taken + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// The known name that is nearest to a mistyped one, if any is near enough to be meant.
+pub fn nearest_name<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (wanted.len() / 3).clamp(1, 4);
+    let folded = wanted.to_ascii_lowercase();
+    known
+        .into_iter()
+        .map(|name| (distance(folded.as_bytes(), name.to_ascii_lowercase().as_bytes()), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be inserted, removed or replaced to make one name of the other.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_contract_are_taken() {
+        for name in ["a", "appA", "web-1", "a.b_c-d", "0", &"x".repeat(63)] {
+            assert_eq!(name.parse::<AppName>().map(|app| app.to_string()), Ok(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_would_be_right() {
+        for name in ["", "-a", "a-", ".a", "a b", "ä", "a/0", "a\n", "a*", &"x".repeat(64), &"x".repeat(300)] {
+            let error = name.parse::<AppName>().expect_err(name).to_string();
+            assert!(error.contains("1 to 63"), "{error}");
+        }
+    }
+
+    #[test]
+    fn reserved_words_are_refused_in_every_case() {
+        for name in ["any", "ANY", "World", "hOst", "unassigned"] {
+            let error = name.parse::<AppName>().expect_err(name).to_string();
+            assert!(error.contains("reserved"), "{error}");
+            assert!(name.parse::<NodeName>().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_as_a_glob_without_case() {
+        let cases = [("*", "web", true), ("web-*", "web-1", true), ("web-*", "Web-1", true), ("web-*", "web", false)];
+        let more = [("*-db-*", "a-db-b", true), ("a*b*c", "aXbYbZc", true), ("a*b", "abc", false), ("db", "db", true)];
+        for (pattern, name, expected) in cases.into_iter().chain(more) {
+            let pattern: AppPattern = pattern.parse().expect("pattern");
+            assert_eq!(pattern.matches(&name.parse().expect("name")), expected, "{pattern} {name}");
+        }
+        assert!("".parse::<AppPattern>().is_err() && "a b".parse::<AppPattern>().is_err());
+    }
+
+    #[test]
+    fn a_mistyped_name_finds_the_one_that_was_meant() {
+        let known = ["frontend", "backend", "db"];
+        assert_eq!(nearest_name("fronted", known), Some("frontend"));
+        assert_eq!(nearest_name("BACKEND", known), Some("backend"));
+        assert_eq!(nearest_name("dx", known), Some("db"));
+        assert_eq!(nearest_name("cache", known), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! Nodes: machines that run an agent, and what they own and say.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    fields::Fields,
+    history::{History, Revision},
+    invalid::{Invalid, InvalidField},
+    name::NodeName,
+    prefix::Prefix,
+    time::Timestamp,
+};
+
+/// A registered node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub name: NodeName,
+    /// Where its overlay packets come from.
+    pub underlay: IpAddr,
+    #[serde(flatten)]
+    pub slices: Slices,
+    /// The revision that last changed it.
+    pub revision: Revision,
+}
+
+/// The part of the overlay that a node's instances get addresses from; kept for life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slices {
+    pub slice_v4: Prefix,
+    pub slice_v6: Prefix,
+}
+
+impl Slices {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.slice_v4.contains(address) || self.slice_v6.contains(address)
+    }
+}
+
+/// The overlay's address space, both families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    pub v4: Prefix,
+    pub v6: Prefix,
+}
+
+impl Overlay {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.v4.contains(address) || self.v6.contains(address)
+    }
+}
+
+/// A node as lists show it: what it is, and how it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    #[serde(flatten)]
+    pub node: Node,
+    /// Whether its watch is open.
+    pub connected: bool,
+    /// The last revision it reported as wholly applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Revision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_report: Option<Timestamp>,
+    pub ready: bool,
+    pub rows_used: u64,
+    /// How many rows its maps hold; 0 if it has not said.
+    pub rows_capacity: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// A node's request to be registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Join {
+    pub underlay: IpAddr,
+}
+
+impl Join {
+    pub fn from_json(value: Value) -> Result<Self, InvalidField> {
+        let mut fields = Fields::of_body(value)?;
+        let remedy = "use the node's own address on the underlay, like `192.168.1.10`";
+        let underlay: IpAddr =
+            fields.standard("underlay", "is not an address", remedy)?.ok_or_else(|| fields.missing("underlay", remedy))?;
+        fields.finish()?;
+        let broadcast = matches!(underlay, IpAddr::V4(v4) if v4.is_broadcast());
+        if underlay.is_unspecified() || underlay.is_multicast() || underlay.is_loopback() || broadcast {
+            return Err(Invalid::new(underlay, "cannot be a node's address", remedy).in_field("underlay"));
+        }
+        Ok(Self { underlay: underlay.to_canonical() })
+    }
+}
+
+/// The answer to [`Join`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub node: Node,
+    pub overlay: Overlay,
+    pub history: History,
+    pub revision: Revision,
+}
+
+/// What a node says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The history that `applied` belongs to.
+    pub history: History,
+    /// The revision that is wholly in force on the node.
+    pub applied: Revision,
+    pub ready: bool,
+    pub rows_used: u64,
+    pub rows_capacity: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Report {
+    const LONGEST_DETAIL: usize = 1024;
+
+    pub fn from_json(value: Value) -> Result<Self, InvalidField> {
+        let mut fields = Fields::of_body(value)?;
+        let number = "give a whole number";
+        let report = Self {
+            history: fields.required("history", "give the history that the revision belongs to")?,
+            applied: fields.number("applied", u64::MAX)?.map(Revision).ok_or_else(|| fields.missing("applied", number))?,
+            ready: fields.boolean("ready")?.ok_or_else(|| fields.missing("ready", "say `true` or `false`"))?,
+            rows_used: fields.number("rows_used", u64::MAX)?.ok_or_else(|| fields.missing("rows_used", number))?,
+            rows_capacity: fields.number("rows_capacity", u64::MAX)?.ok_or_else(|| fields.missing("rows_capacity", number))?,
+            detail: fields.text("detail")?,
+        };
+        fields.finish()?;
+        if report.detail.as_ref().is_some_and(|detail| detail.len() > Self::LONGEST_DETAIL) {
+            return Err(Invalid::of("the text", "is too long", "use at most 1024 bytes").in_field("detail"));
+        }
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_joins_with_an_address_that_can_be_its_own() {
+        assert!(Join::from_json(json!({"underlay": "192.168.1.10"})).is_ok());
+        assert!(Join::from_json(json!({"underlay": "fd00::1"})).is_ok());
+        for bad in ["", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "192.168.1", "192.168.1.10:4789"] {
+            assert_eq!(Join::from_json(json!({"underlay": bad})).expect_err(bad).field, "underlay");
+        }
+        assert_eq!(Join::from_json(json!({})).expect_err("missing").field, "underlay");
+    }
+
+    #[test]
+    fn a_report_says_everything_or_is_refused() {
+        let report = json!({"history": "00ff00ff00ff00ff", "applied": 7, "ready": true, "rows_used": 1, "rows_capacity": 2});
+        assert!(Report::from_json(report.clone()).is_ok());
+        for member in ["history", "applied", "ready", "rows_used", "rows_capacity"] {
+            let mut partial = report.clone();
+            partial.as_object_mut().expect("object").remove(member);
+            assert_eq!(Report::from_json(partial).expect_err(member).field, member);
+        }
+    }
+}

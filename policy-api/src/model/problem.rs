@@ -1,0 +1,26 @@
+//! How a refusal looks on the wire: `application/problem+json`.
+
+use serde::{Deserialize, Serialize};
+
+/// A refusal (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{title}: {detail}")]
+pub struct Problem {
+    /// Names the kind of problem, for programs.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in a few words, for people.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened here, and what would be right.
+    pub detail: String,
+    /// The field of the request that is to blame, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Problem {
+    /// The media type.
+    pub const MEDIA_TYPE: &'static str = "application/problem+json";
+}

@@ -1,0 +1,230 @@
+//! The whole state, as changes make it: what the store holds and what a reader of a watch rebuilds.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use super::{
+    app::App,
+    binding::Binding,
+    change::{Change, WatchLine},
+    digest::Digest,
+    history::{History, Revision},
+    name::{AppName, NodeName},
+    node::Node,
+    rule::{Rule, RuleId},
+};
+
+/// All apps, rules, nodes and bindings as of one revision. Cheap to clone: items are shared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replica {
+    pub apps: BTreeMap<AppName, Arc<App>>,
+    pub rules: BTreeMap<RuleId, Arc<Rule>>,
+    pub nodes: BTreeMap<NodeName, Arc<Node>>,
+    pub bindings: BTreeMap<IpAddr, Arc<Binding>>,
+    revision: Revision,
+    digest: Digest,
+}
+
+/// A watch that does not fit what was read before. The reader keeps its state and asks for a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Inconsistent {
+    #[error("delta starts at revision {base} but the state is at {held}")]
+    Base { base: Revision, held: Revision },
+    #[error("snapshot has {held} items with digest {digest} but announces {count} with {announced}")]
+    Snapshot { held: u64, count: u64, digest: Digest, announced: Digest },
+    #[error("at revision {revision} the digest is {held} but the API has {announced} at {announced_revision}")]
+    Digest { revision: Revision, held: Digest, announced_revision: Revision, announced: Digest },
+    #[error("line belongs to history {found}, not {held}")]
+    History { held: History, found: History },
+}
+
+impl Replica {
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How many items there are.
+    pub fn count(&self) -> u64 {
+        let count = self.apps.len() + self.rules.len() + self.nodes.len() + self.bindings.len();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// All items, as the changes that would make them: apps first, since rules and bindings speak of them.
+    pub fn items(&self) -> impl Iterator<Item = Change> {
+        let apps = self.apps.values().map(|app| Change::PutApp { app: app.clone() });
+        let nodes = self.nodes.values().map(|node| Change::PutNode { node: node.clone() });
+        let bindings = self.bindings.values().map(|binding| Change::PutBinding { binding: binding.clone() });
+        let rules = self.rules.values().map(|rule| Change::PutRule { rule: rule.clone() });
+        apps.chain(nodes).chain(bindings).chain(rules)
+    }
+
+    /// Makes the changes of one revision.
+    pub fn apply(&mut self, revision: Revision, changes: &[Change]) {
+        for change in changes {
+            self.put(change);
+        }
+        self.revision = revision;
+    }
+
+    /// Makes one change, without moving on to its revision: a part of a snapshot.
+    pub fn put(&mut self, change: &Change) {
+        let key = change.key();
+        let replaced = match change {
+            Change::PutApp { app } => self.apps.insert(app.name.clone(), app.clone()).map(|old| old.revision),
+            Change::PutRule { rule } => self.rules.insert(rule.id, rule.clone()).map(|old| old.revision),
+            Change::DeleteRule { id } => self.rules.remove(id).map(|old| old.revision),
+            Change::PutNode { node } => self.nodes.insert(node.name.clone(), node.clone()).map(|old| old.revision),
+            Change::DeleteNode { name } => self.nodes.remove(name).map(|old| old.revision),
+            Change::PutBinding { binding } => self.bindings.insert(binding.address, binding.clone()).map(|old| old.revision),
+            Change::DeleteBinding { address } => self.bindings.remove(address).map(|old| old.revision),
+        };
+        if let Some(revision) = replaced {
+            self.digest.remove(&key, revision);
+        }
+        if let Some(revision) = change.revision() {
+            self.digest.add(&key, revision);
+        }
+    }
+
+    /// Makes a delta's changes if it starts where this state is.
+    pub fn apply_delta(&mut self, base: Revision, revision: Revision, changes: &[Change]) -> Result<(), Inconsistent> {
+        if base != self.revision {
+            return Err(Inconsistent::Base { base, held: self.revision });
+        }
+        self.apply(revision, changes);
+        Ok(())
+    }
+
+    /// Ends a snapshot whose parts were put into an empty replica.
+    pub fn finish_snapshot(&mut self, revision: Revision, count: u64, announced: Digest) -> Result<(), Inconsistent> {
+        if (self.count(), self.digest) != (count, announced) {
+            return Err(Inconsistent::Snapshot { held: self.count(), count, digest: self.digest, announced });
+        }
+        self.revision = revision;
+        Ok(())
+    }
+
+    /// Compares with what the API says it has delivered.
+    pub fn check(&self, revision: Revision, announced: Digest) -> Result<(), Inconsistent> {
+        if (self.revision, self.digest) != (revision, announced) {
+            let held = self.digest;
+            return Err(Inconsistent::Digest { revision: self.revision, held, announced_revision: revision, announced });
+        }
+        Ok(())
+    }
+}
+
+/// Reads a watch into replicas: nothing of a snapshot shows before it is whole and proven.
+#[derive(Clone, Debug, Default)]
+pub struct Follower {
+    held: Option<(History, Replica)>,
+    arriving: Option<(History, Replica)>,
+}
+
+impl Follower {
+    /// Starts from a state that was read before, to resume there.
+    pub fn resuming(history: History, replica: Replica) -> Self {
+        Self { held: Some((history, replica)), arriving: None }
+    }
+
+    /// The last whole state.
+    pub fn held(&self) -> Option<&(History, Replica)> {
+        self.held.as_ref()
+    }
+
+    /// Takes a line. True if the held state changed.
+    pub fn take(&mut self, line: WatchLine) -> Result<bool, Inconsistent> {
+        match line {
+            WatchLine::Snapshot { history, .. } => {
+                self.arriving = Some((history, Replica::default()));
+                Ok(false)
+            }
+            WatchLine::Changes { changes } => {
+                if let Some((_, replica)) = &mut self.arriving {
+                    changes.iter().for_each(|change| replica.put(change));
+                }
+                Ok(false)
+            }
+            WatchLine::SnapshotEnd { revision, count, digest } => self.end_snapshot(revision, count, digest),
+            WatchLine::Delta { history, base, revision, changes } => {
+                self.of_history(&history)?.apply_delta(base, revision, &changes).map(|()| true)
+            }
+            WatchLine::Heartbeat { history, revision, digest } => self.of_history(&history)?.check(revision, digest).map(|()| false),
+        }
+    }
+
+    fn end_snapshot(&mut self, revision: Revision, count: u64, digest: Digest) -> Result<bool, Inconsistent> {
+        let Some((history, mut replica)) = self.arriving.take() else {
+            return Err(Inconsistent::Snapshot { held: 0, count, digest: Digest::default(), announced: digest });
+        };
+        replica.finish_snapshot(revision, count, digest)?;
+        self.held = Some((history, replica));
+        Ok(true)
+    }
+
+    fn of_history(&mut self, found: &History) -> Result<&mut Replica, Inconsistent> {
+        match &mut self.held {
+            Some((held, replica)) if held == found => Ok(replica),
+            Some((held, _)) => Err(Inconsistent::History { held: held.clone(), found: found.clone() }),
+            None => Err(Inconsistent::Base { base: Revision::default(), held: Revision::default() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str, identity: u32, revision: u64) -> Change {
+        let identity = common::Identity::new(identity).expect("24 bits");
+        Change::PutApp { app: Arc::new(App { name: name.parse().expect("name"), identity, revision: Revision(revision) }) }
+    }
+
+    fn history(text: &str) -> History {
+        text.parse().expect("history")
+    }
+
+    fn snapshot_of(replica: &Replica, from: &History) -> [WatchLine; 3] {
+        [
+            WatchLine::Snapshot { history: from.clone(), revision: replica.revision() },
+            WatchLine::Changes { changes: replica.items().collect() },
+            WatchLine::SnapshotEnd { revision: replica.revision(), count: replica.count(), digest: replica.digest() },
+        ]
+    }
+
+    #[test]
+    fn a_follower_holds_what_a_snapshot_and_deltas_make() {
+        let ours = history("00ff00ff00ff00ff");
+        let mut source = Replica::default();
+        source.apply(Revision(1), &[app("a", 256, 1), app("b", 257, 1)]);
+        let mut follower = Follower::default();
+        let outcomes: Vec<_> = snapshot_of(&source, &ours).into_iter().map(|line| follower.take(line)).collect();
+        assert_eq!(outcomes, [Ok(false), Ok(false), Ok(true)]);
+        let changes = vec![app("a", 256, 2)];
+        source.apply(Revision(2), &changes);
+        let delta = WatchLine::Delta { history: ours.clone(), base: Revision(1), revision: Revision(2), changes };
+        assert_eq!(follower.take(delta), Ok(true));
+        let heartbeat = WatchLine::Heartbeat { history: ours.clone(), revision: Revision(2), digest: source.digest() };
+        assert_eq!(follower.take(heartbeat), Ok(false));
+        assert_eq!(follower.held(), Some(&(ours, source)));
+    }
+
+    #[test]
+    fn a_lost_line_is_noticed_and_the_state_kept() {
+        let ours = history("00ff00ff00ff00ff");
+        let mut source = Replica::default();
+        source.apply(Revision(1), &[app("a", 256, 1)]);
+        let mut follower = Follower::resuming(ours.clone(), source.clone());
+        let skipping = WatchLine::Delta { history: ours.clone(), base: Revision(2), revision: Revision(3), changes: vec![] };
+        assert!(matches!(follower.take(skipping), Err(Inconsistent::Base { .. })));
+        let [begin, _, end] = snapshot_of(&source, &ours);
+        assert_eq!(follower.take(begin), Ok(false));
+        assert!(matches!(follower.take(end), Err(Inconsistent::Snapshot { .. })));
+        let other = WatchLine::Heartbeat { history: history("1111111111111111"), revision: Revision(1), digest: source.digest() };
+        assert!(matches!(follower.take(other), Err(Inconsistent::History { .. })));
+        assert_eq!(follower.held(), Some(&(ours, source)));
+    }
+}

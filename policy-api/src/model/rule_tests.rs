@@ -1,0 +1,114 @@
+//! What a rule in a request may say.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn rule_with(member: &str, value: Value) -> Value {
+    let mut rule = json!({"source": "appA", "destination": "appB", "protocol": "tcp", "ports": ["8080"], "action": "allow"});
+    rule[member] = value;
+    rule
+}
+
+fn refused(request: Value) -> (String, String) {
+    let error = RuleSpec::from_json(request).expect_err("must be refused");
+    (error.field.clone(), error.to_string())
+}
+
+#[test]
+fn the_contracts_example_is_taken() {
+    let spec = RuleSpec::from_json(json!({
+        "source": "appA", "destination": "appB", "protocol": "tcp", "ports": ["8000-8010", "8080"],
+        "action": "allow", "mode": "enforce", "reason": "ticket 12"
+    }))
+    .expect("valid");
+    assert_eq!((spec.ports.to_string().as_str(), spec.action), ("8000-8010,8080", Action::Allow));
+    let sent = serde_json::to_value(&spec).expect("json");
+    assert_eq!(RuleSpec::from_json(sent), Ok(spec));
+}
+
+#[test]
+fn the_short_form_means_enforced_tcp_on_all_ports() {
+    let spec = RuleSpec::from_json(json!({"source": "host", "destination": "appB", "action": "deny"})).expect("valid");
+    let expected = RuleSpec::new(Selector::Host, "appB".parse().expect("name"), Protocol::Tcp, Ports::All, Action::Deny);
+    assert_eq!(spec, expected);
+}
+
+#[test]
+fn bad_input_is_refused_naming_the_field() {
+    let cases = [
+        ("source", json!(""), "source"),
+        ("source", json!("x".repeat(300)), "source"),
+        ("source", json!("any"), "source"),
+        ("destination", json!("group:x"), "destination"),
+        ("destination", json!(7), "destination"),
+        ("protocol", json!("tpc"), "protocol"),
+        ("protocol", json!("sctp"), "protocol"),
+        ("protocol", json!("icmp"), "ports"),
+        ("ports", json!(["70000"]), "ports[0]"),
+        ("ports", json!(["80", "8010-8000"]), "ports[1]"),
+        ("ports", json!([]), "ports"),
+        ("ports", json!([80]), "ports[0]"),
+        ("ports", json!("80"), "ports"),
+        ("action", json!("permit"), "action"),
+        ("mode", json!("audit"), "mode"),
+        ("expires_at", json!("2026-01-01T00:00:00Z"), "expires_at"),
+        ("reason", json!("x".repeat(257)), "reason"),
+        ("reason", json!("two\nlines"), "reason"),
+        ("port", json!(8080), "port"),
+    ];
+    for (member, value, field) in cases {
+        let (named, message) = refused(rule_with(member, value));
+        assert_eq!(named, field, "{message}");
+        assert!(message.contains(&format!("`{field}`")) && message.contains("; "), "{message}");
+    }
+}
+
+#[test]
+fn what_must_be_said_is_asked_for() {
+    for member in ["source", "destination", "action"] {
+        let mut rule = rule_with("mode", json!("enforce"));
+        rule.as_object_mut().expect("object").remove(member);
+        assert_eq!(refused(rule).0, member);
+    }
+}
+
+#[test]
+fn one_side_of_a_rule_is_an_app() {
+    let (field, message) = refused(json!({"source": "host", "destination": "host", "action": "allow"}));
+    assert_eq!(field, "destination");
+    assert!(message.contains("name an app on one side"), "{message}");
+}
+
+#[test]
+fn a_change_set_names_the_entry_that_is_wrong() {
+    let good = rule_with("mode", json!("enforce"));
+    let cases = [
+        (json!({"create": [good, rule_with("ports", json!(["1", "0"]))]}), "create[1].ports[1]"),
+        (json!({"create": [{"source": "a"}]}), "create[0].destination"),
+        (json!({"delete": ["r1", "12"]}), "delete[1]"),
+        (json!({"delete": ["r0"]}), "delete[0]"),
+        (json!({"remove": []}), "remove"),
+        (json!({"create": [1]}), "create[0]"),
+    ];
+    for (request, field) in cases {
+        assert_eq!(ChangeSet::from_json(request).expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn an_id_is_written_in_one_way_only() {
+    assert_eq!("r12".parse(), Ok(RuleId(12)));
+    for text in ["12", "r", "r012", "r+1", "R1", "r4294967296"] {
+        assert!(text.parse::<RuleId>().is_err(), "{text} was taken");
+    }
+}
+
+#[test]
+fn a_reader_ignores_members_it_does_not_know() {
+    let rule = json!({
+        "id": "r1", "source": "a", "destination": "b", "protocol": "udp", "action": "allow", "mode": "enforce", "revision": 3,
+        "created_at": "2026-01-31T12:00:00Z", "created_by": "operator", "colour": "blue"
+    });
+    let rule: Rule = serde_json::from_value(rule).expect("readable");
+    assert_eq!((rule.id, rule.ports), (RuleId(1), Ports::All));
+}
