@@ -26,6 +26,8 @@ pub(super) mod identity_number {
 
     pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Identity, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        Identity::new(number).filter(|identity| identity.is_app()).ok_or_else(|| D::Error::custom(format!("{number} is not an app's identity")))
+        Identity::new(number)
+            .filter(|identity| identity.is_app())
+            .ok_or_else(|| D::Error::custom(format!("{number} is not an app's identity")))
     }
 }

@@ -93,7 +93,8 @@ fn addresses(fields: &mut Fields) -> Result<Vec<IpAddr>, InvalidField> {
     let mut found: Vec<IpAddr> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
         let field = || format!("{}[{i}]", fields.path("addresses"));
-        let address: IpAddr = text.parse().map_err(|_| Invalid::new(text, "is not an address", remedy).in_field(field()))?;
+        let address: IpAddr =
+            text.parse().map_err(|_| Invalid::new(text, "is not an address", remedy).in_field(field()))?;
         let address = address.to_canonical();
         if found.contains(&address) {
             return Err(Invalid::new(address, "appears twice", remedy).in_field(field()));
@@ -101,7 +102,8 @@ fn addresses(fields: &mut Fields) -> Result<Vec<IpAddr>, InvalidField> {
         found.push(address);
     }
     if found.is_empty() || found.len() > Claim::MOST_ADDRESSES {
-        return Err(Invalid::new(format!("{} addresses", found.len()), "cannot be claimed", remedy).in_field(fields.path("addresses")));
+        return Err(Invalid::new(format!("{} addresses", found.len()), "cannot be claimed", remedy)
+            .in_field(fields.path("addresses")));
     }
     found.sort_unstable();
     Ok(found)
@@ -142,7 +144,9 @@ mod tests {
 
     #[test]
     fn a_claim_names_an_app_and_its_addresses() {
-        let claim = Claim::from_json(json!({"app": "web", "addresses": ["10.255.1.9", "10.255.1.7"], "labels": {"tier": "front"}}));
+        let claim = Claim::from_json(
+            json!({"app": "web", "addresses": ["10.255.1.9", "10.255.1.7"], "labels": {"tier": "front"}}),
+        );
         let claim = claim.expect("valid");
         assert_eq!(claim.addresses[0].to_string(), "10.255.1.7");
         assert_eq!(Claim::from_json(serde_json::to_value(&claim).expect("json")), Ok(claim));

@@ -116,7 +116,8 @@ mod tests {
         assert_eq!((base, revision, changes.len()), (Revision(6), Revision(7), 5));
         let keys: Vec<_> = changes.iter().map(|change| change.key().to_string()).collect();
         assert_eq!(keys, ["app/web", "rule/r3", "node/n1", "binding/10.255.1.7", "binding/10.255.1.7"]);
-        let again: Vec<Change> = serde_json::from_value(serde_json::to_value(&changes).expect("json")).expect("readable");
+        let again: Vec<Change> =
+            serde_json::from_value(serde_json::to_value(&changes).expect("json")).expect("readable");
         assert_eq!(again, changes);
     }
 

@@ -27,7 +27,9 @@ impl Fields {
     pub fn at(path: String, value: Value) -> Result<Self, InvalidField> {
         match value {
             Value::Object(members) => Ok(Self { path, members, known: Vec::new() }),
-            other => Err(wrong_kind(&other, "an object").in_field(if path.is_empty() { "(body)".to_owned() } else { path })),
+            other => {
+                Err(wrong_kind(&other, "an object").in_field(if path.is_empty() { "(body)".to_owned() } else { path }))
+            }
         }
     }
 
@@ -69,23 +71,39 @@ impl Fields {
     }
 
     /// A text that means something and must be there; `remedy` says what to write.
-    pub fn required<T: FromStr<Err = Invalid>>(&mut self, name: &'static str, remedy: &'static str) -> Result<T, InvalidField> {
+    pub fn required<T: FromStr<Err = Invalid>>(
+        &mut self,
+        name: &'static str,
+        remedy: &'static str,
+    ) -> Result<T, InvalidField> {
         self.parsed(name)?.ok_or_else(|| self.missing(name, remedy))
     }
 
     /// A text in the form of a standard type; `problem` and `remedy` complete the error.
-    pub fn standard<T: FromStr>(&mut self, name: &'static str, problem: &'static str, remedy: &'static str) -> Result<Option<T>, InvalidField> {
+    pub fn standard<T: FromStr>(
+        &mut self,
+        name: &'static str,
+        problem: &'static str,
+        remedy: &'static str,
+    ) -> Result<Option<T>, InvalidField> {
         let text = self.text(name)?;
-        let parse = |text: String| text.parse().map_err(|_| Invalid::new(text, problem, remedy).in_field(self.path(name)));
+        let parse =
+            |text: String| text.parse().map_err(|_| Invalid::new(text, problem, remedy).in_field(self.path(name)));
         text.map(parse).transpose()
     }
 
     /// A whole number, not negative, as JSON number.
-    pub fn number<T: TryFrom<u64> + Display>(&mut self, name: &'static str, most: T) -> Result<Option<T>, InvalidField> {
+    pub fn number<T: TryFrom<u64> + Display>(
+        &mut self,
+        name: &'static str,
+        most: T,
+    ) -> Result<Option<T>, InvalidField> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = value.as_u64().and_then(|number| T::try_from(number).ok());
         let remedy = || format!("use a whole number from 0 to {most}");
-        number.map(Some).ok_or_else(|| Invalid::new(&value, "is not a number that fits", remedy()).in_field(self.path(name)))
+        number
+            .map(Some)
+            .ok_or_else(|| Invalid::new(&value, "is not a number that fits", remedy()).in_field(self.path(name)))
     }
 
     pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, InvalidField> {
@@ -129,7 +147,9 @@ impl Fields {
     pub fn unsupported(&mut self, name: &'static str) -> Result<(), InvalidField> {
         match self.take(name) {
             None => Ok(()),
-            Some(_) => Err(Invalid::new(name, "is not supported by this version", "leave it out").in_field(self.path(name))),
+            Some(_) => {
+                Err(Invalid::new(name, "is not supported by this version", "leave it out").in_field(self.path(name)))
+            }
         }
     }
 
@@ -175,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_kind_is_refused() {
-        let mut fields = Fields::of_body(json!({"a": 1, "b": "x", "c": ["y", 2], "d": null, "e": -1, "f": {"g": 1}})).expect("object");
+        let mut fields = Fields::of_body(json!({"a": 1, "b": "x", "c": ["y", 2], "d": null, "e": -1, "f": {"g": 1}}))
+            .expect("object");
         assert_eq!(fields.text("a").expect_err("number").field, "a");
         assert_eq!(fields.list("b").expect_err("text").field, "b");
         assert_eq!(fields.texts("c").expect_err("number inside").field, "c[1]");

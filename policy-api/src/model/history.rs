@@ -28,7 +28,9 @@ impl FromStr for Revision {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        text.parse().map(Self).map_err(|_| Invalid::new(text, "is not a revision", "use a whole number, as answers show it"))
+        text.parse()
+            .map(Self)
+            .map_err(|_| Invalid::new(text, "is not a revision", "use a whole number, as answers show it"))
     }
 }
 
@@ -47,7 +49,8 @@ impl FromStr for History {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let fits = (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        fits.then(|| Self(text.to_owned())).ok_or_else(|| Invalid::new(text, "is not a history", "use the `history` that answers show"))
+        fits.then(|| Self(text.to_owned()))
+            .ok_or_else(|| Invalid::new(text, "is not a history", "use the `history` that answers show"))
     }
 }
 
@@ -75,7 +78,8 @@ impl FromStr for ETag {
             let (history, revision) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
             Some(Self { history: history.parse().ok()?, revision: revision.parse().ok()? })
         };
-        parse().ok_or_else(|| Invalid::new(text, "is not an entity tag", "use the `ETag` of an answer, with its quotes"))
+        parse()
+            .ok_or_else(|| Invalid::new(text, "is not an entity tag", "use the `ETag` of an answer, with its quotes"))
     }
 }
 

@@ -13,7 +13,11 @@ pub struct Invalid {
 
 impl Invalid {
     /// `value` is quoted; `problem` continues the sentence ("is not a port"), `remedy` says what would be right.
-    pub fn new(value: impl fmt::Display, problem: impl Into<Cow<'static, str>>, remedy: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(
+        value: impl fmt::Display,
+        problem: impl Into<Cow<'static, str>>,
+        remedy: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { value: Shown::quoted(&value.to_string()), problem: problem.into(), remedy: remedy.into() }
     }
 
@@ -46,7 +50,8 @@ impl Shown {
     const LONGEST: usize = 80;
 
     fn quoted(value: &str) -> Self {
-        let mut shown: String = value.chars().take(Self::LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let mut shown: String =
+            value.chars().take(Self::LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         if value.chars().nth(Self::LONGEST).is_some() {
             shown.push('…');
         }

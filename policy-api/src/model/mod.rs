@@ -27,8 +27,8 @@ mod time;
 
 pub use self::{
     answer::{
-        API_VERSION, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, List, LookupAnswer, Outcome, Released, RuleAnswer, Status,
-        VerdictWord,
+        API_VERSION, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, List, LookupAnswer, Outcome, Released,
+        RuleAnswer, Status, VerdictWord,
     },
     app::App,
     binding::{Binding, BindingState, Claim, Claimed, Labels},

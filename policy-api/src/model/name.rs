@@ -79,7 +79,11 @@ impl FromStr for AppPattern {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let fits = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte == b'*' || is_inner(byte));
         if !fits {
-            return Err(Invalid::new(text, "is not a pattern of app names", "use an app name in which `*` stands for anything, like `web-*`"));
+            return Err(Invalid::new(
+                text,
+                "is not a pattern of app names",
+                "use an app name in which `*` stands for anything, like `web-*`",
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -100,7 +104,8 @@ fn check_pattern(text: &str, what: &'static str) -> Result<(), Invalid> {
         }
         let bytes = text.as_bytes();
         let ends = [bytes.first(), bytes.last()];
-        let fits = ends.iter().flatten().all(|byte| byte.is_ascii_alphanumeric()) && bytes.iter().copied().all(is_inner);
+        let fits =
+            ends.iter().flatten().all(|byte| byte.is_ascii_alphanumeric()) && bytes.iter().copied().all(is_inner);
         (!fits).then(|| format!("is not {what}"))
     };
     match problem(text) {

@@ -82,8 +82,9 @@ impl Join {
     pub fn from_json(value: Value) -> Result<Self, InvalidField> {
         let mut fields = Fields::of_body(value)?;
         let remedy = "use the node's own address on the underlay, like `192.168.1.10`";
-        let underlay: IpAddr =
-            fields.standard("underlay", "is not an address", remedy)?.ok_or_else(|| fields.missing("underlay", remedy))?;
+        let underlay: IpAddr = fields
+            .standard("underlay", "is not an address", remedy)?
+            .ok_or_else(|| fields.missing("underlay", remedy))?;
         fields.finish()?;
         let broadcast = matches!(underlay, IpAddr::V4(v4) if v4.is_broadcast());
         if underlay.is_unspecified() || underlay.is_multicast() || underlay.is_loopback() || broadcast {
@@ -124,10 +125,15 @@ impl Report {
         let number = "give a whole number";
         let report = Self {
             history: fields.required("history", "give the history that the revision belongs to")?,
-            applied: fields.number("applied", u64::MAX)?.map(Revision).ok_or_else(|| fields.missing("applied", number))?,
+            applied: fields
+                .number("applied", u64::MAX)?
+                .map(Revision)
+                .ok_or_else(|| fields.missing("applied", number))?,
             ready: fields.boolean("ready")?.ok_or_else(|| fields.missing("ready", "say `true` or `false`"))?,
             rows_used: fields.number("rows_used", u64::MAX)?.ok_or_else(|| fields.missing("rows_used", number))?,
-            rows_capacity: fields.number("rows_capacity", u64::MAX)?.ok_or_else(|| fields.missing("rows_capacity", number))?,
+            rows_capacity: fields
+                .number("rows_capacity", u64::MAX)?
+                .ok_or_else(|| fields.missing("rows_capacity", number))?,
             detail: fields.text("detail")?,
         };
         fields.finish()?;
@@ -147,7 +153,9 @@ mod tests {
     fn a_node_joins_with_an_address_that_can_be_its_own() {
         assert!(Join::from_json(json!({"underlay": "192.168.1.10"})).is_ok());
         assert!(Join::from_json(json!({"underlay": "fd00::1"})).is_ok());
-        for bad in ["", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "192.168.1", "192.168.1.10:4789"] {
+        for bad in
+            ["", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "192.168.1", "192.168.1.10:4789"]
+        {
             assert_eq!(Join::from_json(json!({"underlay": bad})).expect_err(bad).field, "underlay");
         }
         assert_eq!(Join::from_json(json!({})).expect_err("missing").field, "underlay");
@@ -155,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_report_says_everything_or_is_refused() {
-        let report = json!({"history": "00ff00ff00ff00ff", "applied": 7, "ready": true, "rows_used": 1, "rows_capacity": 2});
+        let report =
+            json!({"history": "00ff00ff00ff00ff", "applied": 7, "ready": true, "rows_used": 1, "rows_capacity": 2});
         assert!(Report::from_json(report.clone()).is_ok());
         for member in ["history", "applied", "ready", "rows_used", "rows_capacity"] {
             let mut partial = report.clone();

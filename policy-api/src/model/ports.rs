@@ -32,7 +32,11 @@ impl Ports {
             return Err(empty_list());
         }
         if ranges.len() > MOST_RANGES {
-            return Err(Invalid::new(format!("{} entries", ranges.len()), "are too many", format!("use at most {MOST_RANGES}")));
+            return Err(Invalid::new(
+                format!("{} entries", ranges.len()),
+                "are too many",
+                format!("use at most {MOST_RANGES}"),
+            ));
         }
         if let Some(range) = ranges.iter().find(|range| range.first() == 0) {
             return Err(Invalid::new(show(*range), "is not a port or range of ports", REMEDY));
@@ -96,7 +100,8 @@ fn parse_range(text: &str) -> Result<PortRange, Invalid> {
         return PortRange::new(port, port).ok_or_else(|| Invalid::new(text, "is not a port", REMEDY));
     };
     let (first, last) = (parse_port(first, text)?, parse_port(last, text)?);
-    PortRange::new(first, last).ok_or_else(|| Invalid::new(text, "runs backwards", format!("write the smaller port first: `{last}-{first}`")))
+    PortRange::new(first, last)
+        .ok_or_else(|| Invalid::new(text, "runs backwards", format!("write the smaller port first: `{last}-{first}`")))
 }
 
 fn parse_port(text: &str, whole: &str) -> Result<u16, Invalid> {
@@ -116,7 +121,11 @@ fn join(earlier: PortRange, later: PortRange) -> Option<PortRange> {
 }
 
 fn show(range: PortRange) -> String {
-    if range.first() == range.last() { range.first().to_string() } else { format!("{}-{}", range.first(), range.last()) }
+    if range.first() == range.last() {
+        range.first().to_string()
+    } else {
+        format!("{}-{}", range.first(), range.last())
+    }
 }
 
 fn empty_list() -> Invalid {
@@ -180,14 +189,32 @@ mod tests {
 
     #[test]
     fn bad_ports_are_refused_and_the_message_says_what_would_be_right() {
-        for text in ["", "0", "70000", "65536", "-1", "+80", "80-", "-", "a", "80-443-8080", "0-80", "8080 ", "99999999999999999999", "80,,81"] {
+        for text in [
+            "",
+            "0",
+            "70000",
+            "65536",
+            "-1",
+            "+80",
+            "80-",
+            "-",
+            "a",
+            "80-443-8080",
+            "0-80",
+            "8080 ",
+            "99999999999999999999",
+            "80,,81",
+        ] {
             let refused = Ports::from_entries("ports", &[text]);
             assert!(refused.is_err(), "{text} was taken");
         }
         let backwards = "8010-8000".parse::<Ports>().expect_err("backwards").to_string();
         assert_eq!(backwards, "`8010-8000` runs backwards; write the smaller port first: `8000-8010`");
         let outside = Ports::from_entries("ports", &["80", "70000"]).expect_err("outside").to_string();
-        assert_eq!(outside, "field `ports[1]`: `70000` is out of range; use a port from 1 to 65535, or a range like `8000-8010`");
+        assert_eq!(
+            outside,
+            "field `ports[1]`: `70000` is out of range; use a port from 1 to 65535, or a range like `8000-8010`"
+        );
     }
 
     #[test]

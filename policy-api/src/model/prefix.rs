@@ -82,7 +82,8 @@ impl FromStr for Prefix {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let refuse = |problem: &'static str| Invalid::new(text, problem, "use an address and a length, like `10.255.0.0/16`");
+        let refuse =
+            |problem: &'static str| Invalid::new(text, problem, "use an address and a length, like `10.255.0.0/16`");
         let (address, length) = text.split_once('/').ok_or_else(|| refuse("is not a prefix"))?;
         let address = address.parse().map_err(|_| refuse("is not a prefix"))?;
         let length = length.parse().map_err(|_| refuse("is not a prefix"))?;

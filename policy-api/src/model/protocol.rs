@@ -74,7 +74,9 @@ mod tests {
 
     #[test]
     fn others_are_refused_by_name() {
-        for (text, why) in [("sctp", "not supported"), ("any", "not supported"), ("tpc", "is not a protocol"), ("TCP", "use `tcp`")] {
+        for (text, why) in
+            [("sctp", "not supported"), ("any", "not supported"), ("tpc", "is not a protocol"), ("TCP", "use `tcp`")]
+        {
             let error = text.parse::<Protocol>().expect_err(text).to_string();
             assert!(error.contains(why) && error.contains(text), "{error}");
         }

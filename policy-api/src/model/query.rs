@@ -19,7 +19,11 @@ pub struct RuleFilter {
 
 impl RuleFilter {
     pub fn from_fields(fields: &mut Fields) -> Result<Self, InvalidField> {
-        Ok(Self { source: fields.parsed("source")?, destination: fields.parsed("destination")?, app: fields.parsed("app")? })
+        Ok(Self {
+            source: fields.parsed("source")?,
+            destination: fields.parsed("destination")?,
+            app: fields.parsed("app")?,
+        })
     }
 
     /// As parameters of a query string.
@@ -59,12 +63,19 @@ impl CheckQuery {
         match self.port {
             Some(0) => return Err(Invalid::new(0, "is not a port", "use a port from 1 to 65535").in_field("port")),
             Some(port) if !self.protocol.has_ports() => {
-                return Err(Invalid::new(port, format!("cannot be: {} has no ports", self.protocol), "leave the port out").in_field("port"));
+                return Err(Invalid::new(
+                    port,
+                    format!("cannot be: {} has no ports", self.protocol),
+                    "leave the port out",
+                )
+                .in_field("port"));
             }
             Some(_) | None => {}
         }
         if self.source.app().is_none() && self.destination.app().is_none() {
-            return Err(Invalid::new("host", "cannot be both ends of a flow", "name an app at one end").in_field("destination"));
+            return Err(
+                Invalid::new("host", "cannot be both ends of a flow", "name an app at one end").in_field("destination")
+            );
         }
         Ok(())
     }

@@ -78,7 +78,9 @@ impl Replica {
             Change::DeleteRule { id } => self.rules.remove(id).map(|old| old.revision),
             Change::PutNode { node } => self.nodes.insert(node.name.clone(), node.clone()).map(|old| old.revision),
             Change::DeleteNode { name } => self.nodes.remove(name).map(|old| old.revision),
-            Change::PutBinding { binding } => self.bindings.insert(binding.address, binding.clone()).map(|old| old.revision),
+            Change::PutBinding { binding } => {
+                self.bindings.insert(binding.address, binding.clone()).map(|old| old.revision)
+            }
             Change::DeleteBinding { address } => self.bindings.remove(address).map(|old| old.revision),
         };
         if let Some(revision) = replaced {
@@ -111,7 +113,12 @@ impl Replica {
     pub fn check(&self, revision: Revision, announced: Digest) -> Result<(), Inconsistent> {
         if (self.revision, self.digest) != (revision, announced) {
             let held = self.digest;
-            return Err(Inconsistent::Digest { revision: self.revision, held, announced_revision: revision, announced });
+            return Err(Inconsistent::Digest {
+                revision: self.revision,
+                held,
+                announced_revision: revision,
+                announced,
+            });
         }
         Ok(())
     }
@@ -152,7 +159,9 @@ impl Follower {
             WatchLine::Delta { history, base, revision, changes } => {
                 self.of_history(&history)?.apply_delta(base, revision, &changes).map(|()| true)
             }
-            WatchLine::Heartbeat { history, revision, digest } => self.of_history(&history)?.check(revision, digest).map(|()| false),
+            WatchLine::Heartbeat { history, revision, digest } => {
+                self.of_history(&history)?.check(revision, digest).map(|()| false)
+            }
         }
     }
 
@@ -180,7 +189,9 @@ mod tests {
 
     fn app(name: &str, identity: u32, revision: u64) -> Change {
         let identity = common::Identity::new(identity).expect("24 bits");
-        Change::PutApp { app: Arc::new(App { name: name.parse().expect("name"), identity, revision: Revision(revision) }) }
+        Change::PutApp {
+            app: Arc::new(App { name: name.parse().expect("name"), identity, revision: Revision(revision) }),
+        }
     }
 
     fn history(text: &str) -> History {
@@ -218,12 +229,17 @@ mod tests {
         let mut source = Replica::default();
         source.apply(Revision(1), &[app("a", 256, 1)]);
         let mut follower = Follower::resuming(ours.clone(), source.clone());
-        let skipping = WatchLine::Delta { history: ours.clone(), base: Revision(2), revision: Revision(3), changes: vec![] };
+        let skipping =
+            WatchLine::Delta { history: ours.clone(), base: Revision(2), revision: Revision(3), changes: vec![] };
         assert!(matches!(follower.take(skipping), Err(Inconsistent::Base { .. })));
         let [begin, _, end] = snapshot_of(&source, &ours);
         assert_eq!(follower.take(begin), Ok(false));
         assert!(matches!(follower.take(end), Err(Inconsistent::Snapshot { .. })));
-        let other = WatchLine::Heartbeat { history: history("1111111111111111"), revision: Revision(1), digest: source.digest() };
+        let other = WatchLine::Heartbeat {
+            history: history("1111111111111111"),
+            revision: Revision(1),
+            digest: source.digest(),
+        };
         assert!(matches!(follower.take(other), Err(Inconsistent::History { .. })));
         assert_eq!(follower.held(), Some(&(ours, source)));
     }

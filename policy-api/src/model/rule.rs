@@ -102,7 +102,9 @@ impl RuleSpec {
             source: fields.required("source", name)?,
             destination: fields.required("destination", name)?,
             protocol: fields.parsed("protocol")?.unwrap_or_default(),
-            ports: fields.texts("ports")?.map_or(Ok(Ports::All), |entries| Ports::from_entries(&ports_path, &entries))?,
+            ports: fields
+                .texts("ports")?
+                .map_or(Ok(Ports::All), |entries| Ports::from_entries(&ports_path, &entries))?,
             action: fields.required("action", "say `allow` or `deny`")?,
             mode: fields.parsed("mode")?.unwrap_or_default(),
             reason: fields.parsed("reason")?,
@@ -122,10 +124,16 @@ impl RuleSpec {
     /// What no single field can know.
     fn check(&self, ports: &str, destination: &str) -> Result<(), InvalidField> {
         if !self.protocol.has_ports() && !self.ports.is_all() {
-            return Err(Invalid::new(&self.ports, format!("cannot be: {} has no ports", self.protocol), "leave the ports out").in_field(ports));
+            return Err(Invalid::new(
+                &self.ports,
+                format!("cannot be: {} has no ports", self.protocol),
+                "leave the ports out",
+            )
+            .in_field(ports));
         }
         if self.source.app().is_none() && self.destination.app().is_none() {
-            return Err(Invalid::new(&self.destination, "cannot be both sides of a rule", "name an app on one side").in_field(destination));
+            return Err(Invalid::new(&self.destination, "cannot be both sides of a rule", "name an app on one side")
+                .in_field(destination));
         }
         Ok(())
     }
@@ -165,11 +173,14 @@ impl ChangeSet {
         fields.finish()?;
         for (name, length) in [("create", create.len()), ("delete", delete.len())] {
             if length > Self::MOST {
-                return Err(Invalid::of("the list", "is too long", format!("use at most {} entries", Self::MOST)).in_field(name));
+                return Err(Invalid::of("the list", "is too long", format!("use at most {} entries", Self::MOST))
+                    .in_field(name));
             }
         }
         let rule = |(i, value)| RuleSpec::from_fields(Fields::at(format!("create[{i}]"), value)?);
-        let id = |(i, text): (usize, String)| text.parse().map_err(|invalid: Invalid| invalid.in_field(format!("delete[{i}]")));
+        let id = |(i, text): (usize, String)| {
+            text.parse().map_err(|invalid: Invalid| invalid.in_field(format!("delete[{i}]")))
+        };
         Ok(Self {
             create: create.into_iter().enumerate().map(rule).collect::<Result<_, _>>()?,
             delete: delete.into_iter().enumerate().map(id).collect::<Result<_, _>>()?,
@@ -181,9 +192,13 @@ impl FromStr for RuleId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let digits = text.strip_prefix('r').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0'));
+        let digits = text
+            .strip_prefix('r')
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0'));
         let number = digits.and_then(|digits| digits.parse().ok());
-        number.map(Self).ok_or_else(|| Invalid::new(text, "is not a rule's id", "use an id as `netpol list` shows it, like `r12`"))
+        number
+            .map(Self)
+            .ok_or_else(|| Invalid::new(text, "is not a rule's id", "use an id as `netpol list` shows it, like `r12`"))
     }
 }
 

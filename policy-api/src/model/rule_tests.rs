@@ -4,7 +4,8 @@ use super::*;
 use serde_json::{Value, json};
 
 fn rule_with(member: &str, value: Value) -> Value {
-    let mut rule = json!({"source": "appA", "destination": "appB", "protocol": "tcp", "ports": ["8080"], "action": "allow"});
+    let mut rule =
+        json!({"source": "appA", "destination": "appB", "protocol": "tcp", "ports": ["8080"], "action": "allow"});
     rule[member] = value;
     rule
 }
@@ -29,7 +30,8 @@ fn the_contracts_example_is_taken() {
 #[test]
 fn the_short_form_means_enforced_tcp_on_all_ports() {
     let spec = RuleSpec::from_json(json!({"source": "host", "destination": "appB", "action": "deny"})).expect("valid");
-    let expected = RuleSpec::new(Selector::Host, "appB".parse().expect("name"), Protocol::Tcp, Ports::All, Action::Deny);
+    let expected =
+        RuleSpec::new(Selector::Host, "appB".parse().expect("name"), Protocol::Tcp, Ports::All, Action::Deny);
     assert_eq!(spec, expected);
 }
 

@@ -39,7 +39,11 @@ impl FromStr for Selector {
         }
         let lower = text.to_ascii_lowercase();
         if LATER_WORDS.contains(&lower.as_str()) || LATER_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-            return Err(Invalid::new(text, "is a selector that is not supported by this version", "use an app name or `host`"));
+            return Err(Invalid::new(
+                text,
+                "is a selector that is not supported by this version",
+                "use an app name or `host`",
+            ));
         }
         if lower == "host" {
             return Err(Invalid::new(text, "is a reserved word", "write `host` for the node itself"));

@@ -1,0 +1,323 @@
+//! A client of the policy API, for the agent and the command line.
+//!
+//! Always TLS, and only the given CA is believed. One kept-alive HTTP/1.1 connection per API; where several APIs are named,
+//! the next one is tried when one cannot be connected to. Nothing is retried that may have been done.
+
+mod error;
+mod tls;
+mod watch;
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use reqwest::{Method, RequestBuilder, Response, Url, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::model::{
+    App, AppName, Binding, ChangeSet, ChangesAnswer, CheckAnswer, CheckQuery, Claim, Claimed, Deleted, ETag, History,
+    InForce, Join, Joined, List, LookupAnswer, NodeName, NodeView, Problem, Released, Report, Revision, Rule,
+    RuleAnswer, RuleFilter, RuleId, RuleSpec, Status,
+};
+
+pub use self::{error::ClientError, watch::Watch};
+
+/// What a client must be told.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// URLs like `https://192.168.1.1:7443`, in order of preference.
+    pub api: Vec<String>,
+    /// The operator's or a node's token.
+    pub token: String,
+    /// The certificate of the API's own CA.
+    pub ca_pem: Vec<u8>,
+}
+
+/// How a write is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Refuse (412) if the rules are not in this state any more.
+    pub if_match: Option<ETag>,
+    /// The same key with the same request gets the same answer, and the write is made once.
+    pub idempotency_key: Option<String>,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+/// All rules that were asked for, and the state they were read in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleList {
+    pub items: Vec<Rule>,
+    pub revision: Revision,
+    /// For [`WriteOptions::if_match`].
+    pub etag: Option<ETag>,
+}
+
+/// A client of the policy API. Cheap to share by reference; all methods take `&self`.
+pub struct Client {
+    http: reqwest::Client,
+    apis: Vec<Url>,
+    /// Which of them answered last.
+    current: AtomicUsize,
+    authorization: header::HeaderValue,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer that acknowledges nothing for so long is gone.
+const PEER_TIMEOUT: Duration = Duration::from_secs(15);
+const PAGE: &str = "1000";
+
+type Parameters = Vec<(&'static str, String)>;
+
+impl Client {
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        if config.api.is_empty() {
+            return Err(ClientError::Config("no URL of a policy API is given".to_owned()));
+        }
+        let apis = config.api.iter().map(|url| parse_url(url)).collect::<Result<_, _>>()?;
+        let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", config.token.trim()))
+            .map_err(|_| ClientError::Config("the token has characters that no token has".to_owned()))?;
+        authorization.set_sensitive(true);
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(&config.ca_pem)?)
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .tcp_user_timeout(PEER_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("netpol/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ClientError::Config(error::whole(&error)))?;
+        Ok(Self { http, apis, current: AtomicUsize::new(0), authorization })
+    }
+
+    // What operators do.
+
+    pub async fn put_rule(&self, rule: &RuleSpec, options: &WriteOptions) -> Result<RuleAnswer, ClientError> {
+        self.write(Method::POST, "/v1/rules", Some(rule), options).await
+    }
+
+    pub async fn delete_rule(&self, id: RuleId, options: &WriteOptions) -> Result<Deleted, ClientError> {
+        self.write(Method::DELETE, &format!("/v1/rules/{id}"), None::<&()>, options).await
+    }
+
+    /// Deletes and creates rules, all or nothing.
+    pub async fn change(&self, changes: &ChangeSet, options: &WriteOptions) -> Result<ChangesAnswer, ClientError> {
+        self.write(Method::POST, "/v1/changes", Some(changes), options).await
+    }
+
+    pub async fn rule(&self, id: RuleId) -> Result<Rule, ClientError> {
+        self.get(&format!("/v1/rules/{id}"), Vec::new()).await
+    }
+
+    pub async fn list_rules(&self, filter: &RuleFilter) -> Result<RuleList, ClientError> {
+        let (list, etag) = self.list("/v1/rules", filter.parameters()).await?;
+        Ok(RuleList { items: list.items, revision: list.revision, etag })
+    }
+
+    pub async fn check(&self, query: &CheckQuery) -> Result<CheckAnswer, ClientError> {
+        self.get("/v1/check", query.parameters()).await
+    }
+
+    pub async fn lookup(&self, address: IpAddr) -> Result<LookupAnswer, ClientError> {
+        self.get("/v1/lookup", vec![("ip", address.to_string())]).await
+    }
+
+    pub async fn apps(&self) -> Result<List<App>, ClientError> {
+        Ok(self.list("/v1/apps", Vec::new()).await?.0)
+    }
+
+    /// Live instances, one item per address.
+    pub async fn instances(&self, app: Option<&AppName>) -> Result<List<Binding>, ClientError> {
+        let app = app.map(|app| ("app", app.to_string()));
+        Ok(self.list("/v1/instances", app.into_iter().collect()).await?.0)
+    }
+
+    /// Live and freed bindings.
+    pub async fn bindings(&self) -> Result<List<Binding>, ClientError> {
+        Ok(self.list("/v1/bindings", Vec::new()).await?.0)
+    }
+
+    pub async fn nodes(&self) -> Result<List<NodeView>, ClientError> {
+        Ok(self.list("/v1/nodes", Vec::new()).await?.0)
+    }
+
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status", Vec::new()).await
+    }
+
+    /// Waits until the revision is in force on every connected node, at most this long; the answer says how far it came.
+    pub async fn wait_in_force(&self, revision: Revision, timeout: Duration) -> Result<InForce, ClientError> {
+        let wait = [("wait_ms", timeout.as_millis().to_string())];
+        let path = format!("/v1/revisions/{revision}");
+        let build = |request: RequestBuilder| request.query(&wait).timeout(REQUEST_TIMEOUT + timeout);
+        read(self.send(Method::GET, &path, build).await?).await
+    }
+
+    // What nodes do.
+
+    pub async fn join(&self, name: &NodeName, underlay: IpAddr) -> Result<Joined, ClientError> {
+        self.post(&format!("/v1/nodes/{name}/join"), &Join { underlay }).await
+    }
+
+    /// Claims addresses of the node that the token belongs to for one of its instances.
+    pub async fn claim(&self, claim: &Claim) -> Result<Claimed, ClientError> {
+        self.post("/v1/bindings", claim).await
+    }
+
+    pub async fn release(&self, address: IpAddr) -> Result<Released, ClientError> {
+        self.write(Method::DELETE, &format!("/v1/bindings/{address}"), None::<&()>, &WriteOptions::default()).await
+    }
+
+    pub async fn report(&self, name: &NodeName, report: &Report) -> Result<(), ClientError> {
+        let path = format!("/v1/nodes/{name}/report");
+        self.send(Method::POST, &path, |request| request.json(report).timeout(REQUEST_TIMEOUT)).await?;
+        Ok(())
+    }
+
+    // What both do.
+
+    /// Opens a watch. It resumes behind `since` if the API still knows that place in that history, else it begins with a
+    /// snapshot; without a history it always does.
+    pub async fn watch(&self, since: Revision, history: Option<&History>) -> Result<Watch, ClientError> {
+        let mut parameters = vec![("since", since.to_string())];
+        parameters.extend(history.map(|history| ("history", history.to_string())));
+        let opening = self.send(Method::GET, "/v1/watch", |request| request.query(&parameters));
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, opening).await.map_err(|_| self.silent())??;
+        Ok(Watch::new(response, self.api_in_use()))
+    }
+
+    /// The URL of the API that answered last.
+    pub fn api_in_use(&self) -> String {
+        let url = &self.apis[self.current.load(Ordering::Relaxed) % self.apis.len()];
+        url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    // How it is done.
+
+    fn silent(&self) -> ClientError {
+        ClientError::Unreachable { api: self.api_in_use(), why: "it does not answer".to_owned() }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, parameters: Parameters) -> Result<T, ClientError> {
+        read(self.send(Method::GET, path, |request| request.query(&parameters).timeout(REQUEST_TIMEOUT)).await?).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.write(Method::POST, path, Some(body), &WriteOptions::default()).await
+    }
+
+    async fn write<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        options: &WriteOptions,
+    ) -> Result<T, ClientError> {
+        let build = |mut request: RequestBuilder| {
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            if let Some(etag) = &options.if_match {
+                request = request.header(header::IF_MATCH, etag.to_string());
+            }
+            if let Some(key) = &options.idempotency_key {
+                request = request.header("idempotency-key", key);
+            }
+            if options.dry_run {
+                request = request.query(&[("dry_run", "true")]);
+            }
+            request.timeout(REQUEST_TIMEOUT)
+        };
+        read(self.send(method, path, build).await?).await
+    }
+
+    /// All pages of a list, and the state its first page was read in.
+    async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut parameters: Parameters,
+    ) -> Result<(List<T>, Option<ETag>), ClientError> {
+        parameters.push(("limit", PAGE.to_owned()));
+        let mut response =
+            self.send(Method::GET, path, |request| request.query(&parameters).timeout(REQUEST_TIMEOUT)).await?;
+        let etag =
+            response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).and_then(|tag| tag.parse().ok());
+        let mut whole: List<T> = read(response).await?;
+        while let Some(cursor) = whole.next.take() {
+            let page = |request: RequestBuilder| {
+                request.query(&parameters).query(&[("cursor", &cursor)]).timeout(REQUEST_TIMEOUT)
+            };
+            response = self.send(Method::GET, path, page).await?;
+            let page: List<T> = read(response).await?;
+            whole.items.extend(page.items);
+            whole.next = page.next;
+        }
+        Ok((whole, etag))
+    }
+
+    /// Sends a request to the first API that can be connected to, beginning with the one that answered last.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, ClientError> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut failure = self.silent();
+        for turn in 0..self.apis.len() {
+            let index = (first + turn) % self.apis.len();
+            let api = &self.apis[index];
+            let url = api.join(path).map_err(|_| ClientError::Config(format!("{api} does not take a path")))?;
+            let request =
+                build(self.http.request(method.clone(), url).header(header::AUTHORIZATION, self.authorization.clone()));
+            match request.send().await {
+                Ok(response) => {
+                    self.current.store(index, Ordering::Relaxed);
+                    return refuse_problem(response).await;
+                }
+                Err(error) => {
+                    let may_have_been_done = !error.is_connect();
+                    failure = ClientError::unreachable(api, &error);
+                    if may_have_been_done {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure)
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, ClientError> {
+    let refuse = |why| ClientError::Config(format!("`{text}` {why}; use a URL like `https://192.168.1.1:7443`"));
+    let url = Url::parse(text.trim()).map_err(|_| refuse("is not a URL"))?;
+    if url.scheme() != "https" || url.host().is_none() {
+        return Err(refuse("is not an https URL"));
+    }
+    if url.path() != "/" || url.query().is_some() {
+        return Err(refuse("has a path"));
+    }
+    Ok(url)
+}
+
+async fn refuse_problem(response: Response) -> Result<Response, ClientError> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let body = response.bytes().await.map_err(|error| ClientError::Protocol(error::whole(&error)))?;
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+        Err(_) => Err(ClientError::Protocol(format!("status {status} without a problem description"))),
+    }
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
+    let body = response.bytes().await.map_err(|error| ClientError::Protocol(error::whole(&error)))?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::Protocol(format!("unreadable answer: {error}")))
+}
