@@ -1,0 +1,92 @@
+//! A machine that runs the real `netpol-agent`.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::agent_socket::{self, DropCount};
+use super::binary;
+use super::control::Control;
+use super::daemon::Daemon;
+use super::namespace::Namespace;
+
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    pub namespace: Namespace,
+    pub underlay: Ipv4Addr,
+    pub socket: PathBuf,
+    /// Where this node's programs, links and maps are pinned.
+    pub pins: PathBuf,
+    arguments: Vec<String>,
+    logs: PathBuf,
+    agent: Option<Daemon>,
+}
+
+/// Drop counts by reason, directions added up.
+pub type Drops = BTreeMap<String, u64>;
+
+impl Node {
+    /// `world` keeps the paths of worlds apart that run at the same time.
+    pub fn new(
+        world: &str,
+        name: &str,
+        namespace: Namespace,
+        underlay: Ipv4Addr,
+        control: &Control,
+        scratch: &Path,
+    ) -> Self {
+        let socket = PathBuf::from(format!("/run/netpol/{world}-{name}.sock"));
+        let pins = PathBuf::from(format!("/sys/fs/bpf/{world}-{name}"));
+        let pairs = [
+            ("--api", control.url()),
+            ("--node", name.to_owned()),
+            ("--underlay", underlay.to_string()),
+            ("--token-file", control.join_token(name).display().to_string()),
+            ("--ca", control.ca().display().to_string()),
+            ("--state-dir", scratch.join(name).display().to_string()),
+            ("--socket", socket.display().to_string()),
+            ("--bpffs", pins.display().to_string()),
+        ];
+        let arguments = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        let logs = scratch.to_owned();
+        Self { name: name.to_owned(), namespace, underlay, socket, pins, arguments, logs, agent: None }
+    }
+
+    /// Starts the agent, for the first time or again, and waits until it enforces.
+    pub fn start_agent(&mut self, more: &[String]) -> Result<()> {
+        let mut command = self.namespace.command(binary("netpol-agent")?);
+        command.arg("run").args(&self.arguments).args(more);
+        let mut daemon = Daemon::start(&format!("netpol-agent-{}", self.name), &mut command, &self.logs)?;
+        let socket = &self.socket;
+        daemon.await_ready(|| Ok(agent_socket::get(socket, "/v1/status")?["ready"] == true))?;
+        self.agent = Some(daemon);
+        Ok(())
+    }
+
+    /// Kill -9 of the agent.
+    pub fn kill_agent(&mut self) -> Result<()> {
+        match self.agent.take() {
+            Some(mut daemon) => daemon.kill(),
+            None => bail!("the agent of {} is not running", self.name),
+        }
+    }
+
+    pub fn status(&self) -> Result<serde_json::Value> {
+        agent_socket::get(&self.socket, "/v1/status")
+    }
+
+    pub fn drops(&self) -> Result<Drops> {
+        let mut drops = Drops::new();
+        for DropCount { reason, packets, .. } in agent_socket::drops(&self.socket)? {
+            *drops.entry(reason).or_default() += packets;
+        }
+        Ok(drops)
+    }
+
+    pub fn log_tail(&self) -> String {
+        self.agent.as_ref().map(Daemon::log_tail).unwrap_or_default()
+    }
+}
