@@ -10,7 +10,7 @@ use crate::{
     placement::End,
     rule::RuleId,
     settings::{Settings, Ticks},
-    verdict::{DropReason, Pass, Verdict},
+    verdict::{DropReason, Verdict},
 };
 
 /// Everything that a verdict reads or writes on a node.
@@ -138,7 +138,7 @@ fn continue_flow<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -
     if extends && flow.now != flow.entry.seen && !flow.entry.is_ended() {
         node.touch(flow.handle, flow.now);
     }
-    Verdict::Pass(Pass::Established)
+    Verdict::ESTABLISHED
 }
 
 /// Moves a flow to its next state; the first answer moves its charge.
@@ -168,7 +168,7 @@ fn reopen<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -> Verdi
                 stamp(node, context, flow, epoch);
                 node.touch(flow.handle, flow.now);
             }
-            Verdict::Pass(Pass::Established)
+            Verdict::ESTABLISHED
         }
         Decision::Deny(rule) => Verdict::drop_by(DropReason::DenyRule, rule),
         Decision::NoRule => DropReason::NoRule.into(),
@@ -205,12 +205,12 @@ fn create<N: Node>(node: &N, context: &Context, epoch: Epoch, rule: RuleId) -> V
     }
     let word = Word::new(epoch, context.binding(node.settings().seed, context.sender));
     match node.insert(context.tuple, &Entry::new(word, context.sender, node.now(), rule.0)) {
-        Inserted::Created => Verdict::Pass(Pass::New(rule)),
+        Inserted::Created => Verdict::opened(rule),
         outcome @ (Inserted::Exists | Inserted::Full) => {
             node.discharge(&initiator, Class::Unanswered);
             match outcome {
                 // Another CPU made the flow from a packet that was judged by the same rows.
-                Inserted::Exists | Inserted::Created => Verdict::Pass(Pass::Established),
+                Inserted::Exists | Inserted::Created => Verdict::ESTABLISHED,
                 Inserted::Full => DropReason::TableFull.into(),
             }
         }

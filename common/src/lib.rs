@@ -36,7 +36,7 @@ pub use packet::{Kind, Packet, Protocol};
 pub use port::{PortPrefix, PortRange};
 pub use rule::{Action, RuleId, Ruling};
 pub use terms::{Term, Terms};
-pub use verdict::{Direction, DropReason, Dropped, Pass, Verdict};
+pub use verdict::{Direction, DropReason, Outcome, Pass, Verdict};
 
 /// The version of every layout in this crate that a pinned map holds; it names the pin directory, so that programs never
 /// meet maps of another layout.

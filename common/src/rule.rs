@@ -11,6 +11,11 @@ use crate::{check::digest, identity::Identity, packet::Protocol, port::PortPrefi
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u32);
 
+impl RuleId {
+    /// No rule: real ones start at 1.
+    pub const NONE: Self = Self(0);
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
     Allow,

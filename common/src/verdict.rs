@@ -3,24 +3,10 @@
 use crate::rule::RuleId;
 
 /// What the datapath does with a packet. Decided in the stages, acted on in one match.
-#[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Outcome {
     Pass(Pass),
-    Drop(Dropped),
-}
-
-/// Why a packet was dropped, and by which rule if one decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    pub reason: DropReason,
-    pub rule: Option<RuleId>,
-}
-
-impl Verdict {
-    pub const fn drop_by(reason: DropReason, rule: RuleId) -> Self {
-        Self::Drop(Dropped { reason, rule: Some(rule) })
-    }
+    Drop(DropReason),
 }
 
 /// Why a packet may pass.
@@ -28,8 +14,49 @@ impl Verdict {
 pub enum Pass {
     /// It belongs to a flow that was judged under the current epoch.
     Established,
-    /// It opened a flow, under this rule.
-    New(RuleId),
+    /// It opened a flow.
+    New,
+}
+
+/// An outcome and the rule behind it. A struct whose fields are always set rather than an enum with payloads: of those the
+/// compiler leaves parts unset, and the verifier (6.18: `R2 !read_ok`) refuses to see them moved.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    outcome: Outcome,
+    rule: RuleId,
+}
+
+impl Verdict {
+    /// Part of a flow that stands.
+    pub const ESTABLISHED: Self = Self { outcome: Outcome::Pass(Pass::Established), rule: RuleId::NONE };
+
+    /// Opens a flow that this rule allows.
+    #[inline(always)]
+    pub const fn opened(rule: RuleId) -> Self {
+        Self { outcome: Outcome::Pass(Pass::New), rule }
+    }
+
+    #[inline(always)]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self { outcome: Outcome::Drop(reason), rule: RuleId::NONE }
+    }
+
+    #[inline(always)]
+    pub const fn drop_by(reason: DropReason, rule: RuleId) -> Self {
+        Self { outcome: Outcome::Drop(reason), rule }
+    }
+
+    #[inline(always)]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The rule that decided, or [`RuleId::NONE`].
+    #[inline(always)]
+    pub const fn rule(&self) -> RuleId {
+        self.rule
+    }
 }
 
 /// The way a packet goes, as the endpoint sees it.
@@ -145,15 +172,9 @@ impl DropReason {
     }
 }
 
-impl From<DropReason> for Dropped {
-    fn from(reason: DropReason) -> Self {
-        Self { reason, rule: None }
-    }
-}
-
 impl From<DropReason> for Verdict {
     fn from(reason: DropReason) -> Self {
-        Self::Drop(reason.into())
+        Self::drop(reason)
     }
 }
 

@@ -2,7 +2,7 @@
 #![cfg(feature = "model")]
 
 use common::{
-    Action, Address, DropReason, Ends, Identity, Kind, Packet, Pass, PortRange, Protocol, RuleId, Ruling, Term,
+    Action, Address, DropReason, Ends, Identity, Kind, Outcome, Packet, PortRange, Protocol, RuleId, Ruling, Term,
     Verdict,
     conntrack::Entry,
     judge,
@@ -83,13 +83,13 @@ impl Scene {
     }
 }
 
-const NEW: Verdict = Verdict::Pass(Pass::New(RULE));
-const KNOWN: Verdict = Verdict::Pass(Pass::Established);
+const NEW: Verdict = Verdict::opened(RULE);
+const KNOWN: Verdict = Verdict::ESTABLISHED;
 
 fn dropped(verdict: Verdict) -> Option<DropReason> {
-    match verdict {
-        Verdict::Drop(dropped) => Some(dropped.reason),
-        Verdict::Pass(_) => None,
+    match verdict.outcome() {
+        Outcome::Drop(reason) => Some(reason),
+        Outcome::Pass(_) => None,
     }
 }
 

@@ -1,0 +1,58 @@
+//! Batched map writes by the bare system call: one call for thousands of elements, and a count of how many took.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use aya::Pod;
+
+const MAP_UPDATE_BATCH: libc::c_long = 26;
+const MAP_DELETE_BATCH: libc::c_long = 27;
+
+/// `union bpf_attr`, as the batch commands read it.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Writes elements in order. On failure, says how many were written before the first that was not.
+pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+    assert_eq!(keys.len(), values.len(), "a value for each key");
+    call(MAP_UPDATE_BATCH, map, keys, values.as_ptr() as u64)
+}
+
+/// Deletes elements in order. On failure, says how many were deleted before the first that was not.
+pub(super) fn delete<K: Pod>(map: BorrowedFd, keys: &[K]) -> Result<(), (usize, io::Error)> {
+    call(MAP_DELETE_BATCH, map, keys, 0)
+}
+
+fn call<K: Pod>(command: libc::c_long, map: BorrowedFd, keys: &[K], values: u64) -> Result<(), (usize, io::Error)> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let invalid = |_| (0, io::Error::from(io::ErrorKind::InvalidInput));
+    let mut attributes = Attributes {
+        keys: keys.as_ptr() as u64,
+        values,
+        count: u32::try_from(keys.len()).map_err(invalid)?,
+        map_fd: u32::try_from(map.as_raw_fd()).map_err(invalid)?,
+        ..Attributes::default()
+    };
+    // SAFETY: `attributes` is laid out as the kernel reads it; keys and values are `count` elements of the map's sizes,
+    // which `Layout::prove` compared with these types, and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>()) };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    Err((usize::try_from(attributes.count).unwrap_or(0).min(keys.len()), error))
+}

@@ -1,0 +1,124 @@
+//! The kernel's side of the agent: programs loaded, pinned and adopted, maps as typed tables, attachments, counters and
+//! events. The only module that imports aya; it knows nothing of rules, apps or the policy API.
+
+mod attach;
+mod batch;
+mod event;
+mod object;
+mod pin;
+mod table;
+
+use std::path::PathBuf;
+
+use aya::{Ebpf, maps::MapData, programs::TestRunOptions};
+use common::{
+    Address,
+    conntrack::Epoch,
+    event::Charge,
+    placement::{Endpoint, Placement},
+    rule::{Lengths, PairKey, Row, RowKey},
+    settings::Settings,
+};
+
+pub use attach::{Attachment, Hook};
+pub use event::{Counters, EventReader, Outcome};
+pub use object::Sizes;
+pub use table::{EpochCell, Table};
+
+/// Why the kernel's side does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    #[error("{what}: {path}")]
+    Pin { what: String, path: PathBuf },
+    #[error("pinned map {name} at {path} has {found}, but this agent needs {wanted}; {remedy}")]
+    Layout { name: &'static str, path: PathBuf, found: String, wanted: String, remedy: &'static str },
+    #[error("load the programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    #[error("{what}: {source}")]
+    Program { what: String, source: aya::programs::ProgramError },
+    #[error("map {name}: {source}")]
+    Map { name: &'static str, source: aya::maps::MapError },
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("the object has no {0}")]
+    Missing(String),
+    #[error("the kernel refused the sweep's timer")]
+    Sweep,
+}
+
+impl DatapathError {
+    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what: what.into(), source }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, DatapathError>;
+
+/// The loaded programs and their maps. Dropping it leaves everything in force: the pins hold it.
+pub struct Datapath {
+    ebpf: Ebpf,
+    pins: pin::Pins,
+    pub rows: Table<RowKey, Row>,
+    pub lengths: Table<PairKey, Lengths>,
+    pub placements: Table<Address, Placement>,
+    pub nodes: Table<Address, u32>,
+    pub endpoints: Table<u32, Endpoint>,
+    pub charges: Table<Address, Charge>,
+    settings: aya::maps::Array<MapData, Settings>,
+    pub epoch: EpochCell,
+    pub counters: Counters,
+}
+
+impl Datapath {
+    /// Loads the programs, adopting what an earlier agent pinned under `directory`.
+    pub fn open(directory: PathBuf, sizes: &Sizes) -> Result<Self> {
+        let pins = pin::Pins::prepare(directory)?;
+        let mut ebpf = object::load(&pins, sizes)?;
+        object::load_programs(&mut ebpf)?;
+        let settings = aya::maps::Array::try_from(object::take_map(&mut ebpf, "SETTINGS")?)
+            .map_err(|source| DatapathError::Map { name: "SETTINGS", source })?;
+        Ok(Self {
+            rows: Table::take(&mut ebpf, "ROWS")?,
+            lengths: Table::take(&mut ebpf, "LENGTHS")?,
+            placements: Table::take(&mut ebpf, "PLACEMENTS")?,
+            nodes: Table::take(&mut ebpf, "NODES")?,
+            endpoints: Table::take(&mut ebpf, "ENDPOINTS")?,
+            charges: Table::take(&mut ebpf, "CHARGES")?,
+            epoch: EpochCell::map(&mut ebpf)?,
+            counters: Counters::take(&mut ebpf)?,
+            settings,
+            ebpf,
+            pins,
+        })
+    }
+
+    /// What the programs were told; all zeroes on a fresh start.
+    pub fn settings(&self) -> Result<Settings> {
+        self.settings.get(&0, 0).map_err(|source| DatapathError::Map { name: "SETTINGS", source })
+    }
+
+    pub fn set_settings(&mut self, settings: &Settings) -> Result<()> {
+        self.settings.set(0, settings, 0).map_err(|source| DatapathError::Map { name: "SETTINGS", source })
+    }
+
+    /// Raises the epoch: every flow is judged again on its next packet.
+    pub fn raise_epoch(&self) -> Epoch {
+        self.epoch.raise()
+    }
+
+    /// The reader of the event ring; there is one.
+    pub fn take_events(&mut self) -> Result<EventReader> {
+        EventReader::take(&mut self.ebpf)
+    }
+
+    /// Starts the sweep of silent flows, or moves a running one to these programs' code.
+    pub fn start_sweep(&mut self) -> Result<()> {
+        const OK: u32 = 0;
+        let frame = [0; 64];
+        let program = object::program(&mut self.ebpf, "start_sweep")?;
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        let result = aya::programs::TestRun::test_run(program, options)
+            .map_err(|source| DatapathError::Program { what: "start the sweep".into(), source })?;
+        if result.return_value == OK { Ok(()) } else { Err(DatapathError::Sweep) }
+    }
+}

@@ -1,0 +1,108 @@
+//! Acts on a verdict: counts it, reports it, and does with the packet what was decided. The only place that does.
+
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    btf_maps::{PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use common::{
+    Direction, DropReason, Node as _, Pass,
+    event::{Counter, Event, REPORT_DROPS, REPORT_NEW_FLOWS},
+    packet::Bytes as _,
+    verdict::{OUTCOMES, counter_index},
+};
+
+use crate::{deliver::Delivery, kernel::Kernel, skb::Skb};
+
+const DIRECTIONS: usize = Direction::ALL.len();
+
+#[btf_map]
+static COUNTERS: PerCpuArray<Counter, { OUTCOMES as usize * DIRECTIONS }> = PerCpuArray::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, 1_048_576> = RingBuf::new();
+/// Events that found the ring full.
+#[btf_map]
+static EVENTS_LOST: PerCpuArray<Counter, 1> = PerCpuArray::new();
+
+/// What the stages find out about a packet, filled in as they go: where it will go if it may, and what a report on it
+/// would say.
+pub struct Trace {
+    pub delivery: Delivery,
+    pub event: Event,
+}
+
+/// Runs a program's stages and acts on what they decide.
+#[inline(always)]
+pub fn act(skb: Skb, direction: Direction, stages: impl FnOnce(Skb, &mut Trace) -> Result<Pass, DropReason>) -> i32 {
+    let mut trace = Trace { delivery: Delivery::STACK, event: Event::EMPTY };
+    let decided = stages(skb, &mut trace);
+    let delivered = decided.and_then(|pass| match trace.delivery.deliver(skb) {
+        Some(action) => Ok((action, pass)),
+        None => Err(DropReason::DeliveryFailed),
+    });
+    match delivered {
+        Ok((action, pass)) => {
+            count(skb, direction, None);
+            if pass == Pass::New {
+                report(skb, direction, &mut trace.event, None);
+            }
+            action
+        }
+        Err(reason) => {
+            count(skb, direction, Some(reason));
+            report(skb, direction, &mut trace.event, Some(reason));
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// The stack takes the packet.
+pub const TO_STACK: i32 = TC_ACT_OK;
+
+#[inline(always)]
+fn count(skb: Skb, direction: Direction, dropped: Option<DropReason>) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(direction, dropped)) {
+        // SAFETY: the slot is this CPU's own and programs do not interrupt each other on it.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += skb.length() as u64;
+        }
+    }
+}
+
+/// Reports a drop, or a new flow where nothing was dropped.
+#[inline(always)]
+fn report(skb: Skb, direction: Direction, event: &mut Event, dropped: Option<DropReason>) {
+    let (wanted, reason) = match dropped {
+        None => (REPORT_NEW_FLOWS, 0),
+        Some(reason) => (REPORT_DROPS, reason as u8),
+    };
+    if Kernel.settings().events & wanted == 0 {
+        return;
+    }
+    event.time = Kernel::nanoseconds();
+    event.ifindex = skb.ifindex();
+    event.direction = direction as u8;
+    event.reason = reason;
+    send(event);
+}
+
+/// Puts an event into the ring. The reader looks in every few milliseconds; it is woken only when a quarter is full,
+/// because waking costs more than the packet.
+#[inline(never)]
+fn send(event: &Event) {
+    const WAKE_AT: u64 = 262_144;
+    const AVAILABLE: u64 = 0;
+    const NO_WAKEUP: u64 = 1;
+    const FORCE_WAKEUP: u64 = 2;
+    let ring = (&raw const EVENTS).cast_mut().cast();
+    // SAFETY: the ring is a map of this object.
+    let available = unsafe { aya_ebpf::helpers::bpf_ringbuf_query(ring, AVAILABLE) };
+    let wake = if available > WAKE_AT { FORCE_WAKEUP } else { NO_WAKEUP };
+    if EVENTS.output(event, wake).is_err()
+        && let Some(lost) = EVENTS_LOST.get_ptr_mut(0)
+    {
+        // SAFETY: the slot is this CPU's own.
+        unsafe { (*lost).packets += 1 }
+    }
+}

@@ -1,0 +1,207 @@
+//! The engine's look-ups over BPF maps. Each map is private to the few functions that touch it.
+
+use core::{
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd},
+    ptr,
+};
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    btf_maps::{Array, HashMap},
+    helpers::bpf_ktime_get_coarse_ns,
+    macros::btf_map,
+};
+use common::{
+    Address, Entry, Node, Rules, Tuple,
+    conntrack::{Class, Conntrack, Epoch, Inserted, Word},
+    event::Charge,
+    placement::{Endpoint, Placement},
+    rule::{Lengths, PairKey, Row, RowKey},
+    settings::{Settings, Ticks},
+};
+
+/// Lets user space write single values in place, so that no reader sees half of one.
+const MMAPABLE: usize = 1 << 10;
+
+/// Sizes are defaults; the agent sets its own when it loads.
+#[btf_map]
+static ROWS: HashMap<RowKey, Row, 262_144> = HashMap::new();
+#[btf_map]
+static LENGTHS: HashMap<PairKey, Lengths, 131_072> = HashMap::new();
+#[btf_map]
+static FLOWS: HashMap<Tuple, Entry, 262_144> = HashMap::new();
+#[btf_map]
+static CHARGES: HashMap<Address, Charge, 131_072> = HashMap::new();
+#[btf_map]
+static PLACEMENTS: HashMap<Address, Placement, 131_072> = HashMap::new();
+#[btf_map]
+static NODES: HashMap<Address, u32, 4_096> = HashMap::new();
+#[btf_map]
+static ENDPOINTS: HashMap<u32, Endpoint, 4_096> = HashMap::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static EPOCH: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// This node, as the engine sees it.
+pub struct Kernel;
+
+/// The settings that stand if the agent has written none.
+static UNSET: Settings = Settings::NONE;
+
+/// The endpoint whose host-side veth this is.
+#[inline(always)]
+pub fn find_endpoint(ifindex: u32) -> Option<&'static Endpoint> {
+    // SAFETY: an endpoint's row is written before its veth goes up and removed after the veth is gone; a row recycled in
+    // between shows another endpoint's address, which the source check then refuses.
+    unsafe { ENDPOINTS.get(&ifindex) }
+}
+
+/// Where an address is placed.
+#[inline(always)]
+pub fn find_placement(address: &Address) -> Option<&'static Placement> {
+    // SAFETY: values of a preallocated map stay mapped for the program's run. One recycled under our eyes names an end
+    // that the flow's binding refuses, or a new flow is judged for an instance that is going away.
+    unsafe { PLACEMENTS.get(address) }
+}
+
+/// Whether a node with this underlay address is registered.
+#[inline(always)]
+pub fn is_node(address: &Address) -> bool {
+    NODES.get_ptr(address).is_some()
+}
+
+impl Kernel {
+    #[inline(always)]
+    pub fn nanoseconds() -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+}
+
+impl Node for Kernel {
+    #[inline(always)]
+    fn epoch(&self) -> Epoch {
+        let raised = EPOCH.get_ptr(0).map_or(0, |epoch| {
+            // SAFETY: array values live as long as the map; the read is one aligned word.
+            unsafe { ptr::read_volatile(epoch) }
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "the agent counts in 32 bits")]
+        Epoch(raised as u32)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Ticks {
+        Ticks::from_nanoseconds(Self::nanoseconds())
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> &Settings {
+        SETTINGS.get(0).unwrap_or(&UNSET)
+    }
+}
+
+impl Rules for Kernel {
+    #[inline(always)]
+    fn lengths(&self, key: &PairKey) -> Option<Lengths> {
+        // SAFETY: copied out at once as one aligned word, which carries a digest of its key.
+        LENGTHS.get_ptr(key).map(|lengths| unsafe { ptr::read_volatile(lengths) })
+    }
+
+    #[inline(always)]
+    fn row(&self, key: &RowKey) -> Option<Row> {
+        // SAFETY: as above.
+        ROWS.get_ptr(key).map(|row| unsafe { ptr::read_volatile(row) })
+    }
+}
+
+impl Conntrack for Kernel {
+    type Handle = *mut Entry;
+
+    #[inline(always)]
+    fn find(&self, tuple: &Tuple) -> Option<*mut Entry> {
+        FLOWS.get_ptr_mut(tuple)
+    }
+
+    #[inline(always)]
+    fn read(&self, entry: *mut Entry) -> Entry {
+        // SAFETY: a value of a preallocated map stays mapped for the program's run. The word is read first and whole; if
+        // the element was recycled, it does not bind this flow and the other fields are not believed.
+        unsafe {
+            let word = ptr::read_volatile(&raw const (*entry).word);
+            Entry { word, flags: (*entry).flags, seen: (*entry).seen, rule: (*entry).rule, reserved: 0 }
+        }
+    }
+
+    #[inline(always)]
+    fn swap_word(&self, entry: *mut Entry, old: Word, new: Word) -> bool {
+        // SAFETY: as in `read`; the exchange is atomic and takes effect only on the word that was judged.
+        unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                &raw mut (*entry).word,
+                old.raw(),
+                new.raw(),
+            )
+        }
+        .1
+    }
+
+    #[inline(always)]
+    fn set_flags(&self, entry: *mut Entry, flags: u32) -> u32 {
+        // SAFETY: as in `read`; the update is atomic, so no CPU loses another's flag.
+        unsafe { atomic_or::<u32, u32, { AtomicOrdering::SeqCst }>(&raw mut (*entry).flags, flags) }
+    }
+
+    #[inline(always)]
+    fn touch(&self, entry: *mut Entry, now: Ticks) {
+        // SAFETY: as in `read`; CPUs that race write the same second.
+        unsafe { (*entry).seen = now }
+    }
+
+    #[inline(always)]
+    fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted {
+        const EXISTS: i32 = -17;
+        match FLOWS.insert(tuple, entry, u64::from(BPF_NOEXIST)) {
+            Ok(()) => Inserted::Created,
+            Err(EXISTS) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn remove(&self, tuple: &Tuple) {
+        // Gone already is as good as removed.
+        let _ = FLOWS.remove(tuple);
+    }
+
+    #[inline(always)]
+    fn charge(&self, initiator: &Address, class: Class) -> Option<u64> {
+        CHARGES.get_ptr_mut(initiator).map(|charge| add(charge, class, 1))
+    }
+
+    #[inline(always)]
+    fn discharge(&self, initiator: &Address, class: Class) {
+        if let Some(charge) = CHARGES.get_ptr_mut(initiator) {
+            add(charge, class, u64::MAX);
+        }
+    }
+}
+
+/// Adds to one of the two counts, wrapping, and returns what stood before.
+#[inline(always)]
+fn add(charge: *mut Charge, class: Class, amount: u64) -> u64 {
+    // SAFETY: a value of a preallocated map stays mapped for the program's run; the addition is atomic.
+    unsafe {
+        let count = match class {
+            Class::Unanswered => &raw mut (*charge).unanswered,
+            Class::Answered => &raw mut (*charge).answered,
+        };
+        atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(count, amount)
+    }
+}
+
+/// The table of flows, for the sweep's walk.
+#[inline(always)]
+pub fn flows() -> *mut core::ffi::c_void {
+    (&raw const FLOWS).cast_mut().cast()
+}

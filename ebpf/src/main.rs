@@ -1,0 +1,68 @@
+//! The programs that `netpol-agent` loads, and their entry points.
+//!
+//! Each program parses, identifies both ends and asks the engine of `common`; what comes out is acted on once, in [`act`].
+//! Programs are named by the neighbour they face; ingress and egress are as the endpoint sees them. No program knows the
+//! name of an app or a rule as users write it.
+#![no_std]
+#![no_main]
+#![allow(internal_features, reason = "atomics on shared map values: the BPF target has no std atomics that return")]
+#![feature(core_intrinsics)]
+
+mod act;
+mod arp;
+mod deliver;
+mod endpoint;
+mod kernel;
+mod overlay;
+mod skb;
+mod sweep;
+mod underlay;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use common::Direction;
+
+use crate::{act::act, skb::Skb};
+
+/// tc ingress of the host-side veth: what an instance sends.
+#[classifier]
+pub fn from_endpoint(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    act(skb, Direction::Egress, endpoint::judge_egress)
+}
+
+/// tc egress of the host-side veth: what the node's own stack sends to an instance.
+#[classifier]
+pub fn to_endpoint(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    act(skb, Direction::Ingress, endpoint::judge_from_host)
+}
+
+/// tc ingress of the VXLAN device: what other nodes send.
+#[classifier]
+pub fn from_overlay(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    act(skb, Direction::Ingress, overlay::judge_ingress)
+}
+
+/// tc egress of the uplink: nothing but ours speaks to the overlay port.
+#[classifier]
+pub fn to_underlay(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    act(skb, Direction::Underlay, underlay::judge_departure)
+}
+
+/// Run once by the agent after loading: starts the sweep of silent flows, or moves it to this program's code.
+#[classifier]
+pub fn start_sweep(_: TcContext) -> i32 {
+    sweep::start()
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Lets GPL-only helpers be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,113 @@
+//! The packet in the kernel's buffer: reads and the few writes we make. All `unsafe` on packet bytes is here.
+
+use core::{mem::MaybeUninit, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::__sk_buff,
+    helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
+    programs::TcContext,
+};
+use common::packet::Bytes;
+
+/// The kernel's buffer of the packet at hand.
+#[derive(Clone, Copy)]
+pub struct Skb(*mut __sk_buff);
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(context: &TcContext) -> Self {
+        Self(context.as_ptr().cast())
+    }
+
+    #[inline(always)]
+    pub fn raw(self) -> *mut __sk_buff {
+        self.0
+    }
+
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: the context pointer is valid for the program's run.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// Where the packet entered the node; 0 if it was made here.
+    #[inline(always)]
+    pub fn ingress_ifindex(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    pub fn mark(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).mark }
+    }
+
+    #[inline(always)]
+    pub fn set_mark(self, mark: u32) {
+        // SAFETY: as above; programs run one at a time on a packet.
+        unsafe { (*self.0).mark = mark }
+    }
+
+    /// Writes `bytes` over the packet at `offset`.
+    #[inline(always)]
+    pub fn store<const N: usize>(self, offset: u32, bytes: &[u8; N]) -> Result<(), ()> {
+        // SAFETY: the helper checks `offset` against the packet; `bytes` is `N` long.
+        let done = unsafe { bpf_skb_store_bytes(self.0.cast(), offset, bytes.as_ptr().cast(), N as u32, 0) };
+        if done == 0 { Ok(()) } else { Err(()) }
+    }
+
+    /// The `N` bytes at `offset` where they lie in the linear part of the buffer, as they mostly do.
+    #[inline(always)]
+    fn load_direct<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
+        // SAFETY: as above; the verifier turns the two fields into packet pointers.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let start = data + offset;
+        if start + N > end {
+            return None;
+        }
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let (from, to) = (start as *const u8, bytes.as_mut_ptr().cast::<u8>());
+        let mut done = 0;
+        // SAFETY: `N` bytes from `start` lie before `data_end`, checked above and again by the verifier; `to` is `N` long.
+        // Words are read as if aligned: BPF has no alignment of its own, and where the machine cares the verifier refuses.
+        unsafe {
+            while done + 4 <= N {
+                ptr::write_unaligned(to.add(done).cast::<u32>(), ptr::read(from.add(done).cast::<u32>()));
+                done += 4;
+            }
+            while done + 2 <= N {
+                ptr::write_unaligned(to.add(done).cast::<u16>(), ptr::read(from.add(done).cast::<u16>()));
+                done += 2;
+            }
+            if done < N {
+                ptr::write(to.add(done), ptr::read(from.add(done)));
+            }
+            Some(bytes.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn load_copied<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: the helper checks `offset` against the packet and fills all `N` bytes or none.
+        let done = unsafe {
+            bpf_skb_load_bytes(self.0.cast(), u32::try_from(offset).ok()?, bytes.as_mut_ptr().cast(), N as u32)
+        };
+        (done == 0).then_some(bytes)
+    }
+}
+
+impl Bytes for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.load_direct(offset).or_else(|| self.load_copied(offset))
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        // SAFETY: the context pointer is valid for the program's run.
+        unsafe { (*self.0).len as usize }
+    }
+}

@@ -1,0 +1,81 @@
+//! The sweep: forgets flows that have been silent for too long, on a timer in the kernel.
+//!
+//! It needs no agent: the timer lives in a pinned map and goes on while the agent is killed, restarted or upgraded. And it
+//! is the only sweep, so a charge is given back in one place.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT, bpf_timer},
+    btf_maps::Array,
+    helpers::{bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
+    macros::btf_map,
+};
+use common::{
+    Entry, Node as _, Protocol, Tuple,
+    conntrack::{Conntrack as _, retire},
+    settings::{Settings, Ticks},
+};
+
+use crate::kernel::{Kernel, flows};
+
+/// Often enough that ended flows do not pile up; a walk over a quarter million empty slots takes about a millisecond.
+const PERIOD_NANOSECONDS: u64 = 2_000_000_000;
+
+#[repr(C)]
+pub struct Sweep {
+    timer: bpf_timer,
+    /// Walks since the map was made; lets the agent see that the timer lives.
+    walks: u64,
+}
+
+#[btf_map]
+static SWEEP: Array<Sweep, 1> = Array::new();
+
+/// Arms the timer with this program's code.
+#[inline(always)]
+pub fn start() -> i32 {
+    const CLOCK_MONOTONIC: u64 = 1;
+    const BUSY: i64 = -16;
+    let Some(sweep) = SWEEP.get_ptr_mut(0) else { return TC_ACT_SHOT };
+    let map = (&raw const SWEEP).cast_mut().cast();
+    // SAFETY: the timer is the first field of a value of `map`, as the helpers ask; `walk` has the callback's signature.
+    unsafe {
+        let timer = &raw mut (*sweep).timer;
+        let made = bpf_timer_init(timer, map, CLOCK_MONOTONIC);
+        // Busy: an earlier agent made it. It takes our code with the next call.
+        if made != 0 && made != BUSY {
+            return TC_ACT_SHOT;
+        }
+        if bpf_timer_set_callback(timer, walk as *mut c_void) != 0 || bpf_timer_start(timer, 0, 0) != 0 {
+            return TC_ACT_SHOT;
+        }
+    }
+    TC_ACT_OK
+}
+
+struct Clock {
+    now: Ticks,
+}
+
+unsafe extern "C" fn walk(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 {
+    let mut clock = Clock { now: Kernel.now() };
+    // SAFETY: the kernel passes a live value of `SWEEP`; `visit` has the callback's signature and `clock` outlives the walk.
+    unsafe {
+        bpf_for_each_map_elem(flows(), visit as *mut c_void, (&raw mut clock).cast(), 0);
+        (*sweep).walks += 1;
+        bpf_timer_start(&raw mut (*sweep).timer, PERIOD_NANOSECONDS, 0);
+    }
+    0
+}
+
+unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Entry, clock: *mut Clock) -> i64 {
+    // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own clock.
+    let (tuple, now) = unsafe { (ptr::read(key), (*clock).now) };
+    let settings: &Settings = Kernel.settings();
+    let protocol = tuple.protocol().unwrap_or(Protocol::Icmp);
+    if Kernel.read(entry).is_expired(protocol, now, &settings.lifetimes) {
+        retire(&Kernel, entry, &tuple);
+    }
+    0
+}
