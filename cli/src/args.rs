@@ -1,0 +1,105 @@
+//! The command line as clap sees it: commands, flags and their help.
+//!
+//! Values are parsed into the model's own types here, so that bad input is refused, by name, before any request is
+//! sent. Nothing here acts.
+
+use clap::{Parser, Subcommand};
+
+mod cf;
+mod global;
+mod help;
+mod node;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod value;
+mod view;
+
+pub(crate) use cf::{CfListArgs, CfPolicyArgs};
+pub(crate) use global::{GlobalArgs, Secret};
+pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
+pub(crate) use rule::{CheckArgs, ListArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
+pub(crate) use value::Patience;
+pub(crate) use view::{CompletionArgs, InstancesArgs, LookupArgs, WatchArgs};
+
+/// netpol: who may talk to whom, by app name.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netpol",
+    version,
+    propagate_version = false,
+    arg_required_else_help = true,
+    disable_help_subcommand = false,
+    help_template = help::TOP,
+    after_help = help::TOP_EXAMPLES,
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Let one app reach another
+    #[command(after_help = help::ALLOW)]
+    Allow(WriteArgs),
+    /// Forbid one app to reach another, whatever else allows it
+    #[command(after_help = help::DENY)]
+    Deny(WriteArgs),
+    /// Remove a rule; live flows that nothing else allows stop
+    #[command(after_help = help::REVOKE, override_usage = help::REVOKE_USAGE)]
+    Revoke(RevokeArgs),
+    /// Show the rules
+    #[command(after_help = help::LIST)]
+    List(ListArgs),
+
+    /// Would this connection be allowed, and by which rule? Exit code 0: allowed, 1: denied
+    #[command(after_help = help::CHECK)]
+    Check(CheckArgs),
+    /// Which instance has this address?
+    #[command(visible_alias = "who", after_help = help::LOOKUP)]
+    Lookup(LookupArgs),
+
+    /// Show the apps and their identities
+    #[command(after_help = help::APPS)]
+    Apps(WatchArgs),
+    /// Show the running instances, of one app or of all
+    #[command(after_help = help::INSTANCES)]
+    Instances(InstancesArgs),
+    /// Show the nodes and how far each has come
+    #[command(after_help = help::NODES)]
+    Nodes(WatchArgs),
+    /// Show the state of the API, and of this node's agent if there is one
+    #[command(after_help = help::STATUS)]
+    Status(WatchArgs),
+
+    /// On a node: give a network namespace an endpoint
+    #[command(after_help = help::ATTACH)]
+    Attach(AttachArgs),
+    /// On a node: take a network namespace's endpoint away
+    #[command(after_help = help::DETACH)]
+    Detach(DetachArgs),
+    /// On a node: run a command as an instance of an app, in a network namespace of its own
+    #[command(after_help = help::RUN)]
+    Run(RunArgs),
+
+    /// `allow`, as the cf CLI spells it (default: tcp, port 8080)
+    #[command(after_help = help::CF_ADD)]
+    AddNetworkPolicy(CfPolicyArgs),
+    /// `revoke`, as the cf CLI spells it (default: tcp, port 8080)
+    #[command(after_help = help::CF_REMOVE)]
+    RemoveNetworkPolicy(CfPolicyArgs),
+    /// `list`, as the cf CLI spells it
+    #[command(after_help = help::CF_LIST)]
+    NetworkPolicies(CfListArgs),
+
+    /// Print a completion script for a shell
+    #[command(after_help = help::COMPLETION)]
+    Completion(CompletionArgs),
+    /// Print the version
+    #[command(after_help = help::VERSION)]
+    Version,
+}

@@ -1,0 +1,177 @@
+//! Texts of the help: the grouped list of commands, and examples for each.
+
+/// The top help. clap cannot group commands, so the list stands here; a test compares it with the real commands.
+pub(crate) const TOP: &str = "\
+{about}
+
+Usage: netpol [OPTIONS] COMMAND
+
+Policy
+  allow       Let one app reach another
+  deny        Forbid it, whatever else allows it
+  revoke      Remove a rule; live flows stop
+  list        Show the rules
+
+Ask
+  check       Would this connection be allowed, and by which rule?
+  lookup      Which instance has this address? (also: who)
+
+See
+  apps        Apps and their identities
+  instances   Running instances
+  nodes       Nodes, and how far each has come
+  status      The API, and this node's agent
+
+On a node
+  attach      Give a network namespace an endpoint
+  detach      Take it away
+  run         Run a command as an instance of an app
+
+As cf spells it
+  add-network-policy, remove-network-policy, network-policies
+
+More
+  completion, version, help
+
+Options
+{options}{after-help}";
+
+pub(crate) const TOP_EXAMPLES: &str = "\
+Examples:
+  netpol allow appA appB --port 8080 --wait
+  netpol check appA appB --port 8080
+  netpol revoke appA appB --port 8080
+
+`netpol help COMMAND` shows a command with examples; `netpol --help` shows the connection flags.
+Exit codes: 0 yes or done, 1 no, 2 usage, 3 not permitted, 4 unreachable, 5 timed out, 6 conflict.";
+
+pub(crate) const ALLOW: &str = "\
+Examples:
+  netpol allow appA appB --port 8080
+  netpol allow appA appB --port 8080 --wait            wait until every node enforces it
+  netpol allow appA appB --port 80,443 --port 8000-8010 --reason CHG-118
+  netpol allow appA appB --protocol icmp               ping
+  netpol allow appA appB                               every tcp port
+  netpol allow host appB --port 8080                   health checks from the node itself
+
+An app that no rule has named before is created. Allowing twice is the same as once.
+Replies need no rule. Undo: the line that the command prints.";
+
+pub(crate) const DENY: &str = "\
+Examples:
+  netpol deny appA appB --port 22
+  netpol deny appA appB --wait --reason INC-77
+
+Everything is denied unless a rule allows it; a deny is for what no allow may open.";
+
+pub(crate) const REVOKE_USAGE: &str = "\
+netpol revoke SRC DST [--port PORT]... [--protocol PROTOCOL] [--action ACTION]
+       netpol revoke RULE-ID
+       netpol revoke SRC DST --all";
+
+pub(crate) const REVOKE: &str = "\
+Examples:
+  netpol revoke appA appB --port 8080                  the rule with exactly these ports
+  netpol revoke appA appB --port 8080 --action deny    where an allow and a deny both stand
+  netpol revoke r12 --wait
+  netpol revoke appA appB --all                        every rule from appA to appB
+
+Never removes a part of a rule. Exit code 1: there is no such rule (the nearest is named);
+6: an allow and a deny both fit (both are named).";
+
+pub(crate) const LIST: &str = "\
+Examples:
+  netpol list
+  netpol list --app appB               rules that name appB on either side
+  netpol list --source appA -o json
+  netpol list -w                       print again on every change";
+
+pub(crate) const CHECK: &str = "\
+Examples:
+  netpol check appA appB --port 8080
+  netpol check appA appB --port 8080 -q && echo open
+  netpol check appA appB --protocol icmp
+
+Without --port the answer is for all ports, if it is the same for all of them.";
+
+pub(crate) const LOOKUP: &str = "\
+Examples:
+  netpol lookup 10.255.1.2
+  netpol who 10.255.1.2:41922
+  netpol lookup '[fd00::2]:8080' -o json
+
+Exit code 1: nobody has this address.";
+
+pub(crate) const APPS: &str = "\
+Examples:
+  netpol apps
+  netpol apps -o name";
+
+pub(crate) const INSTANCES: &str = "\
+Examples:
+  netpol instances
+  netpol instances appB -o wide
+  netpol instances -w";
+
+pub(crate) const NODES: &str = "\
+Examples:
+  netpol nodes
+  netpol nodes -o wide";
+
+pub(crate) const STATUS: &str = "\
+Examples:
+  netpol status
+  netpol status -o json";
+
+pub(crate) const ATTACH: &str = "\
+Examples:
+  netpol attach --app appA --netns /run/netns/box
+  netpol attach --app appA --netns box --instance 3 --label version=1.4
+  netpol attach --app appA --netns /proc/4711/ns/net
+
+Works on a node, as root: it speaks to the agent's socket.";
+
+pub(crate) const DETACH: &str = "\
+Examples:
+  netpol detach --netns /run/netns/box";
+
+pub(crate) const RUN: &str = "\
+Examples:
+  netpol run --app appB -- python3 -m http.server 8080
+  netpol run --app appA -- curl http://10.255.1.2:8080
+
+The endpoint goes when the command ends. Signals are passed on. Exit code: the command's own,
+128+N if signal N ended it, 127 if there is no such command, 126 if it cannot be started,
+125 if netpol itself failed.";
+
+pub(crate) const CF_ADD: &str = "\
+Examples:
+  netpol add-network-policy appA appB
+  netpol add-network-policy appA --destination-app appB --protocol tcp --port 8080
+
+Same as: netpol allow appA appB --protocol tcp --port 8080";
+
+pub(crate) const CF_REMOVE: &str = "\
+Examples:
+  netpol remove-network-policy appA appB
+  netpol remove-network-policy appA --destination-app appB --protocol tcp --port 8080
+
+Same as: netpol revoke appA appB --protocol tcp --port 8080 --action allow";
+
+pub(crate) const CF_LIST: &str = "\
+Examples:
+  netpol network-policies
+  netpol network-policies --source appA
+
+Same as: netpol list --source appA";
+
+pub(crate) const COMPLETION: &str = "\
+Examples:
+  source <(netpol completion bash)
+  netpol completion zsh > ~/.zfunc/_netpol
+  netpol completion fish > ~/.config/fish/completions/netpol.fish";
+
+pub(crate) const VERSION: &str = "\
+Examples:
+  netpol version
+  netpol version -o json";

@@ -1,0 +1,53 @@
+//! What the commands do, one file per family.
+
+use crate::args::Command;
+use crate::failure::{Exit, Failure};
+use crate::settings::Settings;
+
+mod check;
+mod connect;
+mod follow;
+mod list;
+mod lookup;
+mod meta;
+mod node;
+mod revoke;
+mod run;
+mod status;
+mod wait;
+mod write;
+
+/// Runs one command to its end.
+pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<Exit, Failure> {
+    match command {
+        Command::Allow(args) => write::allow(args, settings).await,
+        Command::Deny(args) => write::deny(args, settings).await,
+        Command::Revoke(args) => revoke::revoke(args, settings).await,
+        Command::List(args) => list::rules(args, settings).await,
+        Command::Check(args) => check::check(args, settings).await,
+        Command::Lookup(args) => lookup::lookup(args, settings).await,
+        Command::Apps(args) => list::apps(*args, settings).await,
+        Command::Instances(args) => list::instances(args, settings).await,
+        Command::Nodes(args) => list::nodes(*args, settings).await,
+        Command::Status(args) => status::status(*args, settings).await,
+        Command::Attach(args) => node::attach(args, settings).await,
+        Command::Detach(args) => node::detach(args, settings).await,
+        Command::Run(args) => run::run(args, settings).await,
+        Command::AddNetworkPolicy(args) => write::cf_add(args, settings).await,
+        Command::RemoveNetworkPolicy(args) => revoke::cf_remove(args, settings).await,
+        Command::NetworkPolicies(args) => list::cf_rules(args, settings).await,
+        Command::Completion(args) => meta::completion(args, settings),
+        Command::Version => meta::version(settings),
+    }
+}
+
+/// Returns what a failure of netpol's own is worth: `run` must not be mistaken for its command.
+pub(crate) fn exit_of_failures(command: &Command) -> fn(Exit) -> Exit {
+    match command {
+        Command::Run(_) => |exit| match exit {
+            Exit::Passed(code) => Exit::Passed(code),
+            _ => run::NETPOL_FAILED,
+        },
+        _ => |exit| exit,
+    }
+}

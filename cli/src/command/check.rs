@@ -1,0 +1,142 @@
+//! `check`: would this flow be allowed, and why?
+
+use policy_api::model::{Action, Cause, CheckAnswer, CheckQuery, Fields, Ports, Tuple, VerdictWord};
+use serde::Serialize;
+
+use super::connect;
+use crate::args::CheckArgs;
+use crate::failure::{Exit, Failure};
+use crate::output::table::{Tone, paint};
+use crate::output::{Answer, Detail, phrase};
+use crate::settings::Settings;
+use crate::terminal::Look;
+
+/// Asks, prints the verdict, and says it in the exit code as well.
+pub(crate) async fn check(args: &CheckArgs, settings: &Settings) -> Result<Exit, Failure> {
+    args.validate()?;
+    let query = validated(CheckQuery {
+        source: args.source.clone(),
+        destination: args.destination.clone(),
+        protocol: args.protocol,
+        port: args.port,
+    })?;
+    let answer = connect::client(settings)?.check(&query).await?;
+    let flow = flow(&query)?;
+    settings.printer.answer(&Checked { answer: &answer, flow: &flow })?;
+    if let Some(hint) = hint(&answer, &flow) {
+        settings.printer.say(&hint);
+    }
+    Ok(match answer.verdict {
+        VerdictWord::Allow => Exit::Ok,
+        VerdictWord::Deny => Exit::No,
+    })
+}
+
+/// Lets the model refuse the question before anything is sent.
+fn validated(query: CheckQuery) -> Result<CheckQuery, Failure> {
+    let parameters = query.parameters().into_iter().map(|(name, value)| (name.to_owned(), value));
+    Ok(CheckQuery::from_fields(Fields::of_query(parameters)?)?)
+}
+
+/// The flow in question, as the rule that would allow exactly it.
+fn flow(query: &CheckQuery) -> Result<Tuple, Failure> {
+    let ports = match query.port {
+        Some(port) => port.to_string().parse().map_err(|invalid| Failure::usage(format!("--port: {invalid}")))?,
+        None => Ports::All,
+    };
+    let CheckQuery { source, destination, protocol, port: _ } = query.clone();
+    Ok(Tuple { source, destination, protocol, ports, action: Action::Allow })
+}
+
+/// The line that would turn a denial around.
+fn hint(answer: &CheckAnswer, flow: &Tuple) -> Option<String> {
+    match (answer.cause, &answer.rule) {
+        (Cause::NoRule, _) => Some(format!("to allow it: {}", phrase::allow_command_for(flow))),
+        (Cause::DenyRule, Some(rule)) => Some(format!("to remove the deny: netpol revoke {}", rule.id)),
+        (Cause::DenyRule, None) | (Cause::AllowRule, _) => None,
+    }
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(flatten)]
+    answer: &'a CheckAnswer,
+    #[serde(skip)]
+    flow: &'a Tuple,
+}
+
+impl Answer for Checked<'_> {
+    fn text(&self, look: &Look, _: Detail) -> String {
+        let Tuple { source, destination, protocol, ports, action: _ } = self.flow;
+        let verdict = match self.answer.verdict {
+            VerdictWord::Allow => paint("allowed", Tone::Good, look),
+            VerdictWord::Deny => paint("denied", Tone::Bad, look),
+        };
+        let why = match (self.answer.cause, &self.answer.rule, &self.answer.nearest) {
+            (Cause::AllowRule | Cause::DenyRule, Some(rule), _) => format!("by {}", phrase::rule(rule)),
+            (Cause::NoRule, _, Some(rule)) => format!("no rule; the nearest is {}", phrase::rule(rule)),
+            (Cause::NoRule, _, None) => "no rule".to_owned(),
+            (Cause::AllowRule | Cause::DenyRule, None, _) => self.answer.text.clone(),
+        };
+        format!("{verdict}  {source} -> {destination} {}  {why}", phrase::traffic(*protocol, ports))
+    }
+
+    fn name(&self) -> String {
+        match self.answer.verdict {
+            VerdictWord::Allow => "allow".to_owned(),
+            VerdictWord::Deny => "deny".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_api::model::{Protocol, Revision};
+
+    use super::*;
+    use crate::output::rule::tests::{PIPE, rule};
+    use crate::output::{Format, render_answer};
+
+    fn flow() -> Tuple {
+        rule(0, "allow appA appB tcp 9090").tuple()
+    }
+
+    fn answer(verdict: VerdictWord, cause: Cause) -> CheckAnswer {
+        CheckAnswer { verdict, cause, rule: None, nearest: None, text: String::new(), revision: Revision(7) }
+    }
+
+    fn said(answer: &CheckAnswer) -> String {
+        render_answer(&Checked { answer, flow: &flow() }, Format::Table, &PIPE).expect("text")
+    }
+
+    #[test]
+    fn the_verdict_names_its_rule_or_the_nearest() {
+        let mut allowed = answer(VerdictWord::Allow, Cause::AllowRule);
+        allowed.rule = Some(rule(12, "allow appA appB tcp 9000-9100"));
+        assert_eq!(said(&allowed), "allowed  appA -> appB tcp/9090  by r12 (allow appA -> appB tcp/9000-9100)");
+        let mut denied = answer(VerdictWord::Deny, Cause::NoRule);
+        assert_eq!(said(&denied), "denied  appA -> appB tcp/9090  no rule");
+        denied.nearest = Some(rule(3, "allow appA appB tcp 8080"));
+        let expected = "denied  appA -> appB tcp/9090  no rule; the nearest is r3 (allow appA -> appB tcp/8080)";
+        assert_eq!(said(&denied), expected);
+    }
+
+    #[test]
+    fn a_denial_says_what_would_change_it() {
+        let mut denied = answer(VerdictWord::Deny, Cause::NoRule);
+        assert_eq!(hint(&denied, &flow()).as_deref(), Some("to allow it: netpol allow appA appB --port 9090"));
+        denied.cause = Cause::DenyRule;
+        denied.rule = Some(rule(4, "deny appA appB tcp"));
+        assert_eq!(hint(&denied, &flow()).as_deref(), Some("to remove the deny: netpol revoke r4"));
+        assert_eq!(hint(&answer(VerdictWord::Allow, Cause::AllowRule), &flow()), None);
+    }
+
+    #[test]
+    fn two_hosts_are_refused_before_anything_is_sent() {
+        let host = || "host".parse().expect("a selector");
+        let query = CheckQuery { source: host(), destination: host(), protocol: Protocol::Tcp, port: None };
+        let failure = validated(query).expect_err("no app at either end");
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("destination"), "{failure}");
+    }
+}

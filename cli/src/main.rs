@@ -1,0 +1,66 @@
+//! `netpol`: the command line of the identity firewall.
+//!
+//! Text becomes the model's types (`args`), goes to the policy API or to the local agent (`command`), and comes back as
+//! a table or JSON (`output`). What rules mean is none of this crate's business.
+
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+mod agent;
+mod args;
+mod command;
+mod failure;
+mod netns;
+mod output;
+mod settings;
+mod signal;
+mod terminal;
+
+use args::{Cli, Command};
+use failure::{Exit, Failure};
+use settings::{Settings, Typed};
+
+fn main() -> ExitCode {
+    let (cli, typed) = match parse() {
+        Ok(parsed) => parsed,
+        Err(refused) => {
+            // A closed pipe leaves nobody to read the help or the refusal.
+            let _ = refused.print();
+            return ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(Exit::Usage.code()));
+        }
+    };
+    let own_failures = command::exit_of_failures(&cli.command);
+    run(&cli, typed)
+        .unwrap_or_else(|failure| {
+            if failure.is_audible() {
+                terminal::warn(&failure.to_string());
+            }
+            own_failures(failure.exit())
+        })
+        .into()
+}
+
+fn parse() -> Result<(Cli, Typed), clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let typed = Typed { token: was_typed(&matches, "token"), token_file: was_typed(&matches, "token_file") };
+    Ok((Cli::from_arg_matches(&matches)?, typed))
+}
+
+fn was_typed(matches: &ArgMatches, flag: &str) -> bool {
+    matches.value_source(flag) == Some(ValueSource::CommandLine)
+}
+
+fn run(cli: &Cli, typed: Typed) -> Result<Exit, Failure> {
+    let settings = Settings::resolve(&cli.global, typed)?;
+    if let Command::Run(_) = cli.command {
+        // Before there is any thread, as every thread inherits what is blocked.
+        signal::hold()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unreachable, format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(command::dispatch(&cli.command, &settings))
+}

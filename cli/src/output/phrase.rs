@@ -1,0 +1,118 @@
+//! How things are said in running text: rules, commands to type, lists, ages.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use policy_api::model::{Action, Ports, Protocol, Rule, Timestamp, Tuple};
+
+/// `allow appA -> appB tcp/8080`.
+pub(crate) fn tuple(tuple: &Tuple) -> String {
+    let Tuple { source, destination, protocol, ports, action } = tuple;
+    format!("{action} {source} -> {destination} {}", traffic(*protocol, ports))
+}
+
+/// `r12 (allow appA -> appB tcp/8080)`.
+pub(crate) fn rule(rule: &Rule) -> String {
+    format!("{} ({})", rule.id, tuple(&rule.tuple()))
+}
+
+/// `tcp/8080`, `udp/all`, `icmp`.
+pub(crate) fn traffic(protocol: Protocol, ports: &Ports) -> String {
+    if protocol.has_ports() { format!("{protocol}/{ports}") } else { protocol.to_string() }
+}
+
+/// The line that makes this rule.
+pub(crate) fn command_for(rule: &Rule) -> String {
+    let reason = rule.reason.as_ref().map(|reason| format!(" --reason {}", shell_word(reason.as_str())));
+    format!("{}{}", command(rule.action.as_str(), &rule.tuple()), reason.unwrap_or_default())
+}
+
+/// The line that would allow this.
+pub(crate) fn allow_command_for(tuple: &Tuple) -> String {
+    command(Action::Allow.as_str(), tuple)
+}
+
+fn command(verb: &str, tuple: &Tuple) -> String {
+    let Tuple { source, destination, protocol, ports, action: _ } = tuple;
+    let mut line = format!("netpol {verb} {source} {destination}");
+    if *protocol != Protocol::default() {
+        line += &format!(" --protocol {protocol}");
+    }
+    if !ports.is_all() {
+        line += &format!(" --port {ports}");
+    }
+    line
+}
+
+/// `a, b, c`.
+pub(crate) fn comma<T: Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `1 node`, `2 nodes`.
+pub(crate) fn count(number: usize, singular: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {singular}{plural}")
+}
+
+/// A word as a shell would read it back.
+pub(crate) fn shell_word(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''")).into()
+}
+
+/// How long ago: `now`, `42s`, `5m`, `3h`, `12d`.
+pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.unix_seconds().saturating_sub(then.unix_seconds());
+    match seconds {
+        ..=0 => "now".to_owned(),
+        1..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::rule::tests::rule as rule_of;
+
+    #[test]
+    fn a_rule_is_said_as_it_is_meant() {
+        let said = |text: &str| tuple(&rule_of(1, text).tuple());
+        assert_eq!(said("allow appA appB tcp 8080"), "allow appA -> appB tcp/8080");
+        assert_eq!(said("deny appA appB udp 80,443"), "deny appA -> appB udp/80,443");
+        assert_eq!(said("allow host appB tcp"), "allow host -> appB tcp/all");
+        assert_eq!(said("allow appA appB icmp"), "allow appA -> appB icmp");
+    }
+
+    #[test]
+    fn the_line_that_makes_a_rule_again_says_all_of_it() {
+        assert_eq!(command_for(&rule_of(1, "allow appA appB tcp 8080")), "netpol allow appA appB --port 8080");
+        assert_eq!(
+            command_for(&rule_of(1, "deny appA appB udp 80,443 Bob's ticket")),
+            r"netpol deny appA appB --protocol udp --port 80,443 --reason 'Bob'\''s ticket'"
+        );
+        assert_eq!(command_for(&rule_of(1, "allow appA appB icmp")), "netpol allow appA appB --protocol icmp");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let at = |text: &str| text.parse::<Timestamp>().expect(text);
+        let then = at("2026-01-31T12:00:00Z");
+        for (now, expected) in [
+            ("2026-01-31T12:00:00Z", "now"),
+            ("2026-01-31T11:00:00Z", "now"),
+            ("2026-01-31T12:00:42Z", "42s"),
+            ("2026-01-31T12:05:10Z", "5m"),
+            ("2026-01-31T15:00:00Z", "3h"),
+            ("2026-02-12T12:00:00Z", "12d"),
+        ] {
+            assert_eq!(age(then, at(now)), expected, "{now}");
+        }
+    }
+}
