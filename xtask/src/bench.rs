@@ -14,17 +14,10 @@ pub(crate) fn run(profile: Profile, arguments: &[String]) -> Result<ExitCode, Fa
     fs::create_dir_all(&results)
         .map_err(|error| Failure::new("bench", error.to_string(), "make target/bench writable"))?;
     let mut sandbox = sandbox::around(&userland::binary(profile, "bench"))?;
-    sandbox
-        .command
-        .args(arguments)
-        .env("NETPOL_BENCH_DIR", &results);
+    sandbox.command.args(arguments).env("NETPOL_BENCH_DIR", &results);
     let status = sandbox
         .command
         .status()
         .map_err(|error| Failure::new("bench", error.to_string(), "run `cargo xtask setup`"))?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

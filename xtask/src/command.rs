@@ -7,17 +7,10 @@ pub(crate) enum Command {
     Help(Topic),
     Setup,
     Lint(LintScope),
-    Test {
-        filter: Option<String>,
-    },
-    Soak {
-        name: String,
-    },
+    Test { filter: Option<String> },
+    Soak { name: String },
     Demo,
-    Bench {
-        profile: Profile,
-        arguments: Vec<String>,
-    },
+    Bench { profile: Profile, arguments: Vec<String> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +41,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, UsageError> {
         return help(rest);
     }
     let topic = topic(verb)?;
-    if rest
-        .iter()
-        .take_while(|word| *word != "--")
-        .any(|word| word == "--help" || word == "-h")
-    {
+    if rest.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
         return Ok(Command::Help(topic));
     }
     match topic {
@@ -89,9 +78,7 @@ fn help(rest: &[String]) -> Result<Command, UsageError> {
 fn nothing_more(verb: &str, rest: &[String]) -> Result<(), UsageError> {
     match rest.first() {
         None => Ok(()),
-        Some(word) => Err(UsageError(format!(
-            "`{verb}` takes no arguments, but got `{word}`"
-        ))),
+        Some(word) => Err(UsageError(format!("`{verb}` takes no arguments, but got `{word}`"))),
     }
 }
 
@@ -99,18 +86,14 @@ fn lint(rest: &[String]) -> Result<Command, UsageError> {
     match rest {
         [] => Ok(Command::Lint(LintScope::Code)),
         [word] if word == "--deps" => Ok(Command::Lint(LintScope::CodeAndDependencies)),
-        [word, ..] => Err(UsageError(format!(
-            "`lint` takes only `--deps`, but got `{word}`"
-        ))),
+        [word, ..] => Err(UsageError(format!("`lint` takes only `--deps`, but got `{word}`"))),
     }
 }
 
 fn test(rest: &[String]) -> Result<Command, UsageError> {
     match rest {
         [] => Ok(Command::Test { filter: None }),
-        [word] if !word.starts_with('-') => Ok(Command::Test {
-            filter: Some(word.clone()),
-        }),
+        [word] if !word.starts_with('-') => Ok(Command::Test { filter: Some(word.clone()) }),
         [word] => Err(UsageError(format!("`test` has no flag `{word}`"))),
         _ => Err(UsageError("`test` takes one filter at most".into())),
     }
@@ -119,26 +102,17 @@ fn test(rest: &[String]) -> Result<Command, UsageError> {
 fn soak(rest: &[String]) -> Result<Command, UsageError> {
     match rest {
         [word] if !word.starts_with('-') => Ok(Command::Soak { name: word.clone() }),
-        _ => Err(UsageError(
-            "`soak` takes the name of one test file or test".into(),
-        )),
+        _ => Err(UsageError("`soak` takes the name of one test file or test".into())),
     }
 }
 
 /// Names and flags behind them belong to the bench program; only `--release` is ours.
 fn bench(rest: &[String]) -> Result<Command, UsageError> {
-    let (ours, arguments): (Vec<_>, Vec<_>) =
-        rest.iter().cloned().partition(|word| word == "--release");
+    let (ours, arguments): (Vec<_>, Vec<_>) = rest.iter().cloned().partition(|word| word == "--release");
     if arguments.is_empty() {
-        return Err(UsageError(
-            "`bench` takes at least one name, such as `datapath`".into(),
-        ));
+        return Err(UsageError("`bench` takes at least one name, such as `datapath`".into()));
     }
-    let profile = if ours.is_empty() {
-        Profile::Debug
-    } else {
-        Profile::Release
-    };
+    let profile = if ours.is_empty() { Profile::Debug } else { Profile::Release };
     Ok(Command::Bench { profile, arguments })
 }
 
@@ -164,31 +138,21 @@ mod tests {
 
     #[test]
     fn a_filter_is_one_word_and_no_flag() {
-        assert_eq!(
-            parsed("test story"),
-            Ok(Command::Test {
-                filter: Some("story".into())
-            })
-        );
+        assert_eq!(parsed("test story"), Ok(Command::Test { filter: Some("story".into()) }));
         assert!(parsed("test --fast").is_err());
         assert!(parsed("test a b").is_err());
     }
 
     #[test]
     fn bench_keeps_the_words_that_belong_to_the_bench_program() {
-        let expected = Command::Bench {
-            profile: Profile::Release,
-            arguments: vec!["path".into(), "--pairs".into(), "15".into()],
-        };
+        let expected =
+            Command::Bench { profile: Profile::Release, arguments: vec!["path".into(), "--pairs".into(), "15".into()] };
         assert_eq!(parsed("bench path --release --pairs 15"), Ok(expected));
         assert!(parsed("bench").is_err());
     }
 
     #[test]
     fn an_unknown_command_is_refused_by_name() {
-        assert_eq!(
-            parsed("tset"),
-            Err(UsageError("there is no command `tset`".into()))
-        );
+        assert_eq!(parsed("tset"), Err(UsageError("there is no command `tset`".into())));
     }
 }

@@ -10,13 +10,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     setup::run()?;
     userland::build(Profile::Debug, Artifacts::Binaries)?;
     let mut sandbox = sandbox::around(&userland::binary(Profile::Debug, "demo"))?;
-    let status = sandbox
-        .command
-        .status()
-        .map_err(|error| Failure::new("demo", error.to_string(), "run `cargo xtask setup`"))?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let status =
+        sandbox.command.status().map_err(|error| Failure::new("demo", error.to_string(), "run `cargo xtask setup`"))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -17,25 +17,9 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) fn run(scope: LintScope) -> Result<(), Failure> {
     setup::run()?;
     setup::components(&["rustfmt", "clippy"])?;
-    progress::step(
-        "format",
-        workspace::command("cargo").args(["fmt", "--all", "--check"]),
-        FORMAT,
-    )?;
-    progress::step(
-        "format ebpf",
-        ebpf("cargo").args(["fmt", "--check"]),
-        FORMAT,
-    )?;
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    progress::step("format", workspace::command("cargo").args(["fmt", "--all", "--check"]), FORMAT)?;
+    progress::step("format ebpf", ebpf("cargo").args(["fmt", "--check"]), FORMAT)?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     progress::step("clippy", workspace::command("cargo").args(clippy), CLIPPY)?;
     progress::step("clippy ebpf", &mut clippy_ebpf(), CLIPPY)?;
     match scope {
@@ -53,21 +37,9 @@ fn ebpf(program: &str) -> Command {
 /// For the BPF target, which has no ready-made core: the stable compiler builds it, as agent/build.rs does.
 fn clippy_ebpf() -> Command {
     let mut command = ebpf("cargo");
-    command.args([
-        "clippy",
-        "--release",
-        "--locked",
-        "--target",
-        "bpfel-unknown-none",
-        "-Z",
-        "build-std=core",
-    ]);
-    command
-        .arg("--target-dir")
-        .arg(workspace::target().join("ebpf"));
-    command
-        .args(["--", "-D", "warnings"])
-        .env("RUSTC_BOOTSTRAP", "1");
+    command.args(["clippy", "--release", "--locked", "--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
+    command.arg("--target-dir").arg(workspace::target().join("ebpf"));
+    command.args(["--", "-D", "warnings"]).env("RUSTC_BOOTSTRAP", "1");
     command
 }
 
@@ -90,10 +62,8 @@ fn dependencies() -> Result<(), Failure> {
 fn check_dependencies(program: &Path, step: &str, manifest: &str) -> Result<(), Failure> {
     let root = workspace::root();
     let mut deny = Command::new(program);
-    deny.current_dir(&root)
-        .arg("--manifest-path")
-        .arg(root.join(manifest));
-    deny.args(["check", "--config"]).arg(root.join("deny.toml"));
+    deny.current_dir(&root).arg("--manifest-path").arg(root.join(manifest));
+    deny.arg("--config").arg(root.join("deny.toml")).args(["--log-level", "error", "--locked", "check"]);
     // Advisories would need a database from outside the package registry.
     deny.args(["bans", "licenses", "sources"]);
     progress::step(step, &mut deny, "deny.toml gives the reason for each entry").map(drop)

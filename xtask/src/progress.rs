@@ -24,11 +24,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(step: &str, output: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            step: step.into(),
-            output: output.into(),
-            remedy: remedy.into(),
-        }
+        Self { step: step.into(), output: output.into(), remedy: remedy.into() }
     }
 }
 
@@ -45,22 +41,15 @@ impl fmt::Display for Failure {
 /// Runs `command` to its end under the step's name and returns what it printed on standard output.
 pub(crate) fn step(name: &str, command: &mut Command, remedy: &str) -> Result<String, Failure> {
     let started = Instant::now();
-    let spawned = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = spawned.map_err(|error| {
-        Failure::new(name, format!("cannot start {command:?}: {error}"), remedy)
-    })?;
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child =
+        spawned.map_err(|error| Failure::new(name, format!("cannot start {command:?}: {error}"), remedy))?;
     let (sender, lines) = mpsc::channel();
     forward(child.stdout.take(), Source::Output, sender.clone());
     forward(child.stderr.take(), Source::Talk, sender);
 
     let transcript = follow(name, started, &lines);
-    let status = child
-        .wait()
-        .map_err(|error| Failure::new(name, error.to_string(), remedy))?;
+    let status = child.wait().map_err(|error| Failure::new(name, error.to_string(), remedy))?;
     finish(name, started, status, transcript, remedy)
 }
 
@@ -124,10 +113,7 @@ fn follow(name: &str, started: Instant, lines: &Receiver<Line>) -> Transcript {
             Err(RecvTimeoutError::Disconnected) => return transcript,
         }
         if terminal {
-            draw(&format!(
-                "  {name} ({} s) {latest}",
-                started.elapsed().as_secs()
-            ));
+            draw(&format!("  {name} ({} s) {latest}", started.elapsed().as_secs()));
         } else if told.elapsed() >= HEARTBEAT {
             told = Instant::now();
             println!("  {name}: {} s, {latest}", started.elapsed().as_secs());
@@ -136,11 +122,7 @@ fn follow(name: &str, started: Instant, lines: &Receiver<Line>) -> Transcript {
 }
 
 fn draw(line: &str) {
-    let shown: String = line
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(WIDTH)
-        .collect();
+    let shown: String = line.chars().filter(|c| !c.is_control()).take(WIDTH).collect();
     print!("\r\x1b[2K{shown}");
     flush();
 }
@@ -153,11 +135,7 @@ fn finish(
     remedy: &str,
 ) -> Result<String, Failure> {
     let seconds = started.elapsed().as_secs_f32();
-    let clear = if std::io::stdout().is_terminal() {
-        "\r\x1b[2K"
-    } else {
-        ""
-    };
+    let clear = if std::io::stdout().is_terminal() { "\r\x1b[2K" } else { "" };
     if status.success() {
         println!("{clear}  {name}: {seconds:.1} s");
         return Ok(transcript.output);

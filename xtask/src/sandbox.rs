@@ -44,25 +44,12 @@ pub(crate) fn around(program: &Path) -> Result<Sandbox, Failure> {
     let mut command = workspace::command("setpriv");
     // The kernel kills `unshare` when we die, by whatever means, and `unshare` takes process 1 along.
     command.args(["--pdeathsig", "KILL", "unshare"]);
-    command.args([
-        "--mount",
-        "--net",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--propagation",
-        "private",
-    ]);
+    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]);
     command.args(["sh", "-c", PROLOGUE, "sandbox"]).arg(program);
-    command
-        .env("NETPOL_SANDBOX", "1")
-        .env("NETPOL_SANDBOX_DIR", &scratch.0)
-        .env("PATH", search_path());
-    Ok(Sandbox {
-        command,
-        _scratch: scratch,
-    })
+    // An error of a test says where it stands by its contexts; a stack of the test runner's frames hides them.
+    command.env("RUST_LIB_BACKTRACE", "0");
+    command.env("NETPOL_SANDBOX", "1").env("NETPOL_SANDBOX_DIR", &scratch.0).env("PATH", search_path());
+    Ok(Sandbox { command, _scratch: scratch })
 }
 
 /// Login shells of plain users lack the directories where `ip` and `tcpdump` live.
@@ -80,11 +67,7 @@ impl Scratch {
         sweep(&parent);
         let path = parent.join(std::process::id().to_string());
         fs::create_dir_all(&path).map_err(|error| {
-            Failure::new(
-                "sandbox",
-                format!("{}: {error}", path.display()),
-                "make target/ writable",
-            )
+            Failure::new("sandbox", format!("{}: {error}", path.display()), "make target/ writable")
         })?;
         Ok(Self(path))
     }

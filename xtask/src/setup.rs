@@ -14,15 +14,8 @@ use crate::workspace;
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: namespaces and traffic for tests, captures, load for benches.
-const PACKAGES: [&str; 7] = [
-    "iproute2",
-    "iputils-ping",
-    "iputils-arping",
-    "tcpdump",
-    "netcat-openbsd",
-    "iperf3",
-    "util-linux",
-];
+const PACKAGES: [&str; 7] =
+    ["iproute2", "iputils-ping", "iputils-arping", "tcpdump", "netcat-openbsd", "iperf3", "util-linux"];
 
 const RUSTUP: &str = "install rustup and the toolchain that rust-toolchain.toml names";
 const APT: &str = "as root on Debian: apt-get update && apt-get install iproute2 iputils-ping iputils-arping tcpdump netcat-openbsd iperf3 util-linux";
@@ -51,12 +44,7 @@ pub(crate) fn components(names: &[&str]) -> Result<(), Failure> {
 
 fn add_component(name: &str) -> Result<(), Failure> {
     let mut command = workspace::command("rustup");
-    progress::step(
-        &format!("install {name}"),
-        command.args(["component", "add", name]),
-        RUSTUP,
-    )
-    .map(drop)
+    progress::step(&format!("install {name}"), command.args(["component", "add", name]), RUSTUP).map(drop)
 }
 
 /// The compiler that builds this checkout, and the LLVM inside it.
@@ -69,9 +57,7 @@ impl Toolchain {
     fn of_checkout() -> Result<Self, Failure> {
         let sysroot = ask_rustc(&["--print", "sysroot"])?.trim().into();
         let version = ask_rustc(&["-vV"])?;
-        let llvm_version = version
-            .lines()
-            .find_map(|line| line.strip_prefix("LLVM version: "));
+        let llvm_version = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
         let Some(llvm_version) = llvm_version else {
             return Err(Failure::new(
                 "setup",
@@ -79,58 +65,34 @@ impl Toolchain {
                 "this compiler names no LLVM version; use the pinned one",
             ));
         };
-        Ok(Self {
-            sysroot,
-            llvm_version: llvm_version.to_owned(),
-        })
+        Ok(Self { sysroot, llvm_version: llvm_version.to_owned() })
     }
 
     fn llvm_major(&self) -> &str {
-        self.llvm_version
-            .split('.')
-            .next()
-            .unwrap_or(&self.llvm_version)
+        self.llvm_version.split('.').next().unwrap_or(&self.llvm_version)
     }
 
     /// Its name carries version and channel, `libLLVM.so.22.1-rust-1.95.0-stable`.
     fn llvm_library(&self) -> Result<PathBuf, Failure> {
         let directory = self.sysroot.join("lib");
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        let found = entries
-            .map(|entry| entry.path())
-            .find(|path| file_name(path).starts_with("libLLVM.so."));
-        found.ok_or_else(|| {
-            Failure::new(
-                "setup",
-                format!("no libLLVM.so.* in {}", directory.display()),
-                RUSTUP,
-            )
-        })
+        let found = entries.map(|entry| entry.path()).find(|path| file_name(path).starts_with("libLLVM.so."));
+        found.ok_or_else(|| Failure::new("setup", format!("no libLLVM.so.* in {}", directory.display()), RUSTUP))
     }
 }
 
 fn ask_rustc(arguments: &[&str]) -> Result<String, Failure> {
     let answer = workspace::command("rustc").args(arguments).output();
     match answer {
-        Ok(output) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Ok(output) => Err(Failure::new(
-            "setup",
-            String::from_utf8_lossy(&output.stderr),
-            RUSTUP,
-        )),
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => Err(Failure::new("setup", String::from_utf8_lossy(&output.stderr), RUSTUP)),
         Err(error) => Err(Failure::new("setup", format!("rustc: {error}"), RUSTUP)),
     }
 }
 
 fn rust_src(toolchain: &Toolchain) -> Result<(), Failure> {
     let core = toolchain.sysroot.join("lib/rustlib/src/rust/library/core");
-    if core.exists() {
-        Ok(())
-    } else {
-        add_component("rust-src")
-    }
+    if core.exists() { Ok(()) } else { add_component("rust-src") }
 }
 
 fn bpf_linker(toolchain: &Toolchain) -> Result<(), Failure> {
@@ -138,12 +100,8 @@ fn bpf_linker(toolchain: &Toolchain) -> Result<(), Failure> {
     let library = toolchain.llvm_library()?;
     let stamp = tools.join("stamp");
     // The linker stores the absolute path of .tools/llvm/lib and finds its LLVM there.
-    let wanted = format!(
-        "bpf-linker {BPF_LINKER}\n{}\n{}\n{}\n",
-        toolchain.llvm_version,
-        library.display(),
-        tools.display()
-    );
+    let wanted =
+        format!("bpf-linker {BPF_LINKER}\n{}\n{}\n{}\n", toolchain.llvm_version, library.display(), tools.display());
     let current = fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
     if current && tools.join("bin/bpf-linker").exists() {
         return Ok(());
@@ -151,8 +109,7 @@ fn bpf_linker(toolchain: &Toolchain) -> Result<(), Failure> {
     link_library(&library, &tools)
         .map_err(|error| Failure::new("setup", error.to_string(), "make .tools/ writable"))?;
     build_linker(toolchain, &tools)?;
-    fs::write(&stamp, wanted)
-        .map_err(|error| Failure::new("setup", error.to_string(), "make .tools/ writable"))
+    fs::write(&stamp, wanted).map_err(|error| Failure::new("setup", error.to_string(), "make .tools/ writable"))
 }
 
 fn link_library(library: &Path, tools: &Path) -> std::io::Result<()> {
@@ -167,22 +124,9 @@ fn link_library(library: &Path, tools: &Path) -> std::io::Result<()> {
 
 fn build_linker(toolchain: &Toolchain, tools: &Path) -> Result<(), Failure> {
     let mut command = workspace::command("cargo");
-    command.args([
-        "install",
-        "bpf-linker",
-        "--version",
-        BPF_LINKER,
-        "--locked",
-        "--force",
-        "--no-default-features",
-    ]);
-    command
-        .arg("--features")
-        .arg(format!("llvm-{}", toolchain.llvm_major()));
-    command
-        .arg("--root")
-        .arg(tools)
-        .env("LLVM_PREFIX", tools.join("llvm"));
+    command.args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--no-default-features"]);
+    command.arg("--features").arg(format!("llvm-{}", toolchain.llvm_major()));
+    command.arg("--root").arg(tools).env("LLVM_PREFIX", tools.join("llvm"));
     // A private directory: the shared one may be locked by a build that waits for this linker.
     command.env("CARGO_TARGET_DIR", tools.join("build"));
     progress::step(
@@ -190,42 +134,26 @@ fn build_linker(toolchain: &Toolchain, tools: &Path) -> Result<(), Failure> {
         &mut command,
         "it is built from the package registry with a C++ linker; are both there?",
     )?;
-    fs::remove_dir_all(tools.join("build")).map_err(|error| {
-        Failure::new(
-            "install bpf-linker",
-            error.to_string(),
-            "remove .tools/build by hand",
-        )
-    })
+    fs::remove_dir_all(tools.join("build"))
+        .map_err(|error| Failure::new("install bpf-linker", error.to_string(), "remove .tools/build by hand"))
 }
 
 fn packages() -> Result<(), Failure> {
-    let missing: Vec<&str> = PACKAGES
-        .into_iter()
-        .filter(|package| !is_installed(package))
-        .collect();
+    let missing: Vec<&str> = PACKAGES.into_iter().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     if !workspace::is_root() {
-        return Err(Failure::new(
-            "setup",
-            format!("missing: {}", missing.join(", ")),
-            APT,
-        ));
+        return Err(Failure::new("setup", format!("missing: {}", missing.join(", ")), APT));
     }
     update_package_lists()?;
     let mut install = apt_get();
-    install
-        .args(["install", "-y", "--no-install-recommends"])
-        .args(&missing);
+    install.args(["install", "-y", "--no-install-recommends"]).args(&missing);
     progress::step(&format!("install {}", missing.join(" ")), &mut install, APT).map(drop)
 }
 
 fn is_installed(package: &str) -> bool {
-    let query = workspace::command("dpkg-query")
-        .args(["-W", "-f", "${db:Status-Status}", package])
-        .output();
+    let query = workspace::command("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
     query.is_ok_and(|answer| answer.stdout == b"installed")
 }
 
@@ -243,15 +171,10 @@ fn update_package_lists() -> Result<(), Failure> {
 
 fn apt_get() -> std::process::Command {
     let mut command = workspace::command("apt-get");
-    command
-        .args(["-q", "-o", "DPkg::Lock::Timeout=120"])
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=120"]).env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

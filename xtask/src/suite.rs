@@ -30,26 +30,13 @@ pub(crate) fn run(filter: Option<&str>, effort: Effort) -> Result<ExitCode, Fail
     if filter.is_none() {
         let programs = ebpf_host_tests();
         match programs {
-            Some(mut command) => run_counted(
-                "eBPF stages on the host",
-                &mut command,
-                CI_DEADLINE,
-                &mut tally,
-            )?,
+            Some(mut command) => run_counted("eBPF stages on the host", &mut command, CI_DEADLINE, &mut tally)?,
             None => progress::nothing_to_do("eBPF stages on the host", "no host tests in ebpf/"),
         }
     }
     let mut sandbox = sandbox::around(Path::new("cargo"))?;
     let command = &mut sandbox.command;
-    command
-        .args([
-            "test",
-            "--workspace",
-            "--locked",
-            "--offline",
-            "--no-fail-fast",
-        ])
-        .args(selection(filter));
+    command.args(["test", "--workspace", "--locked", "--offline", "--no-fail-fast"]).args(selection(filter));
     let deadline = match effort {
         Effort::Ci => CI_DEADLINE,
         Effort::Soak => SOAK_DEADLINE,
@@ -66,9 +53,7 @@ fn selection(filter: Option<&str>) -> Vec<String> {
     let Some(filter) = filter else {
         return Vec::new();
     };
-    let file = workspace::root()
-        .join("tests/tests")
-        .join(format!("{filter}.rs"));
+    let file = workspace::root().join("tests/tests").join(format!("{filter}.rs"));
     let flag = if file.exists() { "--test" } else { "--" };
     vec![flag.into(), filter.into()]
 }
@@ -80,12 +65,8 @@ fn ebpf_host_tests() -> Option<Command> {
         return None;
     }
     let mut command = workspace::command("cargo");
-    command
-        .args(["test", "--locked", "--lib", "--manifest-path"])
-        .arg(manifest);
-    command
-        .arg("--target-dir")
-        .arg(workspace::target().join("ebpf-host"));
+    command.args(["test", "--locked", "--lib", "--manifest-path"]).arg(manifest);
+    command.arg("--target-dir").arg(workspace::target().join("ebpf-host"));
     Some(command)
 }
 
@@ -101,21 +82,12 @@ fn has_tests(directory: &Path) -> bool {
 }
 
 /// Passes the command's output on and counts the results in it; a run that ends badly without saying so counts as one failure.
-fn run_counted(
-    name: &str,
-    command: &mut Command,
-    deadline: Duration,
-    tally: &mut Tally,
-) -> Result<(), Failure> {
+fn run_counted(name: &str, command: &mut Command, deadline: Duration, tally: &mut Tally) -> Result<(), Failure> {
     let started = Instant::now();
     let before = tally.failed;
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let mut child = spawned
-        .map_err(|error| Failure::new(name, error.to_string(), "run `cargo xtask setup`"))?;
-    let output = child
-        .stdout
-        .take()
-        .expect("standard output was piped just above");
+    let mut child = spawned.map_err(|error| Failure::new(name, error.to_string(), "run `cargo xtask setup`"))?;
+    let output = child.stdout.take().expect("standard output was piped just above");
     let watcher = std::thread::spawn(move || watch(child, deadline));
     for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
@@ -161,19 +133,12 @@ fn watch(mut child: Child, deadline: Duration) -> Ended {
 
 fn verdict(tally: Tally, filter: Option<&str>) -> ExitCode {
     if tally.ignored > 0 {
-        println!(
-            "\n{} ignored: a test that cannot run has to fail and say why",
-            tally.ignored
-        );
+        println!("\n{} ignored: a test that cannot run has to fail and say why", tally.ignored);
     }
     if tally.passed + tally.failed == 0 {
         println!("\nno test is named like `{}`", filter.unwrap_or(""));
     }
     println!("\n{tally}");
     let good = tally.failed == 0 && tally.ignored == 0 && tally.passed > 0;
-    if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -13,10 +13,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Reads one line of output; only `test result: …` lines count.
     pub(crate) fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .trim_start()
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
+        let Some((_, counts)) = line.trim_start().strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
@@ -57,14 +54,7 @@ mod tests {
         ] {
             tally.read(line);
         }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 5,
-                failed: 4,
-                ignored: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 5, failed: 4, ignored: 1 });
         assert_eq!(tally.to_string(), "5 passed, 4 failed");
     }
 

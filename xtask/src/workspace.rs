@@ -6,10 +6,7 @@ use std::process::Command;
 /// The checkout that this program was built from.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask
-        .parent()
-        .expect("xtask lies in the checkout")
-        .to_path_buf()
+    xtask.parent().expect("xtask lies in the checkout").to_path_buf()
 }
 
 pub(crate) fn tools() -> PathBuf {

@@ -9,13 +9,16 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, setsockopt,
-    socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom, send,
+    setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::frame::MARK;
 use crate::world::namespace::Namespace;
+
+/// Packet sockets also show what the interface sends, such as an ICMP error that quotes what came in.
+const OUTGOING: u8 = nix::libc::PACKET_OUTGOING;
 
 #[derive(Debug)]
 pub struct RawSocket(OwnedFd);
@@ -57,7 +60,10 @@ impl Watcher {
         let thread = std::thread::spawn(move || {
             let mut frame = [0; 2048];
             while !end.load(Ordering::Relaxed) {
-                let Ok(length) = recv(socket.0.as_raw_fd(), &mut frame, MsgFlags::empty()) else { continue };
+                let Ok((length, from)) = recvfrom::<LinkAddr>(socket.0.as_raw_fd(), &mut frame) else { continue };
+                if from.is_some_and(|from| from.pkttype() == OUTGOING) {
+                    continue;
+                }
                 if frame[..length].windows(MARK.len()).any(|bytes| bytes == MARK) {
                     count.fetch_add(1, Ordering::Relaxed);
                 }

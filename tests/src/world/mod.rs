@@ -6,11 +6,13 @@ pub mod control;
 pub mod daemon;
 pub mod fabric;
 pub mod flow;
+pub mod http;
 pub mod instance;
 pub mod namespace;
 pub mod netpol;
 pub mod node;
 pub mod patience;
+pub mod pins;
 pub mod probe;
 mod scratch;
 

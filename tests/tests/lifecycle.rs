@@ -1,0 +1,181 @@
+//! Enforcement outlives the daemons: what passes and what does not stays the same while an agent or the API is gone.
+
+use anyhow::{Context, Result, ensure};
+use tests::rounds;
+use tests::world::flow::Flow;
+use tests::world::instance::Instance;
+use tests::world::patience::{PATIENCE, await_that};
+use tests::world::pins;
+use tests::world::probe::{Outcome, Transport, ask, expect_answer, expect_blocked};
+use tests::world::{Plan, World, scenario};
+
+const PORT: u16 = 8080;
+const NODES: [&str; 2] = ["n1", "n2"];
+
+/// Messages that have to arrive before the next thing is broken: about a fifth of a second of traffic.
+const A_WHILE: u64 = 200;
+
+struct Stage {
+    a: Instance,
+    b: Instance,
+    near_b: Instance,
+    c: Instance,
+}
+
+impl Stage {
+    /// `appA` may reach ports 8080 to 8089 of `appB`, by TCP and UDP; `appC` may not.
+    fn set(world: &mut World) -> Result<Self> {
+        let stage = Self {
+            a: world.run_instance("appA", "n1")?,
+            b: world.run_instance("appB", "n2")?,
+            near_b: world.run_instance("appB", "n1")?,
+            c: world.run_instance("appC", "n1")?,
+        };
+        for protocol in ["tcp", "udp"] {
+            let line = ["allow", "appA", "appB", "--port", "8080-8089", "--protocol", protocol, "--wait"];
+            world.netpol(&line)?.expect_exit(0)?;
+        }
+        Ok(stage)
+    }
+
+    /// Allowed flows of every kind, and one that is not.
+    fn open_traffic(&self) -> Result<Traffic> {
+        let allowed = vec![
+            Flow::open(Transport::Udp, &self.a, &self.b, PORT)?,
+            Flow::open(Transport::Udp, &self.a, &self.near_b, PORT)?,
+            Flow::open(Transport::Tcp, &self.a, &self.b, PORT)?,
+        ];
+        let denied = vec![
+            Flow::start(Transport::Udp, &self.c, &self.b, PORT + 1)?,
+            Flow::start(Transport::Udp, &self.c, &self.near_b, PORT + 1)?,
+        ];
+        Ok(Traffic { allowed, denied })
+    }
+}
+
+struct Traffic {
+    allowed: Vec<Flow>,
+    denied: Vec<Flow>,
+}
+
+impl Traffic {
+    fn await_a_while(&self) -> Result<()> {
+        self.allowed.iter().try_for_each(|flow| flow.await_deliveries(A_WHILE))
+    }
+
+    /// Every allowed message arrived, no denied one did.
+    fn finish(self) -> Result<()> {
+        for flow in self.allowed {
+            let totals = flow.finish();
+            ensure!(totals.forth.sent == totals.forth.delivered, "allowed messages were lost: {totals:?}");
+            ensure!(totals.back.sent == totals.back.delivered, "allowed messages were lost: {totals:?}");
+        }
+        for flow in self.denied {
+            let totals = flow.finish();
+            ensure!(totals.forth.sent > 0, "the denied flow never tried: {totals:?}");
+            ensure!(totals.forth.delivered == 0, "denied messages passed: {totals:?}");
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn killing_agents_under_traffic_loses_no_allowed_packet_and_passes_no_denied_one() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        for round in 0..rounds(2, 100) {
+            let node = NODES[round % NODES.len()];
+            world.node_mut(node)?.kill_agent()?;
+            traffic.await_a_while()?;
+            expect_blocked(Transport::Tcp, &stage.c, &stage.b, PORT + 2)?;
+            expect_answer(Transport::Tcp, &stage.a, &stage.b, PORT + 2)
+                .context("a new flow while the agent is dead")?;
+            world.restart_agent(node)?;
+            traffic.await_a_while()?;
+        }
+        traffic.finish()
+    });
+}
+
+#[test]
+fn a_restarted_agent_adopts_what_is_pinned_and_goes_on_from_there() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let before = pins::read(&world.node("n1")?.pins)?;
+        ensure!(!before.is_empty(), "nothing is pinned under {}", world.node("n1")?.pins.display());
+        let endpoints = world.node("n1")?.status()?["endpoints"].clone();
+
+        world.node_mut("n1")?.kill_agent()?;
+        world.restart_agent("n1")?;
+
+        let after = pins::read(&world.node("n1")?.pins)?;
+        ensure!(after == before, "adopted means the same kernel objects: {before:?} became {after:?}");
+        let adopted = world.node("n1")?.status()?["endpoints"].clone();
+        ensure!(adopted == endpoints, "endpoints {endpoints} became {adopted}");
+        // It is the adopted maps that the new agent writes to.
+        world.netpol(&["revoke", "appA", "appB", "--port", "8080-8089"])?.expect_exit(0)?;
+        expect_blocked(Transport::Tcp, &stage.a, &stage.near_b, PORT)?;
+        world.netpol(&["allow", "appC", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
+        expect_answer(Transport::Tcp, &stage.c, &stage.near_b, PORT).map(drop)
+    });
+}
+
+#[test]
+fn enforcement_and_agent_restarts_go_on_without_the_api() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        world.control.kill()?;
+        traffic.await_a_while()?;
+        for node in NODES {
+            world.node_mut(node)?.kill_agent()?;
+            traffic.await_a_while()?;
+            world.restart_agent(node)?;
+        }
+        expect_answer(Transport::Tcp, &stage.a, &stage.b, PORT + 2)?;
+        expect_blocked(Transport::Tcp, &stage.c, &stage.b, PORT + 2)?;
+        traffic.finish()?;
+
+        world.control.start()?;
+        world.netpol(&["allow", "appC", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
+        expect_answer(Transport::Tcp, &stage.c, &stage.b, PORT).map(drop)
+    });
+}
+
+#[test]
+fn without_the_api_a_new_instance_takes_an_address_still_published_for_its_app() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let stopped = world.run_instance("appA", "n1")?;
+        let freed = stopped.address()?;
+        world.stop_instance(stopped)?;
+        world.control.kill()?;
+
+        let started = world.run_instance("appA", "n1")?;
+        ensure!(started.address()? == freed, "{:?} instead of {freed}", started.attached);
+        expect_answer(Transport::Tcp, &started, &stage.b, PORT).context("across nodes")?;
+        expect_answer(Transport::Tcp, &started, &stage.near_b, PORT).context("on one node").map(drop)
+    });
+}
+
+#[test]
+fn without_the_api_an_unpublished_instance_reaches_its_own_node_only_and_is_told_so() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        world.netpol(&["allow", "appZ", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
+        world.control.kill()?;
+
+        let unpublished = world.run_instance("appZ", "n1")?;
+        let note = unpublished.attached.note.clone().unwrap_or_default();
+        ensure!(!note.is_empty(), "nothing says that it is cut off: {:?}", unpublished.attached);
+        expect_answer(Transport::Tcp, &unpublished, &stage.near_b, PORT).context("on one node")?;
+        expect_blocked(Transport::Tcp, &unpublished, &stage.b, PORT).context("across nodes")?;
+
+        world.control.start()?;
+        await_that("the instance to be published once the API is back", PATIENCE, || {
+            let outcome = ask(Transport::Tcp, &unpublished, &stage.b, PORT, std::time::Duration::from_millis(200))?;
+            Ok(matches!(outcome, Outcome::Answered(_)))
+        })
+    });
+}
