@@ -34,7 +34,7 @@ pub const CHAPTERS: &[Chapter] = &[
             Netpol {
                 arguments: &["allow", "appA", "appB", "--port", "8080", "--wait"],
                 exit: 0,
-                says: &["2 of 2", " ms"],
+                says: &["in force on 2 nodes after", " ms"],
             },
             Netpol { arguments: &["check", "appA", "appB", "--port", "8080"], exit: 0, says: &[] },
             Reaches { transport: Tcp, from: A, to: B, port: PORT },
@@ -66,7 +66,7 @@ pub const CHAPTERS: &[Chapter] = &[
             Netpol {
                 arguments: &["allow", "appA", "appB", "--port", "8080", "--protocol", "udp", "--wait"],
                 exit: 0,
-                says: &["2 of 2", " ms"],
+                says: &["in force on 2 nodes after", " ms"],
             },
             Open { transport: Tcp, from: A, to: B, port: PORT },
             Open { transport: Udp, from: A, to: B, port: PORT },
@@ -90,14 +90,14 @@ pub const CHAPTERS: &[Chapter] = &[
             Netpol {
                 arguments: &["allow", "appA", "appB", "--port", "8080", "--wait"],
                 exit: 0,
-                says: &["2 of 2", " ms"],
+                says: &["in force on 2 nodes after", " ms"],
             },
             Reaches { transport: Tcp, from: A, to: B, port: PORT },
             Open { transport: Tcp, from: A, to: NearB, port: PORT },
             Netpol {
                 arguments: &["deny", "appA", "appB", "--port", "8080", "--wait"],
                 exit: 0,
-                says: &["2 of 2", " ms"],
+                says: &["in force on 2 nodes after", " ms"],
             },
             Silenced(Tcp),
             Blocked { transport: Tcp, from: A, to: B, port: PORT },
