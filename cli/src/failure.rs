@@ -99,6 +99,11 @@ impl Failure {
         self
     }
 
+    /// Returns what went wrong, for a place that goes on nevertheless.
+    pub(crate) fn brief(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -111,7 +116,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message.as_deref().unwrap_or_default())?;
+        write!(f, "error: {}", self.brief())?;
         for tip in &self.tips {
             write!(f, "\n  tip: {tip}")?;
         }

@@ -3,10 +3,11 @@
 //! Text becomes the model's types (`args`), goes to the policy API or to the local agent (`command`), and comes back as
 //! a table or JSON (`output`). What rules mean is none of this crate's business.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, ColorChoice, CommandFactory, FromArgMatches};
 
 mod agent;
 mod args;
@@ -43,9 +44,22 @@ fn main() -> ExitCode {
 }
 
 fn parse() -> Result<(Cli, Typed), clap::Error> {
-    let matches = Cli::command().try_get_matches()?;
+    let matches = Cli::command().color(color_of_help(std::env::args_os())).try_get_matches()?;
     let typed = Typed { token: was_typed(&matches, "token"), token_file: was_typed(&matches, "token_file") };
     Ok((Cli::from_arg_matches(&matches)?, typed))
+}
+
+/// Help and refusals are printed before the flags are known, so `--color` is looked for by itself.
+fn color_of_help(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
+    let arguments = arguments.map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = arguments.take_while(|word| word != "--").collect();
+    let joined = words.iter().filter_map(|word| word.strip_prefix("--color="));
+    let apart = words.windows(2).filter(|pair| pair[0] == "--color").map(|pair| pair[1].as_str());
+    match joined.chain(apart).last() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        Some(_) | None => ColorChoice::Auto,
+    }
 }
 
 fn was_typed(matches: &ArgMatches, flag: &str) -> bool {

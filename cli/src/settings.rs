@@ -132,7 +132,7 @@ fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
 /// Says where and what, without the line itself, which may be a token in the wrong place.
 fn badly_formed(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.lines().count().max(1);
+    let line = before.matches('\n').count() + 1;
     Failure::usage(format!("{} line {line}: {}", path.display(), error.message()))
 }
 

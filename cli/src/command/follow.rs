@@ -47,10 +47,10 @@ where
         match look().await {
             Ok(shot) => show_if_new(printer, &mut shown, shot)?,
             Err(failure) if shown.is_none() => return Err(failure),
-            Err(failure) => printer.say(&format!("{failure}; trying again")),
+            Err(failure) => printer.say(&format!("note: {}; trying again", failure.brief())),
         }
         if let Err(failure) = changed(&mut watch).await {
-            printer.say(&format!("{failure}; trying again"));
+            printer.say(&format!("note: {}; trying again", failure.brief()));
             watch = reopen(client).await;
         }
     }

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Fai
         Begin::Signalled(held) => Ok(signal::exit_of(held.signal as i32)),
     };
     if let Err(failure) = agent.detach(&netns).await {
-        terminal::warn(&format!("warning: {}", failure.during("could not detach")));
+        terminal::warn(&format!("warning: could not detach: {}", failure.brief()));
     }
     ended
 }

@@ -43,7 +43,7 @@ async fn agent(settings: &Settings) -> Option<AgentStatus> {
     match Agent::at(&settings.socket).status().await {
         Ok(status) => Some(status),
         Err(failure) => {
-            settings.printer.say(&format!("note: {failure}"));
+            settings.printer.say(&format!("note: {}", failure.brief()));
             None
         }
     }

@@ -79,7 +79,7 @@ impl Answer for Written<'_> {
     fn text(&self, look: &Look, _: Detail) -> String {
         let RuleAnswer { rule, outcome, dry_run } = self.answer;
         let what = painted(rule, look);
-        let mode = (*dry_run).then_some("would be ").unwrap_or_default();
+        let mode = if *dry_run { "would be " } else { "" };
         match (outcome, dry_run) {
             // An id and a revision are given out only when the rule is really made.
             (Outcome::Created, true) => format!("would be created  {what}"),
