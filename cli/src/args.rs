@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod cf;
 mod global;
-mod help;
+pub(crate) mod help;
 mod node;
 mod rule;
 #[cfg(test)]
@@ -20,7 +20,7 @@ pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use rule::{CheckArgs, ListArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
 pub(crate) use value::Patience;
-pub(crate) use view::{CompletionArgs, InstancesArgs, LookupArgs, WatchArgs};
+pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
 
 /// netpol: who may talk to whom, by app name.
 #[derive(Debug, Parser)]
@@ -29,7 +29,8 @@ pub(crate) use view::{CompletionArgs, InstancesArgs, LookupArgs, WatchArgs};
     version,
     propagate_version = false,
     arg_required_else_help = true,
-    disable_help_subcommand = false,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
     help_template = help::TOP,
     after_help = help::TOP_EXAMPLES,
 )]
@@ -102,4 +103,7 @@ pub(crate) enum Command {
     /// Print the version
     #[command(after_help = help::VERSION)]
     Version,
+    /// Explain a command, or the topic `connection`
+    #[command(after_help = help::HELP)]
+    Help(HelpArgs),
 }

@@ -38,6 +38,7 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::NetworkPolicies(args) => list::cf_rules(args, settings).await,
         Command::Completion(args) => meta::completion(args, settings),
         Command::Version => meta::version(settings),
+        Command::Help(args) => meta::help(args, settings),
     }
 }
 

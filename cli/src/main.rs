@@ -6,8 +6,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, ColorChoice, CommandFactory, FromArgMatches};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 mod agent;
 mod args;
@@ -21,11 +20,11 @@ mod terminal;
 
 use args::{Cli, Command};
 use failure::{Exit, Failure};
-use settings::{Settings, Typed};
+use settings::{Environment, Settings};
 
 fn main() -> ExitCode {
-    let (cli, typed) = match parse() {
-        Ok(parsed) => parsed,
+    let cli = match parse() {
+        Ok(cli) => cli,
         Err(refused) => {
             // A closed pipe leaves nobody to read the help or the refusal.
             let _ = refused.print();
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
         }
     };
     let own_failures = command::exit_of_failures(&cli.command);
-    run(&cli, typed)
+    run(&cli)
         .unwrap_or_else(|failure| {
             if failure.is_audible() {
                 terminal::warn(&failure.to_string());
@@ -43,10 +42,9 @@ fn main() -> ExitCode {
         .into()
 }
 
-fn parse() -> Result<(Cli, Typed), clap::Error> {
+fn parse() -> Result<Cli, clap::Error> {
     let matches = Cli::command().color(color_of_help(std::env::args_os())).try_get_matches()?;
-    let typed = Typed { token: was_typed(&matches, "token"), token_file: was_typed(&matches, "token_file") };
-    Ok((Cli::from_arg_matches(&matches)?, typed))
+    Cli::from_arg_matches(&matches)
 }
 
 /// Help and refusals are printed before the flags are known, so `--color` is looked for by itself.
@@ -62,12 +60,8 @@ fn color_of_help(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
     }
 }
 
-fn was_typed(matches: &ArgMatches, flag: &str) -> bool {
-    matches.value_source(flag) == Some(ValueSource::CommandLine)
-}
-
-fn run(cli: &Cli, typed: Typed) -> Result<Exit, Failure> {
-    let settings = Settings::resolve(&cli.global, typed)?;
+fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let settings = Settings::resolve(&cli.global, &Environment::of_process())?;
     if let Command::Run(_) = cli.command {
         // Before there is any thread, as every thread inherits what is blocked.
         signal::hold()?;

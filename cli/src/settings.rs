@@ -1,6 +1,6 @@
 //! What the command runs with: a flag beats `NETPOL_*` beats the file's context beats the file beats the default.
 //!
-//! clap has already merged flags and variables; this file adds the config file and reads what the values name.
+//! The only place that knows this order, the variables' names and the defaults.
 
 use std::fs;
 use std::io;
@@ -10,11 +10,13 @@ use policy_api::client::ClientConfig;
 
 use crate::args::{GlobalArgs, Secret};
 use crate::failure::{Exit, Failure, plain};
-use crate::output::{Format, Printer};
-use crate::terminal::{ColorChoice, Talk, Terminal};
+use crate::output::Printer;
+use crate::terminal::{Talk, Terminal};
 
+mod environment;
 mod file;
 
+pub(crate) use environment::Environment;
 use file::ConfigFile;
 
 const CONFIG_FILE: &str = "/etc/netpol/cli.toml";
@@ -30,13 +32,6 @@ pub(crate) enum TokenSource {
     File(PathBuf),
 }
 
-/// Which of the two token flags were typed, and not taken from a variable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Typed {
-    pub(crate) token: bool,
-    pub(crate) token_file: bool,
-}
-
 /// Everything that holds for a whole run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -48,19 +43,23 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Merges the arguments with the config file they name.
-    pub(crate) fn resolve(args: &GlobalArgs, typed: Typed) -> Result<Self, Failure> {
-        let file = read_config(args.config.as_deref())?.for_context(args.context.as_deref())?;
+    /// Merges the flags with the variables and the config file.
+    pub(crate) fn resolve(args: &GlobalArgs, environment: &Environment) -> Result<Self, Failure> {
+        let config = args.config.clone().or(environment.path("NETPOL_CONFIG"));
+        let context = args.context.as_deref().or(environment.text("NETPOL_CONTEXT"));
+        let file = read_config(config.as_deref())?.for_context(context)?;
         let talk = if args.quiet { Talk::Quiet } else { Talk::Normal };
-        let color = args.color.or(file.color).unwrap_or(ColorChoice::Auto);
-        let api = args.api.clone().or(file.api).unwrap_or_else(|| vec![API.to_owned()]);
+        let color = args.color.or(file.color).unwrap_or_default();
+        let path = |typed: &Option<PathBuf>, variable: &str, file: Option<PathBuf>, default: &str| {
+            typed.clone().or(environment.path(variable)).or(file).unwrap_or_else(|| default.into())
+        };
         Ok(Self {
-            api: api.iter().map(|url| checked_url(url)).collect::<Result<_, _>>()?,
-            token: token_source(args, typed, file.token_file)?,
-            ca: args.ca.clone().or(file.ca).unwrap_or_else(|| CA_FILE.into()),
-            socket: args.socket.clone().or(file.socket).unwrap_or_else(|| AGENT_SOCKET.into()),
+            api: addresses(args, environment, file.api)?,
+            token: token_source(args, environment, file.token_file),
+            ca: path(&args.ca, "NETPOL_CA", file.ca, CA_FILE),
+            socket: path(&args.socket, "NETPOL_SOCKET", file.socket, AGENT_SOCKET),
             printer: Printer {
-                format: args.output.or(file.output).unwrap_or(Format::Table),
+                format: args.output.or(environment.output()?).or(file.output).unwrap_or_default(),
                 terminal: Terminal::detect(color, !args.no_headers, talk),
             },
         })
@@ -93,19 +92,24 @@ fn unreadable(what: &str, flag: &str, path: &Path, error: &io::Error) -> Failure
         .tip(format!("name the file with {flag} or NETPOL_{variable}; `netpol-api init` writes it"))
 }
 
-/// A typed flag beats a variable; a token beats a file that names one.
-fn token_source(args: &GlobalArgs, typed: Typed, from_config: Option<PathBuf>) -> Result<TokenSource, Failure> {
-    if typed.token && typed.token_file {
-        return Err(Failure::usage("--token and --token-file cannot be used together"));
-    }
-    let token = args.token.clone().filter(|token| !token.reveal().is_empty() || typed.token);
-    let file = args.token_file.clone().filter(|file| !file.as_os_str().is_empty());
-    Ok(match (token, file) {
-        (Some(_), Some(file)) if typed.token_file => TokenSource::File(file),
-        (Some(token), _) => TokenSource::Given(token),
-        (None, Some(file)) => TokenSource::File(file),
-        (None, None) => TokenSource::File(from_config.unwrap_or_else(|| TOKEN_FILE.into())),
-    })
+/// A flag beats a variable, whichever of the two ways to give a token they are.
+fn token_source(args: &GlobalArgs, environment: &Environment, from_file: Option<PathBuf>) -> TokenSource {
+    let typed = args.token.clone().map(TokenSource::Given).or(args.token_file.clone().map(TokenSource::File));
+    let variable = || {
+        let token = environment.text("NETPOL_TOKEN").map(|token| TokenSource::Given(Secret::new(token)));
+        token.or(environment.path("NETPOL_TOKEN_FILE").map(TokenSource::File))
+    };
+    typed.or_else(variable).unwrap_or_else(|| TokenSource::File(from_file.unwrap_or_else(|| TOKEN_FILE.into())))
+}
+
+fn addresses(
+    args: &GlobalArgs,
+    environment: &Environment,
+    from_file: Option<Vec<String>>,
+) -> Result<Vec<String>, Failure> {
+    let variable = || environment.text("NETPOL_API").map(|list| list.split(',').map(str::to_owned).collect());
+    let chosen = args.api.clone().or_else(variable).or(from_file).unwrap_or_else(|| vec![API.to_owned()]);
+    chosen.iter().map(|url| checked_url(url)).collect()
 }
 
 fn checked_url(url: &str) -> Result<String, Failure> {
@@ -140,33 +144,42 @@ fn badly_formed(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn given(token: &str) -> Option<Secret> {
-        Some(Secret::new(token))
+    fn source(token: Option<&str>, file: Option<&str>, variables: &[(&str, &str)]) -> TokenSource {
+        let args =
+            GlobalArgs { token: token.map(Secret::new), token_file: file.map(PathBuf::from), ..GlobalArgs::default() };
+        token_source(&args, &environment(variables), Some("/from/config".into()))
     }
 
-    fn source(token: Option<Secret>, file: Option<&str>, typed: Typed) -> TokenSource {
-        let args = GlobalArgs { token, token_file: file.map(PathBuf::from), ..GlobalArgs::default() };
-        token_source(&args, typed, Some("/from/config".into())).expect("no conflict")
-    }
-
-    #[test]
-    fn a_typed_flag_beats_a_variable_beats_the_file() {
-        let none = Typed::default();
-        let file_typed = Typed { token_file: true, ..none };
-        let token_typed = Typed { token: true, ..none };
-        assert_eq!(source(given("env"), Some("/typed"), file_typed), TokenSource::File("/typed".into()));
-        assert_eq!(source(given("typed"), Some("/env"), token_typed), TokenSource::Given(Secret::new("typed")));
-        assert_eq!(source(given("env"), Some("/env"), none), TokenSource::Given(Secret::new("env")));
-        assert_eq!(source(None, Some("/env"), none), TokenSource::File("/env".into()));
-        assert_eq!(source(None, None, none), TokenSource::File("/from/config".into()));
-        assert_eq!(source(given(""), Some(""), none), TokenSource::File("/from/config".into()));
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
-    fn two_typed_tokens_are_a_contradiction() {
-        let args = GlobalArgs { token: given("t"), token_file: Some("/f".into()), ..GlobalArgs::default() };
-        let failure = token_source(&args, Typed { token: true, token_file: true }, None).expect_err("both");
-        assert_eq!(failure.exit(), Exit::Usage);
+    fn a_flag_beats_a_variable_beats_the_file() {
+        let given = |token: &str| TokenSource::Given(Secret::new(token));
+        let file = |path: &str| TokenSource::File(path.into());
+        let both = [("NETPOL_TOKEN", "env"), ("NETPOL_TOKEN_FILE", "/env")];
+        assert_eq!(source(None, Some("/typed"), &both), file("/typed"));
+        assert_eq!(source(Some("typed"), None, &both), given("typed"));
+        assert_eq!(source(None, None, &both), given("env"));
+        assert_eq!(source(None, None, &both[1..]), file("/env"));
+        assert_eq!(source(None, None, &[]), file("/from/config"));
+        assert_eq!(source(None, None, &[("NETPOL_TOKEN", ""), ("NETPOL_TOKEN_FILE", "")]), file("/from/config"));
+    }
+
+    #[test]
+    fn several_addresses_come_from_one_variable() {
+        let variables = environment(&[("NETPOL_API", "https://a:1,https://b:2")]);
+        let found = addresses(&GlobalArgs::default(), &variables, None).expect("two addresses");
+        assert_eq!(found, ["https://a:1", "https://b:2"]);
+        let none = addresses(&GlobalArgs::default(), &environment(&[("NETPOL_API", "")]), None).expect("the default");
+        assert_eq!(none, [API]);
+    }
+
+    #[test]
+    fn a_variable_that_is_no_format_is_refused_by_name() {
+        let failure = environment(&[("NETPOL_OUTPUT", "xml")]).output().expect_err("xml").to_string();
+        assert!(failure.contains("NETPOL_OUTPUT") && failure.contains("xml") && failure.contains("jsonl"), "{failure}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Terminal {
     /// Empties the screen before a table is drawn again; does nothing on a pipe.
     pub(crate) fn clear(&self) -> Result<(), Failure> {
         if self.interactive {
-            self.data("\x1b[H\x1b[2J\x1b[3J")?;
+            self.data("\x1b[H\x1b[J")?;
         }
         Ok(())
     }

@@ -7,7 +7,10 @@ use support::Shell;
 #[test]
 fn help_goes_to_stdout_and_a_usage_error_to_stderr() {
     let shell = Shell::new();
-    shell.netpol("--help").exits(0).prints("Usage: netpol").prints("--token-file");
+    shell.netpol("--help").exits(0).prints("Usage: netpol").prints("help connection");
+    shell.netpol("help").exits(0).prints("Usage: netpol");
+    shell.netpol("help connection").exits(0).prints("NETPOL_TOKEN_FILE");
+    shell.netpol("help alow").exits(2).tells("did you mean `allow`?");
     shell.netpol("help allow").exits(0).prints("Examples:");
     let said = shell.netpol("allow").exits(2).tells("<SRC>");
     assert_eq!(said.stdout, "");
@@ -59,7 +62,8 @@ fn missing_or_wrong_settings_are_named() {
     shell.netpol("list --api http://127.0.0.1:1").exits(2).tells("--api").tells("http://127.0.0.1:1");
     shell.netpol("list --config /no/such/file").exits(2).tells("--config").tells("/no/such/file");
     shell.netpol("list --context lab").exits(2).tells("lab");
-    shell.netpol("list --token a --token-file b").exits(2).tells("--token-file");
+    shell.set("NETPOL_OUTPUT", "xml");
+    shell.netpol("list").exits(2).tells("NETPOL_OUTPUT").tells("xml");
 }
 
 #[test]

@@ -45,7 +45,11 @@ fn a_reason_is_updated_in_place_and_the_undo_line_brings_the_old_one_back() {
         .exits(0)
         .prints("updated r1")
         .tells("undo: netpol allow appA appB --port 80,443 --reason first");
+    shell.netpol("allow appA appB --port 80,443").exits(0).prints("unchanged r1");
     shell.netpol("list -o json").exits(0).prints("second");
+    shell.run(["allow", "appA", "appB", "--port", "80,443", "--reason", ""]).exits(0).prints("updated r1");
+    let rules = shell.netpol("list -o json").exits(0).json();
+    assert!(rules["items"][0].get("reason").is_none(), "{rules}");
 }
 
 #[test]

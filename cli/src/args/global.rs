@@ -1,13 +1,15 @@
-//! Flags that every command takes: how to reach the API and how to print.
+//! Flags that every command takes: how to print and how to reach the API. `netpol help connection` explains the latter.
+//!
+//! Only what was typed is here; variables, config file and defaults come in with `settings`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::output::Format;
 use crate::terminal::ColorChoice;
 
-/// Connection and output flags. Absent here means: ask the config file, then take the default.
+/// Connection and output flags.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct GlobalArgs {
     /// Print as table, wide, json, yaml, jsonl or name
@@ -17,102 +19,45 @@ pub(crate) struct GlobalArgs {
         global = true,
         value_name = "FORMAT",
         value_enum,
-        env = "NETPOL_OUTPUT",
         help_heading = "Output",
         hide_possible_values = true
     )]
     pub(crate) output: Option<Format>,
-
     /// Print data and errors only, no hints
     #[arg(short, long, global = true, help_heading = "Output")]
     pub(crate) quiet: bool,
-
     /// Leave the header line of tables away
-    #[arg(long, global = true, help_heading = "Output", hide_short_help = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub(crate) no_headers: bool,
-
-    /// When to colour; NO_COLOR is honoured by `auto`, the default
-    #[arg(long, global = true, value_name = "WHEN", value_enum, help_heading = "Output", hide_short_help = true)]
+    /// auto, always or never; auto honours NO_COLOR
+    #[arg(long, global = true, value_name = "WHEN", value_enum, help_heading = "Output", hide_possible_values = true)]
     pub(crate) color: Option<ColorChoice>,
 
-    /// Addresses of the policy API, separated by commas [default: https://127.0.0.1:7443]
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "NETPOL_API",
-        value_delimiter = ',',
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
+    /// Addresses of the policy API, separated by commas
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',', hide_short_help = true)]
     pub(crate) api: Option<Vec<String>>,
-
-    /// The token itself; other users of this machine may see it here, so prefer the file or the variable
-    #[arg(
-        long,
-        global = true,
-        value_name = "TOKEN",
-        env = "NETPOL_TOKEN",
-        hide_env_values = true,
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
-    pub(crate) token: Option<Secret>,
-
-    /// File that holds the token [default: /etc/netpol/operator.token]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "NETPOL_TOKEN_FILE",
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
-    pub(crate) token_file: Option<PathBuf>,
-
-    /// Certificate authority of the API, as PEM [default: /etc/netpol/ca.pem]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "NETPOL_CA",
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
+    /// Certificate authority of the API, as PEM
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) ca: Option<PathBuf>,
-
-    /// Config file, which may hold contexts [default: /etc/netpol/cli.toml]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "NETPOL_CONFIG",
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
+    /// File that holds the token
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The token itself
+    #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true, conflicts_with = "token_file")]
+    pub(crate) token: Option<Secret>,
+    /// Config file
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) config: Option<PathBuf>,
-
-    /// Context of the config file to use
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        env = "NETPOL_CONTEXT",
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
+    /// Context of the config file
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
     pub(crate) context: Option<String>,
-
-    /// Socket of this node's agent [default: /run/netpol/agent.sock]
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "NETPOL_SOCKET",
-        help_heading = "Connection",
-        hide_short_help = true
-    )]
+    /// Socket of this node's agent
+    #[arg(long, global = true, value_name = "PATH", hide_short_help = true)]
     pub(crate) socket: Option<PathBuf>,
+
+    /// Print help
+    #[arg(short, long, global = true, action = ArgAction::HelpShort, help_heading = "Output")]
+    pub(crate) help: Option<bool>,
 }
 
 /// Text that never shows itself, neither in a message nor in a panic.

@@ -42,7 +42,8 @@ Examples:
   netpol check appA appB --port 8080
   netpol revoke appA appB --port 8080
 
-`netpol help COMMAND` shows a command with examples; `netpol --help` shows the connection flags.
+netpol help COMMAND      flags and examples
+netpol help connection   how to reach the API: flags, variables, config file
 Exit codes: 0 yes or done, 1 no, 2 usage, 3 not permitted, 4 unreachable, 5 timed out, 6 conflict.";
 
 pub(crate) const ALLOW: &str = "\
@@ -175,3 +176,44 @@ pub(crate) const VERSION: &str = "\
 Examples:
   netpol version
   netpol version -o json";
+
+pub(crate) const HELP: &str = "\
+Examples:
+  netpol help allow
+  netpol help connection";
+
+/// The topic that no command is.
+pub(crate) const CONNECTION_TOPIC: &str = "connection";
+
+pub(crate) const CONNECTION: &str = "\
+How netpol reaches the policy API, and on a node the agent
+
+  Flag               Variable           Default
+  --api URL,...      NETPOL_API         https://127.0.0.1:7443
+  --ca FILE          NETPOL_CA          /etc/netpol/ca.pem
+  --token-file FILE  NETPOL_TOKEN_FILE  /etc/netpol/operator.token
+  --token TOKEN      NETPOL_TOKEN
+  --config FILE      NETPOL_CONFIG      /etc/netpol/cli.toml
+  --context NAME     NETPOL_CONTEXT     `context` of the config file
+  --socket PATH      NETPOL_SOCKET      /run/netpol/agent.sock
+
+A flag beats a variable beats the config file. A token on the command line can be seen by other users of the
+machine: prefer the file. Of several addresses the first that answers is used. `netpol-api init` writes CA and token.
+NETPOL_OUTPUT sets the default of --output.
+
+The config file holds the same names, once for all and once per context:
+
+  ca = \"/etc/netpol/ca.pem\"
+  context = \"lab\"
+
+  [contexts.lab]
+  api = [\"https://10.0.0.1:7443\"]
+  token-file = \"/etc/netpol/lab.token\"
+
+  [contexts.prod]
+  api = [\"https://10.1.0.1:7443\", \"https://10.1.0.2:7443\"]
+  ca = \"/etc/netpol/prod-ca.pem\"
+  token-file = \"/etc/netpol/prod.token\"
+  output = \"wide\"
+  color = \"never\"
+";

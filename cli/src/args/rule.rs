@@ -62,7 +62,7 @@ pub(crate) struct WriteArgs {
     /// Named so that it is refused with a reason instead of as unknown.
     #[arg(long, value_name = "TIME", hide = true, value_parser = refuse_ttl)]
     ttl: Option<String>,
-    /// Why, for whoever reads the list later
+    /// Why, for whoever reads the list later; '' removes it
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<Reason>,
     #[command(flatten)]

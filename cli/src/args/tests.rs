@@ -73,6 +73,8 @@ fn every_form_of_the_contract_is_accepted() {
         "network-policies --source appA",
         "completion bash",
         "version",
+        "help",
+        "help allow",
         "--api https://a:1,https://b:1 --token-file /t --ca /c --socket /s -q --no-headers --color never list",
         "list --api https://a:1 -o jsonl",
     ] {
@@ -126,6 +128,7 @@ fn what_is_refused_is_refused_by_name_and_value() {
         ("add-network-policy host appB", &["host", "reserved"]),
         ("completion tcsh", &["tcsh", "bash"]),
         ("list -o xml", &["xml", "jsonl"]),
+        ("list --token a --token-file b", &["--token", "--token-file"]),
         ("observe", &["observe"]),
         ("allwo a b", &["allwo", "allow"]),
     ] {
@@ -232,6 +235,16 @@ fn the_top_help_names_every_command_and_every_command_has_examples() {
         assert!(top.contains(name), "`{name}` is not in the top help:\n{top}");
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(examples.contains("Examples:") && examples.contains("netpol"), "`{name}` has no examples");
+    }
+}
+
+#[test]
+fn the_connection_topic_names_every_flag_that_short_help_hides() {
+    for flag in Cli::command().get_arguments().filter(|flag| flag.is_hide_short_help_set()) {
+        let long = flag.get_long().expect("a flag");
+        assert!(help::CONNECTION.contains(&format!("--{long} ")), "--{long} is explained nowhere");
+        let variable = format!("NETPOL_{}", long.replace('-', "_").to_uppercase());
+        assert!(help::CONNECTION.contains(&variable), "{variable} is explained nowhere");
     }
 }
 

@@ -39,3 +39,11 @@ pub(crate) struct CompletionArgs {
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }
+
+/// Flags of `help`.
+#[derive(Args, Debug)]
+pub(crate) struct HelpArgs {
+    /// A command, or `connection` [default: all commands in short]
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+}

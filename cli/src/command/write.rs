@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use policy_api::client::{Client, WriteOptions};
-use policy_api::model::{Action, App, Outcome, Rule, RuleAnswer, RuleFilter, RuleSpec};
+use policy_api::model::{Action, App, Outcome, Reason, Rule, RuleAnswer, RuleFilter, RuleSpec};
 
 use super::{connect, wait};
 use crate::args::{CfPolicyArgs, WriteArgs};
@@ -28,9 +28,10 @@ pub(crate) async fn cf_add(args: &CfPolicyArgs, settings: &Settings) -> Result<E
 }
 
 async fn write(args: &WriteArgs, action: Action, settings: &Settings) -> Result<Exit, Failure> {
-    let spec = spec(args, action)?;
+    let mut spec = spec(args, action)?;
     let client = connect::client(settings)?;
     let before = standing(&client, &spec).await?;
+    spec.reason = reason(args.reason.as_ref(), before.as_ref());
     let sent = Instant::now();
     let options = WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() };
     let answer = client.put_rule(&spec, &options).await?;
@@ -80,12 +81,20 @@ async fn standing(client: &Client, spec: &RuleSpec) -> Result<Option<Rule>, Fail
     Ok(client.list_rules(&filter).await?.items.into_iter().find(|rule| rule.tuple() == tuple))
 }
 
+/// What is not said stays as it is: to allow again must not lose why it was allowed. An empty reason removes it.
+fn reason(said: Option<&Reason>, before: Option<&Rule>) -> Option<Reason> {
+    match said {
+        Some(reason) => Some(reason.clone()).filter(|reason| !reason.as_str().is_empty()),
+        None => before.and_then(|rule| rule.reason.clone()),
+    }
+}
+
 /// The line that undoes the write; none if there is nothing to undo.
 fn undo(answer: &RuleAnswer, before: Option<&Rule>) -> Option<String> {
     match (answer.dry_run, answer.outcome) {
         (true, _) | (false, Outcome::Unchanged) => None,
         (false, Outcome::Created) => Some(format!("netpol revoke {}", answer.rule.id)),
-        (false, Outcome::Updated) => before.map(phrase::command_for),
+        (false, Outcome::Updated) => before.map(phrase::restoring_command_for),
     }
 }
 
@@ -162,8 +171,23 @@ mod tests {
             undo(&answer(Outcome::Updated, false), Some(&before)).as_deref(),
             Some("netpol allow appA appB --port 8080 --reason 'old reason'")
         );
+        let without = rule(12, "allow appA appB tcp 8080");
+        assert_eq!(
+            undo(&answer(Outcome::Updated, false), Some(&without)).as_deref(),
+            Some("netpol allow appA appB --port 8080 --reason ''")
+        );
         assert_eq!(undo(&answer(Outcome::Unchanged, false), Some(&before)), None);
         assert_eq!(undo(&answer(Outcome::Created, true), None), None);
+    }
+
+    #[test]
+    fn allowing_again_keeps_the_reason_and_an_empty_one_removes_it() {
+        let before = rule(12, "allow appA appB tcp 8080 old");
+        let said = |text: &str| text.parse::<Reason>().expect("a reason");
+        assert_eq!(reason(None, Some(&before)), before.reason);
+        assert_eq!(reason(Some(&said("new")), Some(&before)), Some(said("new")));
+        assert_eq!(reason(Some(&said("")), Some(&before)), None);
+        assert_eq!(reason(None, None), None);
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub(crate) fn command_for(rule: &Rule) -> String {
     format!("{}{}", command(rule.action.as_str(), &rule.tuple()), reason.unwrap_or_default())
 }
 
+/// The line that brings this rule back where another reason stands now.
+pub(crate) fn restoring_command_for(rule: &Rule) -> String {
+    let no_reason = if rule.reason.is_none() { " --reason ''" } else { "" };
+    command_for(rule) + no_reason
+}
+
 /// The line that would allow this.
 pub(crate) fn allow_command_for(tuple: &Tuple) -> String {
     command(Action::Allow.as_str(), tuple)

@@ -101,6 +101,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_help_is_a_config_file() {
+        let help = crate::args::help::CONNECTION;
+        let example = help.split_once("per context:").expect("an example").1;
+        let file = ConfigFile::parse(example).expect("well-formed");
+        assert_eq!(file.contexts.keys().collect::<Vec<_>>(), ["lab", "prod"]);
+    }
+
+    #[test]
     fn an_unknown_context_is_refused_with_the_nearest() {
         let failure = defaults(Some("prud")).expect_err("unknown").to_string();
         assert!(failure.contains("lab, prod") && failure.contains("did you mean `prod`"), "{failure}");
