@@ -140,3 +140,30 @@ impl From<io::Error> for Failure {
         Self::new(Exit::Passed(74), format!("cannot write the output: {}", plain(&error)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let all =
+            [Exit::Ok, Exit::No, Exit::Usage, Exit::NotPermitted, Exit::Unreachable, Exit::TimedOut, Exit::Conflict];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_the_end_and_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(failure.exit() == Exit::Ok && !failure.is_audible());
+        let full = Failure::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(full.exit() != Exit::Ok && full.is_audible());
+    }
+
+    #[test]
+    fn a_failure_says_what_and_then_what_to_do() {
+        let failure = Failure::usage("`x` is wrong").tip("write y").during("reading z");
+        assert_eq!(failure.to_string(), "error: reading z: `x` is wrong\n  tip: write y");
+        assert_eq!(plain(&io::Error::from_raw_os_error(libc::ENOENT)), "No such file or directory");
+    }
+}

@@ -72,3 +72,17 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Unreachable, format!("cannot start the runtime: {error}")))?;
     runtime.block_on(command::dispatch(&cli.command, &settings))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_colour_of_help_is_found_wherever_it_stands() {
+        let color = |line: &str| color_of_help(line.split(' ').map(OsString::from));
+        assert_eq!(color("netpol --color never allow"), ColorChoice::Never);
+        assert_eq!(color("netpol allow --color=always"), ColorChoice::Always);
+        assert_eq!(color("netpol allow"), ColorChoice::Auto);
+        assert_eq!(color("netpol run --app a -- ls --color=never"), ColorChoice::Auto);
+    }
+}

@@ -38,6 +38,12 @@ impl From<InvalidField> for Failure {
 }
 
 fn refusal(problem: &Problem) -> Failure {
+    if problem.status == 401 {
+        // What a request must look like is this program's business, not its user's.
+        return Failure::new(Exit::NotPermitted, "the policy API does not know this token").tip(
+            "it comes from --token-file, NETPOL_TOKEN_FILE or NETPOL_TOKEN; `netpol-api init` writes operator.token",
+        );
+    }
     let exit = Exit::from_status(problem.status);
     let detail = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
     let named = problem.field.as_ref().filter(|field| !detail.contains(&format!("`{field}`")));
@@ -45,11 +51,7 @@ fn refusal(problem: &Problem) -> Failure {
         Some(field) => format!("{field}: {detail}"),
         None => detail.clone(),
     };
-    let failure = Failure::new(exit, printable(&message));
-    match problem.status {
-        401 => failure.tip("the token comes from --token-file, NETPOL_TOKEN_FILE or NETPOL_TOKEN"),
-        _ => failure,
-    }
+    Failure::new(exit, printable(&message))
 }
 
 /// Says which of the selectors names no app, and which app was perhaps meant.
