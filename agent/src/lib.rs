@@ -1,6 +1,17 @@
 //! The node agent: watch → compile → reconcile, endpoints, links and events.
 //!
-//! `main` is the table of contents. Who may import what: only [`datapath`] imports aya, only [`link`] rtnetlink, only
-//! [`watch`] and the few calls in [`api`] the policy API's client, only [`admin`] axum; [`compile`] imports none of them.
+//! Who may import what: only `datapath` imports aya, only `link` rtnetlink, only `watch` the policy API's client, only
+//! `admin` axum; `compile` imports none of them.
 
+pub mod admin;
+pub mod attach;
+pub mod compile;
 pub mod datapath;
+pub mod endpoint;
+pub mod flow;
+pub mod link;
+pub mod node;
+pub mod random;
+pub mod reconcile;
+pub mod state;
+pub mod watch;

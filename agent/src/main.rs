@@ -1,1 +1,190 @@
-fn main() {}
+//! `netpol-agent`: one per node. This file is the order in which things come to be.
+
+mod config;
+
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use agent::{
+    admin::{self, Admin},
+    attach::{Attacher, AttacherParts},
+    datapath::{Attachment, Datapath, Hook, Sizes},
+    flow::{FlowLog, read_events},
+    link::{Links, OverlayDevice, watch_links},
+    node::{Node, NodeParts},
+    random, state,
+    watch::{Api, ApiConfig, Follow, send_reports},
+};
+use anyhow::{Context as _, Result, bail};
+use common::{
+    event::{REPORT_DROPS, REPORT_NEW_FLOWS},
+    settings::{DEFAULT_MARK, Lifetimes, Quotas, Settings},
+};
+use policy_api::model::{Joined, NodeName};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use config::{Command, Options, RunOptions};
+
+fn main() -> ExitCode {
+    let options = match Options::read() {
+        Ok(Options { command: Command::Run(options) }) => options,
+        Err(error) => {
+            eprintln!("netpol-agent: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    config::start_logging(&options.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("netpol-agent: start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(*options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netpol-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: RunOptions) -> Result<()> {
+    let name: NodeName = options.node.parse().context("--node")?;
+    fs::create_dir_all(&options.state_dir).with_context(|| format!("create {}", options.state_dir.display()))?;
+    let _lock = lock(&options.state_dir)?;
+    let api = Api::new(api_config(&options)?, name.clone())?;
+    let links = Links::open()?;
+    let joined = join(&api, &options).await?;
+
+    let uplink = links.with_address(options.underlay).await?;
+    let uplink = uplink
+        .with_context(|| format!("--underlay: no interface of this node has the address {}", options.underlay))?;
+    let mtu = OverlayDevice::mtu_over(&uplink, options.underlay.is_ipv6());
+    let overlay = OverlayDevice { name: options.overlay_device.clone(), port: options.overlay_port, mtu };
+    let overlay = links.ensure_overlay(&overlay).await?;
+
+    let sizes = Sizes { rows: options.rows, flows: options.flows, ..Sizes::default() };
+    let mut datapath = Datapath::open(options.bpffs.clone(), &sizes)?;
+    datapath.set_settings(&settings(&datapath, &options, overlay.index)?)?;
+    datapath.start_sweep()?;
+    let events = datapath.take_events()?;
+
+    let fixed = vec![
+        Attachment { hook: Hook::ToUnderlay, interface: uplink.name, ifindex: uplink.index },
+        Attachment { hook: Hook::FromOverlay, interface: overlay.name, ifindex: overlay.index },
+    ];
+    let parts = NodeParts { name: name.clone(), datapath, links: links.clone(), fixed, rows_capacity: options.rows };
+    let (node, reports) = Node::adopt(parts, &options.state_dir).await?;
+    let (follow, state) = Follow::resume(api.clone(), &options.state_dir)?;
+    let (node, node_task) = node.start(state.clone(), watch_links()?);
+
+    let flows = FlowLog::new();
+    let attacher = Attacher::new(AttacherParts {
+        api: api.clone(),
+        node: node.clone(),
+        links,
+        name,
+        slice: joined.node.slices.slice_v4,
+        mtu,
+        state: state.clone(),
+    })?;
+    let background = [
+        tokio::spawn(follow.run()),
+        tokio::spawn(send_reports(api.clone(), reports)),
+        tokio::spawn(read_events(events, state, flows.clone())),
+        tokio::spawn(attacher.clone().settle_for_ever()),
+    ];
+    say_when_ready(node.clone());
+    let admin = Admin { attacher, node, flows, api };
+    admin::serve(admin, options.socket.clone(), stop_signal()?)
+        .await
+        .with_context(|| format!("serve {}", options.socket.display()))?;
+    for task in background.iter().chain([&node_task]) {
+        task.abort();
+    }
+    info!("stopped; everything stays in force");
+    Ok(())
+}
+
+/// One agent per state directory: two would undo each other's work.
+fn lock(directory: &std::path::Path) -> Result<nix::fcntl::Flock<fs::File>> {
+    let path = directory.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|_| anyhow::anyhow!("another agent runs with --state-dir {}; stop it first", directory.display()))
+}
+
+fn api_config(options: &RunOptions) -> Result<ApiConfig> {
+    let read = |flag: &str, path: &PathBuf| fs::read(path).with_context(|| format!("{flag}: read {}", path.display()));
+    let token = String::from_utf8(read("--token-file", &options.token_file)?).context("--token-file")?;
+    Ok(ApiConfig { urls: options.api.clone(), token: token.trim().to_owned(), ca_pem: read("--ca", &options.ca)? })
+}
+
+/// The node's place in the overlay: from the policy API, or from the last time it was asked.
+async fn join(api: &Arc<Api>, options: &RunOptions) -> Result<Joined> {
+    let path = options.state_dir.join("node.json");
+    let remembered: Option<Joined> = state::load(&path)?;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match (api.join(options.underlay).await, &remembered) {
+            (Ok(joined), _) => {
+                state::save(&path, &joined)?;
+                return Ok(joined);
+            }
+            (Err(error), _) if error.problem().is_some() => bail!("the policy API refuses this node: {error}"),
+            (Err(error), Some(joined)) if joined.node.underlay == options.underlay => {
+                warn!(%error, "starting without the policy API, with what it last said");
+                return Ok(joined.clone());
+            }
+            (Err(error), _) => {
+                warn!(%error, "waiting for the policy API");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+/// The programs' settings; the seed stays, so that flows stay.
+fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32) -> Result<Settings> {
+    let seed = match datapath.settings()?.seed {
+        0 => u64::from_ne_bytes(random::number().context("a seed")?),
+        seed => seed,
+    };
+    Ok(Settings {
+        underlay: options.underlay.into(),
+        seed,
+        overlay_ifindex,
+        mark: DEFAULT_MARK,
+        overlay_port: u32::from(options.overlay_port),
+        events: REPORT_NEW_FLOWS | REPORT_DROPS,
+        lifetimes: Lifetimes::default(),
+        quotas: Quotas { unanswered: options.unanswered_flows, answered: options.answered_flows },
+    })
+}
+
+fn say_when_ready(node: agent::node::NodeHandle) {
+    tokio::spawn(async move {
+        while let Ok(status) = node.status().await {
+            if status.ready {
+                let revision = status.revision.map_or(0, |revision| revision.0);
+                info!(node = %status.node, revision, endpoints = status.endpoints.len(), "ready");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -87,19 +87,12 @@ fn report(skb: Skb, direction: Direction, event: &mut Event, dropped: Option<Dro
     send(event);
 }
 
-/// Puts an event into the ring. The reader looks in every few milliseconds; it is woken only when a quarter is full,
-/// because waking costs more than the packet.
+/// Puts an event into the ring. The reader looks in every few milliseconds and is never woken: that costs more than the
+/// packet.
 #[inline(never)]
 fn send(event: &Event) {
-    const WAKE_AT: u64 = 262_144;
-    const AVAILABLE: u64 = 0;
     const NO_WAKEUP: u64 = 1;
-    const FORCE_WAKEUP: u64 = 2;
-    let ring = (&raw const EVENTS).cast_mut().cast();
-    // SAFETY: the ring is a map of this object.
-    let available = unsafe { aya_ebpf::helpers::bpf_ringbuf_query(ring, AVAILABLE) };
-    let wake = if available > WAKE_AT { FORCE_WAKEUP } else { NO_WAKEUP };
-    if EVENTS.output(event, wake).is_err()
+    if EVENTS.output(event, NO_WAKEUP).is_err()
         && let Some(lost) = EVENTS_LOST.get_ptr_mut(0)
     {
         // SAFETY: the slot is this CPU's own.

@@ -1,7 +1,5 @@
 //! What the programs say: counters read on demand, events drained from the ring.
 
-use std::os::fd::{AsRawFd, RawFd};
-
 use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray, RingBuf},
@@ -78,12 +76,6 @@ impl EventReader {
     /// Takes up to `most` events off the ring.
     pub fn drain(&mut self, most: usize) -> Vec<Event> {
         std::iter::from_fn(|| self.ring.next().map(|item| read(&item))).take(most).flatten().collect()
-    }
-}
-
-impl AsRawFd for EventReader {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }
 

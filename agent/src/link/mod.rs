@@ -1,0 +1,167 @@
+//! Interfaces, addresses, routes and neighbours through rtnetlink. The only module that imports it; it knows nothing of
+//! apps, rules or programs.
+
+pub mod netns;
+mod overlay;
+mod veth;
+
+use std::{io, net::IpAddr};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_route::{
+    address::AddressAttribute,
+    link::{LinkAttribute, LinkMessage},
+};
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
+use tokio::sync::mpsc;
+
+pub use overlay::OverlayDevice;
+pub use veth::{VethPair, VethPlan};
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("{what}: {source}")]
+    Netlink { what: String, source: rtnetlink::Error },
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error("{0}")]
+    Refused(String),
+}
+
+pub type Result<T> = std::result::Result<T, LinkError>;
+
+impl LinkError {
+    fn netlink(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        move |source| Self::Netlink { what: what.into(), source }
+    }
+
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what: what.into(), source }
+    }
+}
+
+/// The node's own interfaces.
+#[derive(Clone)]
+pub struct Links {
+    handle: Handle,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+    pub mtu: u32,
+    pub mac: Vec<u8>,
+}
+
+impl Links {
+    /// Opens a netlink socket in this thread's network namespace.
+    pub fn open() -> Result<Self> {
+        let (connection, handle, _) = new_connection().map_err(LinkError::io("open a netlink socket"))?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// The interface with this name, if there is one.
+    pub async fn find(&self, name: &str) -> Result<Option<Interface>> {
+        Ok(self.all().await?.into_iter().find(|interface| interface.name == name))
+    }
+
+    /// Every interface.
+    pub async fn all(&self) -> Result<Vec<Interface>> {
+        let messages = self.messages().await?;
+        Ok(messages.iter().map(interface).collect())
+    }
+
+    async fn messages(&self) -> Result<Vec<LinkMessage>> {
+        self.handle.link().get().execute().try_collect().await.map_err(LinkError::netlink("list interfaces"))
+    }
+
+    /// The interface that has this address.
+    pub async fn with_address(&self, address: IpAddr) -> Result<Option<Interface>> {
+        let Some(index) = self.addresses().await?.into_iter().find_map(|(index, ip)| (ip == address).then_some(index))
+        else {
+            return Ok(None);
+        };
+        Ok(self.all().await?.into_iter().find(|interface| interface.index == index))
+    }
+
+    /// Every address of this node, with its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>> {
+        let messages: Vec<_> =
+            self.handle.address().get().execute().try_collect().await.map_err(LinkError::netlink("list addresses"))?;
+        let of = |attributes: &[AddressAttribute]| {
+            let local = attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(ip) => Some(*ip),
+                _ => None,
+            });
+            local.or_else(|| {
+                attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Address(ip) => Some(*ip),
+                    _ => None,
+                })
+            })
+        };
+        Ok(messages.iter().filter_map(|message| Some((message.header.index, of(&message.attributes)?))).collect())
+    }
+
+    pub async fn set_up(&self, index: u32) -> Result<()> {
+        let message = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(message).execute().await.map_err(LinkError::netlink(format!("set interface {index} up")))
+    }
+
+    pub async fn set_down(&self, index: u32) -> Result<()> {
+        let message = LinkUnspec::new_with_index(index).down().build();
+        self.handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(LinkError::netlink(format!("set interface {index} down")))
+    }
+
+    /// Deletes an interface; one that is gone is as good as deleted.
+    pub async fn delete(&self, index: u32) -> Result<()> {
+        match self.handle.link().del(index).execute().await {
+            Err(error) if !is_errno(&error, libc::ENODEV) => {
+                Err(LinkError::netlink(format!("delete interface {index}"))(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Tells that some interface of this node changed, appeared or went; changes that come together are told once.
+pub fn watch_links() -> Result<mpsc::Receiver<()>> {
+    let (connection, _, mut messages) = new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr])
+        .map_err(LinkError::io("watch interfaces"))?;
+    tokio::spawn(connection);
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while messages.next().await.is_some() {
+            // Full means that the news is on its way already.
+            if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+fn interface(message: &LinkMessage) -> Interface {
+    let mut found = Interface { name: String::new(), index: message.header.index, mtu: 0, mac: Vec::new() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => found.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
+            LinkAttribute::Address(mac) => found.mac.clone_from(mac),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -errno)
+}

@@ -1,0 +1,94 @@
+//! Network namespaces by descriptor: told apart, refused where they are not what they should be, entered by a thread.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    thread,
+};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::stat::fstat,
+};
+use rtnetlink::{Handle, new_connection};
+use serde::{Deserialize, Serialize};
+
+use super::{LinkError, Result};
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Netns(OwnedFd);
+
+/// What tells one live namespace from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NetnsId {
+    device: u64,
+    inode: u64,
+}
+
+nix::ioctl_none_bad!(namespace_type, 0xb703);
+
+impl Netns {
+    /// Takes a descriptor out of another process: the namespace that the caller holds, whatever paths mean to either.
+    pub fn from_process(pid: i32, descriptor: RawFd) -> Result<Self> {
+        let failed = |what: &str| LinkError::io(format!("{what} descriptor {descriptor} of process {pid}"));
+        // SAFETY: a plain system call; the result is checked and owned by nobody else.
+        let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let process = owned(process).map_err(failed("reach the process of"))?;
+        // SAFETY: as above.
+        let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0) };
+        Self::new(owned(copy).map_err(failed("take"))?)
+    }
+
+    /// The calling thread's own.
+    pub fn own() -> Result<Self> {
+        let path = "/proc/thread-self/ns/net";
+        Self::new(File::open(path).map_err(LinkError::io(path))?.into())
+    }
+
+    fn new(descriptor: OwnedFd) -> Result<Self> {
+        // SAFETY: the ioctl takes no argument; other descriptors answer with an error.
+        let kind = unsafe { namespace_type(descriptor.as_raw_fd()) };
+        match kind {
+            Ok(kind) if kind == libc::CLONE_NEWNET => Ok(Self(descriptor)),
+            Ok(_) | Err(_) => Err(LinkError::Refused("the descriptor is not that of a network namespace".into())),
+        }
+    }
+
+    pub fn id(&self) -> Result<NetnsId> {
+        let found = fstat(self.0.as_fd()).map_err(|errno| LinkError::io("look at a namespace")(errno.into()))?;
+        Ok(NetnsId { device: found.st_dev, inode: found.st_ino })
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Opens a netlink socket inside. The socket stays there, whoever uses it; only a thread has to go and come back.
+    pub(super) async fn netlink(&self) -> Result<Handle> {
+        let descriptor = self.0.try_clone().map_err(LinkError::io("copy a descriptor"))?;
+        let runtime = tokio::runtime::Handle::current();
+        let opened = tokio::task::spawn_blocking(move || {
+            let thread = thread::spawn(move || {
+                setns(descriptor, CloneFlags::CLONE_NEWNET)
+                    .map_err(|errno| LinkError::io("enter the namespace")(errno.into()))?;
+                let _guard = runtime.enter();
+                new_connection().map_err(LinkError::io("open a netlink socket in the namespace"))
+            });
+            thread.join().map_err(|_| LinkError::Refused("the thread in the namespace panicked".into()))?
+        });
+        let opened = opened.await.map_err(|error| LinkError::io("wait for the thread")(io::Error::other(error)))?;
+        let (connection, handle, _) = opened?;
+        tokio::spawn(connection);
+        Ok(handle)
+    }
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: the system call returned a new descriptor that nobody else has.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,468 @@
+//! The node: one task that owns the kernel's side and everything that must agree with it. All who want something of it
+//! send a request; what the policy API wants arrives as the latest state.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use common::{Address, Identity, event::Charge, placement::Placement};
+use policy_api::model::{History, NodeName, Report, Revision};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    compile::compile,
+    datapath::{Attachment, Counters, Datapath, DatapathError, Outcome},
+    endpoint::{Endpoint, Registry},
+    link::{LinkError, Links, netns::NetnsId},
+    reconcile::Programmed,
+    state::StateError,
+    watch::State,
+};
+
+/// How often everything is looked at, whether or not something was heard.
+const VERIFY_EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What others ask of the node.
+pub enum Request {
+    /// Programs and guards an endpoint whose host end is still down, then brings it up.
+    Add(Box<Endpoint>, oneshot::Sender<Result<(), NodeError>>),
+    /// Remembers the revision that placed an endpoint.
+    Placed(u32, Revision),
+    /// Takes an endpoint out of the datapath; its veth is deleted first.
+    Remove(u32, oneshot::Sender<Result<Option<Endpoint>, NodeError>>),
+    Status(oneshot::Sender<Status>),
+    Counters(oneshot::Sender<Result<(Vec<Outcome>, u64), DatapathError>>),
+}
+
+/// What the node is doing.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub node: NodeName,
+    pub revision: Option<Revision>,
+    pub epoch: u32,
+    pub ready: bool,
+    pub detail: Option<String>,
+    pub endpoints: Vec<Endpoint>,
+    pub rows_used: usize,
+    pub rows_capacity: u32,
+    /// Attachments that were found missing and repaired.
+    pub repairs: u64,
+    /// Addresses of endpoints that are closed because a deny did not fit.
+    pub closed: Vec<Ipv4Addr>,
+}
+
+/// A way to ask the node.
+#[derive(Clone)]
+pub struct NodeHandle(mpsc::Sender<Request>);
+
+impl NodeHandle {
+    pub async fn add(&self, endpoint: Endpoint) -> Result<(), NodeError> {
+        self.ask(|reply| Request::Add(Box::new(endpoint), reply)).await?
+    }
+
+    pub async fn placed(&self, ifindex: u32, revision: Revision) -> Result<(), NodeError> {
+        self.0.send(Request::Placed(ifindex, revision)).await.map_err(|_| NodeError::Stopping)
+    }
+
+    pub async fn remove(&self, ifindex: u32) -> Result<Option<Endpoint>, NodeError> {
+        self.ask(|reply| Request::Remove(ifindex, reply)).await?
+    }
+
+    pub async fn status(&self) -> Result<Status, NodeError> {
+        self.ask(Request::Status).await
+    }
+
+    pub async fn counters(&self) -> Result<(Vec<Outcome>, u64), NodeError> {
+        Ok(self.ask(Request::Counters).await??)
+    }
+
+    pub async fn in_netns(&self, netns: NetnsId) -> Result<Option<Endpoint>, NodeError> {
+        Ok(self.status().await?.endpoints.into_iter().find(|endpoint| endpoint.netns == netns))
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, NodeError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(request(reply)).await.map_err(|_| NodeError::Stopping)?;
+        answer.await.map_err(|_| NodeError::Stopping)
+    }
+}
+
+/// The node's parts, ready to run.
+pub struct Node {
+    name: NodeName,
+    datapath: Datapath,
+    links: Links,
+    programmed: Programmed,
+    registry: Registry,
+    /// What guards the overlay device and the uplink.
+    fixed: Vec<Attachment>,
+    host_addresses: BTreeSet<IpAddr>,
+    rows_capacity: u32,
+    applied: Option<(History, Revision)>,
+    pending: Vec<String>,
+    unguarded: HashSet<Identity>,
+    first: bool,
+    unverified: Option<String>,
+    repairs: u64,
+    reports: watch::Sender<Option<Report>>,
+}
+
+/// What a node is made of.
+pub struct NodeParts {
+    pub name: NodeName,
+    pub datapath: Datapath,
+    pub links: Links,
+    pub fixed: Vec<Attachment>,
+    pub rows_capacity: u32,
+}
+
+impl Node {
+    /// Takes over what an earlier agent left: endpoints that are still here are guarded by this agent's programs from now
+    /// on, and nothing of theirs is interrupted.
+    pub async fn adopt(
+        parts: NodeParts,
+        directory: &Path,
+    ) -> Result<(Self, watch::Receiver<Option<Report>>), NodeError> {
+        let (reports, receiver) = watch::channel(None);
+        let programmed = Programmed::adopt(&parts.datapath)?;
+        let mut node = Self {
+            name: parts.name,
+            datapath: parts.datapath,
+            links: parts.links,
+            programmed,
+            registry: Registry::open(directory)?,
+            fixed: parts.fixed,
+            host_addresses: BTreeSet::new(),
+            rows_capacity: parts.rows_capacity,
+            applied: None,
+            pending: Vec::new(),
+            unguarded: HashSet::new(),
+            first: true,
+            unverified: None,
+            repairs: 0,
+            reports,
+        };
+        for attachment in node.fixed.clone() {
+            node.datapath.attach(&attachment)?;
+        }
+        node.refresh_host_addresses().await?;
+        let remembered: Vec<Endpoint> = node.registry.all().cloned().collect();
+        for endpoint in remembered {
+            match node.find_interface(&endpoint).await? {
+                true => node.program(&endpoint)?,
+                false => node.forget(&endpoint)?,
+            }
+        }
+        Ok((node, receiver))
+    }
+
+    /// Runs until the last handle is gone.
+    pub fn start(
+        mut self,
+        mut state: watch::Receiver<Option<State>>,
+        mut link_news: mpsc::Receiver<()>,
+    ) -> (NodeHandle, tokio::task::JoinHandle<()>) {
+        let (sender, mut requests) = mpsc::channel(64);
+        state.mark_changed();
+        let task = tokio::spawn(async move {
+            let mut verify = interval(VERIFY_EVERY);
+            verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    changed = state.changed() => match changed {
+                        Ok(()) => self.apply(&state),
+                        Err(_) => return,
+                    },
+                    request = requests.recv() => match request {
+                        Some(request) => self.answer(request, &state).await,
+                        None => return,
+                    },
+                    Some(()) = link_news.recv() => self.verify(&state).await,
+                    _ = verify.tick() => self.verify(&state).await,
+                }
+            }
+        });
+        (NodeHandle(sender), task)
+    }
+
+    /// Brings the maps to the latest state and says so.
+    fn apply(&mut self, state: &watch::Receiver<Option<State>>) {
+        let Some(state) = state.borrow().clone() else { return };
+        let (history, replica) = &*state;
+        let desired = compile(replica, &self.name, &self.registry.apps());
+        let outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first);
+        self.first = !outcome.is_complete();
+        self.guard(outcome.unguarded);
+        if outcome.failures != self.pending {
+            for failure in &outcome.failures {
+                error!(failure, "policy is not wholly in force");
+            }
+        }
+        self.pending = outcome.failures;
+        if self.pending.is_empty() {
+            self.applied = Some((history.clone(), replica.revision()));
+        }
+        self.report();
+    }
+
+    /// Closes endpoints whose deny did not fit, and opens those whose denies fit again.
+    fn guard(&mut self, unguarded: HashSet<Identity>) {
+        if unguarded == self.unguarded {
+            return;
+        }
+        self.unguarded = unguarded;
+        let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
+        for endpoint in &endpoints {
+            if let Err(error) = self.write_endpoint(endpoint) {
+                error!(endpoint = endpoint.name(), %error, "an endpoint is not guarded as it should be");
+                self.pending.push(error.to_string());
+            }
+        }
+    }
+
+    fn report(&self) {
+        let Some((history, applied)) = &self.applied else { return };
+        let detail = self.detail();
+        let count = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
+        self.reports.send_replace(Some(Report {
+            history: history.clone(),
+            applied: *applied,
+            ready: detail.is_none(),
+            rows_used: count(self.programmed.row_count()),
+            rows_capacity: u64::from(self.rows_capacity),
+            detail,
+        }));
+    }
+
+    /// What keeps the node from being ready, if anything does.
+    fn detail(&self) -> Option<String> {
+        let pending = || self.pending.first().cloned();
+        let waiting = || self.applied.is_none().then(|| "waiting for the first state from the policy API".to_owned());
+        self.unverified.clone().or_else(pending).or_else(waiting)
+    }
+
+    async fn answer(&mut self, request: Request, state: &watch::Receiver<Option<State>>) {
+        // An answer that nobody waits for any more is dropped.
+        match request {
+            Request::Add(endpoint, reply) => {
+                let result = self.add(*endpoint, state).await;
+                let _ = reply.send(result);
+            }
+            Request::Placed(ifindex, revision) => {
+                let found = self.registry.all().find(|endpoint| endpoint.ifindex == ifindex).cloned();
+                if let Some(endpoint) = found
+                    && let Err(error) = self.registry.put(Endpoint { placed: Some(revision), ..endpoint })
+                {
+                    warn!(%error, "an endpoint's placement is not remembered");
+                }
+            }
+            Request::Remove(ifindex, reply) => {
+                let result = self.remove(ifindex).await;
+                let _ = reply.send(result);
+            }
+            Request::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+            Request::Counters(reply) => {
+                let counters: &Counters = &self.datapath.counters;
+                let _ = reply.send(counters.read().and_then(|outcomes| Ok((outcomes, counters.events_lost()?))));
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let closed = |endpoint: &&Endpoint| self.unguarded.contains(&endpoint.identity());
+        Status {
+            node: self.name.clone(),
+            revision: self.applied.as_ref().map(|(_, revision)| *revision),
+            epoch: self.datapath.epoch.read().0,
+            ready: self.detail().is_none(),
+            detail: self.detail(),
+            endpoints: self.registry.all().cloned().collect(),
+            rows_used: self.programmed.row_count(),
+            rows_capacity: self.rows_capacity,
+            repairs: self.repairs,
+            closed: self.registry.all().filter(closed).map(|endpoint| endpoint.address).collect(),
+        }
+    }
+
+    async fn add(&mut self, endpoint: Endpoint, state: &watch::Receiver<Option<State>>) -> Result<(), NodeError> {
+        self.registry.put(endpoint.clone())?;
+        let added = self.guard_and_open(&endpoint, state).await;
+        if added.is_err() {
+            self.forget(&endpoint)?;
+        }
+        added
+    }
+
+    /// Rules first, then the programs, then the link: nothing passes that was not judged.
+    async fn guard_and_open(
+        &mut self,
+        endpoint: &Endpoint,
+        state: &watch::Receiver<Option<State>>,
+    ) -> Result<(), NodeError> {
+        self.apply(state);
+        self.program(endpoint)?;
+        self.links.open_veth(endpoint.ifindex, endpoint.address, common::Mac(endpoint.mac)).await?;
+        info!(endpoint = endpoint.name(), address = %endpoint.address, "attached");
+        Ok(())
+    }
+
+    fn program(&mut self, endpoint: &Endpoint) -> Result<(), DatapathError> {
+        self.write_endpoint(endpoint)?;
+        for attachment in endpoint.attachments() {
+            self.datapath.attach(&attachment)?;
+        }
+        Ok(())
+    }
+
+    fn write_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), DatapathError> {
+        let row = if self.unguarded.contains(&endpoint.identity()) { endpoint.row().closed() } else { endpoint.row() };
+        self.datapath.endpoints.put(&endpoint.ifindex, &row)?;
+        self.datapath.charges.put_new(&endpoint.address(), &Charge::default())?;
+        self.datapath.placements.put(&endpoint.address(), &Placement::local(endpoint.ifindex, &row))
+    }
+
+    async fn remove(&mut self, ifindex: u32) -> Result<Option<Endpoint>, NodeError> {
+        let Some(endpoint) = self.registry.all().find(|endpoint| endpoint.ifindex == ifindex).cloned() else {
+            return Ok(None);
+        };
+        self.links.delete(ifindex).await?;
+        self.forget(&endpoint)?;
+        info!(endpoint = endpoint.name(), address = %endpoint.address, "detached");
+        Ok(Some(endpoint))
+    }
+
+    /// Removes what the datapath and the registry hold of an endpoint whose interface is gone.
+    fn forget(&mut self, endpoint: &Endpoint) -> Result<(), NodeError> {
+        for attachment in endpoint.attachments() {
+            self.datapath.detach(&attachment)?;
+        }
+        let place = self.datapath.placements.get(&endpoint.address())?;
+        if place.is_some_and(|placement| placement.ifindex() == endpoint.ifindex) {
+            self.datapath.placements.remove(&endpoint.address())?;
+        }
+        self.datapath.endpoints.remove(&endpoint.ifindex)?;
+        self.registry.remove(endpoint.ifindex)?;
+        Ok(())
+    }
+
+    /// Looks whether everything is where it should be, repairs what is not, and tries again what did not fit.
+    async fn verify(&mut self, state: &watch::Receiver<Option<State>>) {
+        let was = self.unverified.take();
+        if let Err(error) = self.verify_all().await {
+            error!(%error, "the node cannot be verified");
+            self.unverified = Some(error.to_string());
+        }
+        if !self.pending.is_empty() {
+            self.apply(state);
+        } else if was != self.unverified {
+            self.report();
+        }
+        self.close_accounts();
+    }
+
+    async fn verify_all(&mut self) -> Result<(), NodeError> {
+        self.refresh_host_addresses().await?;
+        for attachment in self.fixed.clone() {
+            if !self.datapath.is_attached(&attachment)? {
+                warn!(interface = attachment.interface, hook = ?attachment.hook, "an attachment was missing");
+                self.links.set_down(attachment.ifindex).await?;
+                self.datapath.attach(&attachment)?;
+                self.links.set_up(attachment.ifindex).await?;
+                self.repairs += 1;
+            }
+        }
+        let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
+        for endpoint in &endpoints {
+            if self.find_interface(endpoint).await? {
+                self.verify_endpoint(endpoint).await?;
+            } else {
+                info!(endpoint = endpoint.name(), "the endpoint's interface is gone");
+                self.forget(endpoint)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), NodeError> {
+        for attachment in endpoint.attachments() {
+            if self.datapath.is_attached(&attachment)? {
+                continue;
+            }
+            warn!(endpoint = endpoint.name(), hook = ?attachment.hook, "an attachment was missing; the endpoint is down until it is back");
+            self.links.set_down(endpoint.ifindex).await?;
+            self.datapath.detach(&attachment)?;
+            self.program(endpoint)?;
+            self.links.open_veth(endpoint.ifindex, endpoint.address, common::Mac(endpoint.mac)).await?;
+            self.repairs += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether an endpoint's interface is the one that was made for it.
+    async fn find_interface(&self, endpoint: &Endpoint) -> Result<bool, LinkError> {
+        let found = self.links.find(&endpoint.host_interface).await?;
+        Ok(found.is_some_and(|interface| interface.index == endpoint.ifindex))
+    }
+
+    /// The node's own addresses are `host`; they change under us.
+    async fn refresh_host_addresses(&mut self) -> Result<(), NodeError> {
+        let usable = |ip: &IpAddr| match ip {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        let found: BTreeSet<IpAddr> =
+            self.links.addresses().await?.into_iter().map(|(_, address)| address).filter(usable).collect();
+        for new in found.difference(&self.host_addresses) {
+            let address = Address::from(*new);
+            self.datapath.charges.put_new(&address, &Charge::default())?;
+            self.datapath.placements.put(&address, &Placement::HOST)?;
+        }
+        for gone in self.host_addresses.difference(&found) {
+            self.datapath.placements.remove(&Address::from(*gone))?;
+        }
+        self.host_addresses = found;
+        Ok(())
+    }
+
+    /// Closes charge accounts of addresses that nobody holds and whose last flow is gone.
+    fn close_accounts(&mut self) {
+        let Ok(charges) = self.datapath.charges.read() else { return };
+        for (address, charge) in charges {
+            let unused = charge == Charge::default();
+            if unused && matches!(self.datapath.placements.get(&address), Ok(None)) {
+                // Tried again at the next look.
+                let _ = self.datapath.charges.remove(&address);
+            }
+        }
+    }
+}
+
+/// Shared by whoever needs to know what the policy API wants.
+pub type StateReceiver = watch::Receiver<Option<State>>;
+/// A state, taken out of the channel.
+pub fn current(state: &StateReceiver) -> Option<Arc<(History, policy_api::model::Replica)>> {
+    state.borrow().clone()
+}

@@ -1,0 +1,261 @@
+//! Brings the maps from what they hold to what they must hold, in an order in which no packet sees a permit that neither
+//! the old policy nor the new one gives: add denies, add allows, remove allows, remove denies, raise the epoch.
+//!
+//! What does not fit is said: the revision is then not applied, and an endpoint whose deny did not fit is closed.
+
+use std::collections::{HashMap, HashSet};
+
+use common::{
+    Action, Address, Identity,
+    event::Charge,
+    placement::{Place, Placement},
+    rule::{Lengths, PairKey, Row, RowKey},
+};
+
+use crate::{
+    compile::Desired,
+    datapath::{Datapath, DatapathError},
+};
+
+/// What the kernel holds, as far as this agent wrote or found it.
+#[derive(Debug, Default)]
+pub struct Programmed {
+    rows: HashMap<RowKey, Row>,
+    lengths: HashMap<PairKey, Lengths>,
+    placements: HashMap<Address, Placement>,
+    nodes: HashSet<Address>,
+}
+
+/// What a reconciliation did.
+#[must_use]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Rows, lengths, placements and nodes written or removed.
+    pub writes: usize,
+    /// What did not fit; empty if the maps now hold all that they must.
+    pub failures: Vec<String>,
+    /// Apps with a deny that did not fit: their endpoints have to be closed.
+    pub unguarded: HashSet<Identity>,
+}
+
+impl Outcome {
+    pub fn is_complete(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Counts a write, or keeps why it failed.
+    fn wrote(&mut self, what: &str, result: Result<(), DatapathError>) -> bool {
+        match result {
+            Ok(()) => self.writes += 1,
+            Err(ref error) => self.failures.push(format!("{what}: {error}")),
+        }
+        result.is_ok()
+    }
+}
+
+/// The value of a known node: its presence is what counts.
+const KNOWN: u32 = 1;
+
+/// Removes a placement, unless an endpoint of this node took the address over.
+fn remove_remote(datapath: &mut Datapath, address: &Address) -> Result<(), DatapathError> {
+    match datapath.placements.get(address)?.and_then(|placement| placement.place()) {
+        Some(Place::Local | Place::Closed | Place::Host) => Ok(()),
+        Some(Place::Remote) | None => datapath.placements.remove(address),
+    }
+}
+
+impl Programmed {
+    /// Reads what an earlier agent left; on a fresh start, nothing.
+    pub fn adopt(datapath: &Datapath) -> Result<Self, DatapathError> {
+        let remote = |(_, placement): &(Address, Placement)| placement.place() == Some(Place::Remote);
+        Ok(Self {
+            rows: datapath.rows.read()?.into_iter().collect(),
+            lengths: datapath.lengths.read()?.into_iter().collect(),
+            placements: datapath.placements.read()?.into_iter().filter(remote).collect(),
+            nodes: datapath.nodes.read()?.into_iter().map(|(address, _)| address).collect(),
+        })
+    }
+
+    pub fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Brings the maps to what is desired. Placement and rows are written in this order; the epoch is raised if a row
+    /// changed, whether or not everything fitted, and always on `first`.
+    pub fn reconcile(&mut self, datapath: &mut Datapath, desired: &Desired, first: bool) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.reconcile_nodes(datapath, desired, &mut outcome);
+        self.reconcile_placements(datapath, desired, &mut outcome);
+        let changed = self.reconcile_rows(datapath, desired, &mut outcome);
+        if changed || first {
+            datapath.raise_epoch();
+        }
+        outcome
+    }
+
+    fn reconcile_nodes(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
+        let new: Vec<_> = desired.nodes.difference(&self.nodes).copied().collect();
+        let old: Vec<_> = self.nodes.difference(&desired.nodes).copied().collect();
+        for node in new {
+            if outcome.wrote(&format!("node {}", node.ip()), datapath.nodes.put(&node, &KNOWN)) {
+                self.nodes.insert(node);
+            }
+        }
+        for node in old {
+            if outcome.wrote(&format!("node {}", node.ip()), datapath.nodes.remove(&node)) {
+                self.nodes.remove(&node);
+            }
+        }
+    }
+
+    fn reconcile_placements(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
+        let changed: Vec<_> = differing(&desired.placements, &self.placements).collect();
+        for (address, placement) in changed {
+            // The account first: an instance that is placed but cannot be charged opens nothing.
+            let account = datapath.charges.put_new(&address, &Charge::default());
+            let written = account.and_then(|()| datapath.placements.put(&address, &placement));
+            if outcome.wrote(&format!("placement of {}", address.ip()), written) {
+                self.placements.insert(address, placement);
+            }
+        }
+        let gone = |address: &&Address| !desired.placements.contains_key(address);
+        let gone: Vec<_> = self.placements.keys().filter(gone).copied().collect();
+        for address in gone {
+            if outcome.wrote(&format!("placement of {}", address.ip()), remove_remote(datapath, &address)) {
+                self.placements.remove(&address);
+            }
+        }
+    }
+
+    /// True if any row or length was touched.
+    fn reconcile_rows(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) -> bool {
+        let plan = Plan::new(self, desired);
+        let before = outcome.writes;
+        self.put_rows(datapath, &plan.add_denies, outcome);
+        self.put_lengths(datapath, plan.lengths_with_old(self, desired), outcome);
+        self.put_rows(datapath, &plan.add_allows, outcome);
+        self.remove_rows(datapath, &plan.remove_allows, outcome);
+        self.remove_rows(datapath, &plan.remove_denies, outcome);
+        self.put_rows(datapath, &plan.replace_denies, outcome);
+        self.put_lengths(datapath, differing(&desired.lengths, &self.lengths).collect(), outcome);
+        self.remove_lengths(datapath, desired, outcome);
+        outcome.writes > before || !outcome.failures.is_empty()
+    }
+
+    fn put_rows(&mut self, datapath: &mut Datapath, rows: &[(RowKey, Row)], outcome: &mut Outcome) {
+        let refused = datapath.rows.put_all(rows).err();
+        let missing: HashSet<usize> = refused.iter().flat_map(|refused| refused.indices.iter().copied()).collect();
+        for (i, (key, row)) in rows.iter().enumerate() {
+            if missing.contains(&i) {
+                if action(*key, *row) == Some(Action::Deny) {
+                    outcome.unguarded.extend(ends(key.pair()));
+                }
+            } else {
+                self.rows.insert(*key, *row);
+            }
+        }
+        outcome.failures.extend(refused.map(|refused| refused.to_string()));
+        outcome.writes += rows.len() - missing.len();
+    }
+
+    fn remove_rows(&mut self, datapath: &mut Datapath, keys: &[RowKey], outcome: &mut Outcome) {
+        match datapath.rows.remove_all(keys) {
+            Ok(()) => {
+                for key in keys {
+                    self.rows.remove(key);
+                }
+            }
+            Err(refused) => outcome.failures.push(format!("removing: {refused}")),
+        }
+        outcome.writes += keys.len();
+    }
+
+    fn put_lengths(&mut self, datapath: &mut Datapath, lengths: Vec<(PairKey, Lengths)>, outcome: &mut Outcome) {
+        let refused = datapath.lengths.put_all(&lengths).err();
+        let missing: HashSet<usize> = refused.iter().flat_map(|refused| refused.indices.iter().copied()).collect();
+        for (i, (key, length)) in lengths.iter().enumerate() {
+            if missing.contains(&i) {
+                // Without its lengths a pair matches nothing new; a deny among them is not seen either.
+                outcome.unguarded.extend(ends(*key));
+            } else {
+                self.lengths.insert(*key, *length);
+            }
+        }
+        outcome.failures.extend(refused.map(|refused| refused.to_string()));
+        outcome.writes += lengths.len() - missing.len();
+    }
+
+    fn remove_lengths(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
+        let gone: Vec<_> = self.lengths.keys().filter(|key| !desired.lengths.contains_key(key)).copied().collect();
+        match datapath.lengths.remove_all(&gone) {
+            Ok(()) => {
+                for key in &gone {
+                    self.lengths.remove(key);
+                }
+            }
+            Err(refused) => outcome.failures.push(format!("removing: {refused}")),
+        }
+        outcome.writes += gone.len();
+    }
+}
+
+/// Row writes, by the phase that they belong to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// New denies, and allows that become denies.
+    add_denies: Vec<(RowKey, Row)>,
+    /// Allows where nothing or another allow stood.
+    add_allows: Vec<(RowKey, Row)>,
+    remove_allows: Vec<RowKey>,
+    remove_denies: Vec<RowKey>,
+    /// Denies that become allows: a deny removed, so among the last.
+    replace_denies: Vec<(RowKey, Row)>,
+}
+
+impl Plan {
+    fn new(programmed: &Programmed, desired: &Desired) -> Self {
+        let mut plan = Self::default();
+        for (key, row) in differing(&desired.rows, &programmed.rows) {
+            let standing = programmed.rows.get(&key).and_then(|row| action(key, *row));
+            match (action(key, row), standing) {
+                (Some(Action::Deny), _) => plan.add_denies.push((key, row)),
+                (_, Some(Action::Deny)) => plan.replace_denies.push((key, row)),
+                (_, Some(Action::Allow) | None) => plan.add_allows.push((key, row)),
+            }
+        }
+        for (key, row) in programmed.rows.iter().filter(|(key, _)| !desired.rows.contains_key(key)) {
+            match action(*key, *row) {
+                Some(Action::Deny) => plan.remove_denies.push(*key),
+                Some(Action::Allow) | None => plan.remove_allows.push(*key),
+            }
+        }
+        plan
+    }
+
+    /// For each pair that gets new rows, the lengths of old and new rows together: none of either is missed meanwhile.
+    fn lengths_with_old(&self, programmed: &Programmed, desired: &Desired) -> Vec<(PairKey, Lengths)> {
+        let new: HashSet<PairKey> = self.add_denies.iter().chain(&self.add_allows).map(|(key, _)| key.pair()).collect();
+        let mut prefixes: HashMap<PairKey, Vec<_>> = HashMap::new();
+        for key in programmed.rows.keys().chain(desired.rows.keys()).filter(|key| new.contains(&key.pair())) {
+            prefixes.entry(key.pair()).or_default().push(key.prefix());
+        }
+        let joined = prefixes.into_iter().map(|(pair, prefixes)| (pair, Lengths::new(pair, prefixes)));
+        joined.filter(|(pair, lengths)| programmed.lengths.get(pair) != Some(lengths)).collect()
+    }
+}
+
+fn action(key: RowKey, row: Row) -> Option<Action> {
+    row.ruling(key).map(|ruling| ruling.action)
+}
+
+fn ends(pair: PairKey) -> impl Iterator<Item = Identity> {
+    [pair.source(), pair.destination()].into_iter().filter_map(Identity::new)
+}
+
+/// Elements of `desired` that `programmed` lacks or holds otherwise.
+fn differing<'a, K: Copy + Eq + std::hash::Hash, V: Copy + Eq>(
+    desired: &'a HashMap<K, V>,
+    programmed: &'a HashMap<K, V>,
+) -> impl Iterator<Item = (K, V)> + 'a {
+    desired.iter().filter(|(key, value)| programmed.get(key) != Some(value)).map(|(key, value)| (*key, *value))
+}

@@ -1,0 +1,92 @@
+//! Follows the watch: keeps every line before it takes effect, and hands on the state that stands.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use policy_api::{
+    client::ClientError,
+    model::{Follower, Inconsistent, Revision},
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use super::{Api, State};
+use crate::state::{Journal, StateError};
+
+/// The follower of the watch. Latest state wins: who reads slowly skips what was overtaken.
+pub struct Follow {
+    api: Arc<Api>,
+    journal: Journal,
+    follower: Follower,
+    state: watch::Sender<Option<State>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Api(#[from] ClientError),
+    #[error("the watch does not fit what was read before: {0}")]
+    Inconsistent(#[from] Inconsistent),
+    #[error("no line for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Several heartbeats long.
+const SILENCE: Duration = Duration::from_secs(20);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl Follow {
+    /// Starts from what the last agent read, so that its state stands before any API answers.
+    pub fn resume(api: Arc<Api>, directory: &Path) -> Result<(Self, watch::Receiver<Option<State>>), StateError> {
+        let (journal, follower) = Journal::open(directory)?;
+        let (state, receiver) = watch::channel(follower.held().map(|held| Arc::new(held.clone())));
+        Ok((Self { api, journal, follower, state }, receiver))
+    }
+
+    /// Follows for ever: whatever ends a watch, another is begun where it stopped.
+    pub async fn run(mut self) {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let ended = self.follow_once(&mut pause).await;
+            let was_connected = self.api.connected.send_replace(false);
+            let Err(error) = ended else { continue };
+            if let Ended::Inconsistent(_) = error {
+                self.forget();
+            }
+            if was_connected {
+                warn!(%error, "the watch ended; enforcing the last state meanwhile");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Asks for a snapshot next time, and keeps enforcing what stands until it is whole.
+    fn forget(&mut self) {
+        self.follower = Follower::default();
+    }
+
+    async fn follow_once(&mut self, pause: &mut Duration) -> Result<(), Ended> {
+        let since = self.follower.held().map_or(Revision::default(), |(_, replica)| replica.revision());
+        let history = self.follower.held().map(|(history, _)| history.clone());
+        let mut watch = self.api.client.watch(since, history.as_ref()).await?;
+        *pause = SHORTEST_PAUSE;
+        info!(api = watch.api(), since = since.0, "following the policy API");
+        self.api.connected.send_replace(true);
+        loop {
+            let line = timeout(SILENCE, watch.next()).await.map_err(|_| Ended::Silent)??;
+            let changed = self.follower.take(line.clone())?;
+            self.journal.keep(&line, &self.follower)?;
+            if changed {
+                self.state.send_replace(self.follower.held().map(|held| Arc::new(held.clone())));
+                // After it took effect: the disk matters only if the machine dies, and waits for nobody.
+                self.journal.sync()?;
+            }
+        }
+    }
+}

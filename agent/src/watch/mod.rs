@@ -1,0 +1,83 @@
+//! Everything that is said between this node and the policy API: the watch that is followed, the reports that are sent,
+//! and the few calls that an attachment needs. The only module that imports the client; it knows nothing of the kernel.
+
+mod follow;
+mod report;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use policy_api::{
+    client::{Client, ClientConfig, ClientError},
+    model::{Claim, Claimed, History, InForce, Joined, NodeName, Replica, Revision},
+};
+use tokio::{sync::watch, time::timeout};
+
+pub use follow::Follow;
+pub use policy_api::client::ClientError as ApiError;
+pub use report::send_reports;
+
+/// The state that the policy API wants, and the history that it belongs to.
+pub type State = Arc<(History, Replica)>;
+
+/// The policy API, as this node calls it.
+pub struct Api {
+    client: Client,
+    node: NodeName,
+    /// Whether a watch stands.
+    connected: watch::Sender<bool>,
+}
+
+/// How to reach the policy API.
+pub struct ApiConfig {
+    pub urls: Vec<String>,
+    pub token: String,
+    pub ca_pem: Vec<u8>,
+}
+
+/// Longer than a healthy API ever takes, short enough that an attachment without one is not felt as hanging.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Api {
+    pub fn new(config: ApiConfig, node: NodeName) -> Result<Arc<Self>, ClientError> {
+        let client = Client::new(ClientConfig { api: config.urls, token: config.token, ca_pem: config.ca_pem })?;
+        Ok(Arc::new(Self { client, node, connected: watch::Sender::new(false) }))
+    }
+
+    /// Whether a watch stands right now.
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
+    }
+
+    pub async fn join(&self, underlay: IpAddr) -> Result<Joined, ClientError> {
+        limited(self.client.join(&self.node, underlay)).await
+    }
+
+    pub async fn claim(&self, claim: &Claim) -> Result<Claimed, ClientError> {
+        limited(self.client.claim(claim)).await
+    }
+
+    pub async fn release(&self, address: IpAddr) -> Result<Revision, ClientError> {
+        limited(self.client.release(address)).await.map(|released| released.revision)
+    }
+
+    /// Waits until every connected node has applied a revision, or until the deadline.
+    pub async fn wait_in_force(&self, revision: Revision, deadline: Duration) -> Result<InForce, ClientError> {
+        let waited = timeout(deadline + CALL_TIMEOUT, self.client.wait_in_force(revision, deadline)).await;
+        waited.unwrap_or_else(|_| Err(silent()))
+    }
+}
+
+async fn limited<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(silent()))
+}
+
+fn silent() -> ClientError {
+    ClientError::Unreachable {
+        api: "any of --api".into(),
+        why: format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
+    }
+}
