@@ -55,7 +55,7 @@ pub struct Deleted {
     /// The revision without the rule.
     pub revision: Revision,
     pub rule: Rule,
-    /// Rules that go on allowing something between the same two ends.
+    /// Rules that go on allowing something between the same two ends; the oldest ones, where there are many.
     pub still_allowed_by: Vec<Rule>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,

@@ -48,6 +48,14 @@ impl Prefix {
         let address = from_bits(self.address, bits(self.address) | u128::from(index).checked_shl(shift.into())?);
         Self::new(address, length)
     }
+
+    /// Which of this prefix's sub-prefixes of that length it is.
+    pub fn index_of(self, subnet: Self) -> Option<u32> {
+        let inside = self.length <= subnet.length && self.contains(subnet.address);
+        let shift = width(self.address) - subnet.length;
+        let index = bits(subnet.address) & !mask(self.address, self.length);
+        inside.then(|| index.checked_shr(shift.into()).and_then(|index| u32::try_from(index).ok()))?
+    }
 }
 
 fn width(address: IpAddr) -> u8 {
@@ -124,6 +132,13 @@ mod tests {
         assert_eq!(prefix("10.255.0.0/16").subnet(24, 256), None);
         assert_eq!(prefix("fd00:1:2::/48").subnet(64, 3), Some(prefix("fd00:1:2:3::/64")));
         assert_eq!(prefix("10.255.0.0/16").subnet(8, 0), None);
+        for (whole, length) in [("10.255.0.0/16", 24), ("fd00:1:2::/48", 64), ("10.0.0.0/8", 24)] {
+            for index in [0, 1, 77, 255] {
+                let whole = prefix(whole);
+                assert_eq!(whole.subnet(length, index).and_then(|subnet| whole.index_of(subnet)), Some(index));
+            }
+        }
+        assert_eq!(prefix("10.255.0.0/16").index_of(prefix("10.0.0.0/24")), None);
     }
 
     #[test]

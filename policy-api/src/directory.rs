@@ -1,0 +1,137 @@
+//! The directory that `netpol-api init` writes: the CA, the tokens. For its owner's eyes only.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    model::NodeName,
+    store::{DatabaseError, Token},
+    tls::{Authority, TlsError},
+};
+
+/// What keeps the directory from being read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{present} is there but {absent} is not: put it back, or remove both to start with a new CA")]
+    HalfAuthority { present: PathBuf, absent: PathBuf },
+    #[error("{path} holds no token")]
+    Token { path: PathBuf },
+    #[error("{path} holds no CA; run `netpol-api init` first")]
+    NoAuthority { path: PathBuf },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Store(#[from] DatabaseError),
+}
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub struct Directory(PathBuf);
+
+/// Whether something was there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Kept,
+    Written,
+}
+
+const SECRET: u32 = 0o600;
+const PRIVATE: u32 = 0o700;
+
+impl Directory {
+    /// The directory, made if it is not there, closed to others if it was open to them.
+    pub fn create(path: &Path) -> Result<Self, DirectoryError> {
+        for path in [path.to_owned(), path.join("join")] {
+            let at = |source| DirectoryError::File { path: path.clone(), source };
+            DirBuilder::new().recursive(true).mode(PRIVATE).create(&path).map_err(at)?;
+            fs::set_permissions(&path, Permissions::from_mode(PRIVATE)).map_err(at)?;
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// A directory that `init` wrote.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub fn certificate_path(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.0.join("ca.key")
+    }
+
+    pub fn operator_token_path(&self) -> PathBuf {
+        self.0.join("operator.token")
+    }
+
+    pub fn join_token_path(&self, node: &NodeName) -> PathBuf {
+        self.0.join("join").join(format!("{node}.token"))
+    }
+
+    /// The CA, which must be there.
+    pub fn authority(&self) -> Result<Authority, DirectoryError> {
+        let read = |path: PathBuf| read(&path)?.ok_or(DirectoryError::NoAuthority { path: self.0.clone() });
+        Ok(Authority { certificate: read(self.certificate_path())?, key: read(self.key_path())? })
+    }
+
+    /// The CA, made if there is none.
+    pub fn authority_or_new(&self) -> Result<(Authority, Found), DirectoryError> {
+        let (certificate, key) = (self.certificate_path(), self.key_path());
+        match (read(&certificate)?, read(&key)?) {
+            (Some(certificate), Some(key)) => Ok((Authority { certificate, key }, Found::Kept)),
+            (None, None) => {
+                let authority = Authority::generate(time::OffsetDateTime::now_utc())?;
+                write(&key, &authority.key)?;
+                write(&certificate, &authority.certificate)?;
+                Ok((authority, Found::Written))
+            }
+            (Some(_), None) => Err(DirectoryError::HalfAuthority { present: certificate, absent: key }),
+            (None, Some(_)) => Err(DirectoryError::HalfAuthority { present: key, absent: certificate }),
+        }
+    }
+
+    /// The token in a file, made if there is none.
+    pub fn token_or_new(path: &Path) -> Result<(Token, Found), DirectoryError> {
+        match read(path)? {
+            Some(text) => {
+                let token = Token::from_text(&text).ok_or(DirectoryError::Token { path: path.to_owned() })?;
+                Ok((token, Found::Kept))
+            }
+            None => {
+                let token = Token::random()?;
+                write(path, &format!("{}\n", token.as_str()))?;
+                Ok((token, Found::Written))
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, DirectoryError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DirectoryError::File { path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a secret so that it is there whole or not at all, and at no time readable by others.
+fn write(path: &Path, text: &str) -> Result<(), DirectoryError> {
+    let partial = path.with_extension("partial");
+    let all = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(SECRET).open(&partial)?;
+        file.set_permissions(Permissions::from_mode(SECRET))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)?;
+        path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    };
+    all().map_err(|source| DirectoryError::File { path: path.to_owned(), source })
+}

@@ -1,0 +1,326 @@
+//! What there is: the one table that the router, the access checks, the metrics and the description are made from.
+
+use axum::routing::{MethodRouter, delete, get, post};
+
+use super::{Context, health, metrics, node, openapi, read, rule, watch};
+
+/// One method on one path.
+pub(super) struct Endpoint {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+    pub(super) summary: &'static str,
+    /// Parameters of the query string.
+    pub(super) query: &'static [Parameter],
+    /// Members of the request's body, if it has one.
+    pub(super) body: &'static [Parameter],
+    /// Statuses of answers other than refusals, and what they say.
+    pub(super) answers: &'static [(u16, &'static str)],
+    pub(super) handler: fn() -> MethodRouter<Context>,
+}
+
+/// Whose token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nobody's.
+    Open,
+    /// Anybody's.
+    Known,
+    Operator,
+    /// The node's that the request speaks for.
+    Node,
+}
+
+/// A parameter of a query or a member of a body.
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+    pub(super) text: &'static str,
+}
+
+/// What JSON type a parameter has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Flag,
+    Texts,
+    /// An object of texts.
+    Labels,
+    /// A list of rules.
+    Rules,
+}
+
+const fn must(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
+    Parameter { name, kind, required: true, text }
+}
+
+const fn may(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
+    Parameter { name, kind, required: false, text }
+}
+
+const LIMIT: Parameter = may("limit", Kind::Number, "At most so many items, 1 to 1000");
+const CURSOR: Parameter = may("cursor", Kind::Text, "`next` of the page before");
+const PAGE: &[Parameter] = &[LIMIT, CURSOR];
+const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
+
+/// Members of a rule in a request.
+pub(super) const RULE: &[Parameter] = &[
+    must("source", Kind::Text, "An app or `host`"),
+    must("destination", Kind::Text, "An app or `host`; one side is an app"),
+    may("protocol", Kind::Text, "`tcp` (default), `udp` or `icmp`"),
+    may("ports", Kind::Texts, "Like `8080` and `8000-8010`; absent: all"),
+    must("action", Kind::Text, "`allow` or `deny`"),
+    may("mode", Kind::Text, "`enforce` (default)"),
+    may("reason", Kind::Text, "At most 256 characters"),
+];
+
+pub(super) static ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        method: "get",
+        path: "/v1/rules",
+        access: Access::Known,
+        summary: "Lists rules; the `ETag` is the state of all rules",
+        query: &[
+            may("source", Kind::Text, "Rules with this source"),
+            may("destination", Kind::Text, "Rules with this destination"),
+            may("app", Kind::Text, "Rules with this app on either side"),
+            LIMIT,
+            CURSOR,
+        ],
+        body: &[],
+        answers: &[(200, "A page of rules")],
+        handler: || get(rule::list),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/rules",
+        access: Access::Operator,
+        summary: "Makes a rule stand; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: RULE,
+        answers: &[(201, "The rule, created"), (200, "The rule, updated or unchanged")],
+        handler: || post(rule::create),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/rules/{id}",
+        access: Access::Known,
+        summary: "Shows a rule",
+        query: &[],
+        body: &[],
+        answers: &[(200, "The rule")],
+        handler: || get(rule::show),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/rules/{id}",
+        access: Access::Operator,
+        summary: "Deletes a rule; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The rule as it stood, and what still allows the pair")],
+        handler: || delete(rule::remove),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/changes",
+        access: Access::Operator,
+        summary: "Deletes and creates rules, all or nothing, in one revision; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[may("create", Kind::Rules, "Rules to create"), may("delete", Kind::Texts, "Ids of rules to delete")],
+        answers: &[(200, "What was created and deleted")],
+        handler: || post(rule::change),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/check",
+        access: Access::Known,
+        summary: "Says whether a flow would pass, and by which rule",
+        query: &[
+            must("source", Kind::Text, "An app or `host`"),
+            must("destination", Kind::Text, "An app or `host`"),
+            may("protocol", Kind::Text, "`tcp` (default), `udp` or `icmp`"),
+            may("port", Kind::Number, "The destination's port; absent: all ports"),
+        ],
+        body: &[],
+        answers: &[(200, "The verdict and what it rests on")],
+        handler: || get(rule::check),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/lookup",
+        access: Access::Known,
+        summary: "Says which instance has an address, or had it last",
+        query: &[must("ip", Kind::Text, "The address")],
+        body: &[],
+        answers: &[(200, "The binding of the address")],
+        handler: || get(read::lookup),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/apps",
+        access: Access::Known,
+        summary: "Lists apps",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of apps")],
+        handler: || get(read::apps),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/instances",
+        access: Access::Known,
+        summary: "Lists live instances, an item per address",
+        query: &[may("app", Kind::Text, "Instances of this app"), LIMIT, CURSOR],
+        body: &[],
+        answers: &[(200, "A page of bindings")],
+        handler: || get(read::instances),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/bindings",
+        access: Access::Known,
+        summary: "Lists who has, or had last, which address",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of bindings")],
+        handler: || get(read::bindings),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/nodes",
+        access: Access::Known,
+        summary: "Lists nodes and how they do",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of nodes")],
+        handler: || get(read::nodes),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/status",
+        access: Access::Known,
+        summary: "The API in numbers",
+        query: &[],
+        body: &[],
+        answers: &[(200, "The numbers")],
+        handler: || get(read::status),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/revisions/{revision}",
+        access: Access::Known,
+        summary: "Says where a revision is in force; answers when it is on every connected node",
+        query: &[may("wait_ms", Kind::Number, "Wait at most so long, up to 60000")],
+        body: &[],
+        answers: &[(200, "Nodes that have it in force, and those that do not")],
+        handler: || get(watch::in_force),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/watch",
+        access: Access::Known,
+        summary: "Streams JSON lines: a snapshot, or what changed since, then deltas and heartbeats",
+        query: &[
+            may("since", Kind::Number, "Resume behind this revision"),
+            may("history", Kind::Text, "The history that `since` belongs to"),
+        ],
+        body: &[],
+        answers: &[(200, "Lines without end")],
+        handler: || get(watch::open),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/nodes/{name}/join",
+        access: Access::Node,
+        summary: "Registers the node; gives it its slices of the overlay, for life",
+        query: &[],
+        body: &[must("underlay", Kind::Text, "The node's own address on the underlay")],
+        answers: &[(200, "The node")],
+        handler: || post(node::join),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/nodes/{name}/report",
+        access: Access::Node,
+        summary: "Says what the node enforces",
+        query: &[],
+        body: &[
+            must("history", Kind::Text, "The history that `applied` belongs to"),
+            must("applied", Kind::Number, "The revision that is wholly in force"),
+            must("ready", Kind::Flag, "Whether the node enforces"),
+            must("rows_used", Kind::Number, "Rows in its maps"),
+            must("rows_capacity", Kind::Number, "Rows that its maps hold"),
+            may("detail", Kind::Text, "For people"),
+        ],
+        answers: &[(204, "Noted")],
+        handler: || post(node::report),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/bindings",
+        access: Access::Node,
+        summary: "Claims addresses of the node's slice for one of its instances",
+        query: &[],
+        body: &[
+            must("app", Kind::Text, "The app"),
+            may("instance", Kind::Number, "Absent: the lowest that is not live"),
+            must("addresses", Kind::Texts, "Addresses of the node's slice"),
+            may("labels", Kind::Labels, "Words for people"),
+        ],
+        answers: &[(201, "The instance and its identity")],
+        handler: || post(node::claim),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/bindings/{address}",
+        access: Access::Node,
+        summary: "Frees an address; it stays listed as freed until it is claimed again",
+        query: &[],
+        body: &[],
+        answers: &[(200, "The revision")],
+        handler: || delete(node::release),
+    },
+    Endpoint {
+        method: "get",
+        path: "/healthz",
+        access: Access::Open,
+        summary: "Says that the process runs",
+        query: &[],
+        body: &[],
+        answers: &[(200, "It does")],
+        handler: || get(health::alive),
+    },
+    Endpoint {
+        method: "get",
+        path: "/readyz",
+        access: Access::Open,
+        summary: "Says whether writes can be stored",
+        query: &[],
+        body: &[],
+        answers: &[(200, "They can")],
+        handler: || get(health::ready),
+    },
+    Endpoint {
+        method: "get",
+        path: "/metrics",
+        access: Access::Known,
+        summary: "Prometheus text",
+        query: &[],
+        body: &[],
+        answers: &[(200, "The metrics")],
+        handler: || get(metrics::text),
+    },
+    Endpoint {
+        method: "get",
+        path: "/openapi.json",
+        access: Access::Known,
+        summary: "This description",
+        query: &[],
+        body: &[],
+        answers: &[(200, "An OpenAPI document")],
+        handler: || get(openapi::document),
+    },
+];

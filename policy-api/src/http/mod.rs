@@ -1,0 +1,60 @@
+//! The HTTP face of the policy API: wire to model, who may, model to wire. Decides nothing about policy.
+//!
+//! [`endpoint`] is the one table of what there is: the router, the access checks, the metrics and `/openapi.json` are made
+//! from it.
+
+mod answer;
+mod asked;
+mod endpoint;
+mod failure;
+mod gate;
+mod health;
+mod metrics;
+mod node;
+mod openapi;
+mod read;
+mod rule;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+use tokio::sync::watch::Receiver;
+
+use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, metrics::Metrics};
+use crate::{
+    store::Store,
+    watch::{Presence, Timing},
+};
+
+/// What all handlers share.
+#[derive(Clone)]
+pub struct Context {
+    pub store: Arc<Store>,
+    pub presence: Arc<Presence>,
+    pub timing: Timing,
+    /// Becomes true when we stop: endless answers end then.
+    pub stop: Receiver<bool>,
+    metrics: Arc<Metrics>,
+}
+
+impl Context {
+    pub fn new(store: Arc<Store>, timing: Timing, stop: Receiver<bool>) -> Self {
+        Self { store, presence: Arc::default(), timing, stop, metrics: Arc::default() }
+    }
+}
+
+/// All endpoints, each behind its gate.
+pub fn router(context: Context) -> Router {
+    let add = |router: Router<Context>, (index, endpoint): (usize, &'static endpoint::Endpoint)| {
+        let gate = Gate { context: context.clone(), endpoint, index };
+        router.route(endpoint.path, (endpoint.handler)().route_layer(middleware::from_fn_with_state(gate, gate::pass)))
+    };
+    ENDPOINTS
+        .iter()
+        .enumerate()
+        .fold(Router::new(), add)
+        .fallback(|| async { Failure::no_such_path() })
+        .method_not_allowed_fallback(|| async { Failure::no_such_method() })
+        .with_state(context)
+}

@@ -1,0 +1,179 @@
+//! Reading what stands: apps, instances, bindings, nodes, the API in numbers.
+
+use std::{net::IpAddr, ops::Bound, str::FromStr};
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    Context,
+    answer::Page,
+    asked::{Asked, SMALL},
+    failure::Failure,
+};
+use crate::{
+    model::{AppName, Binding, BindingState, LookupAnswer, NodeName, NodeView, Status},
+    store::Refusal,
+    watch::Seen,
+};
+
+pub(super) async fn lookup(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    query.unsupported("at")?;
+    let remedy = "use an address without port, like `10.255.1.7`";
+    let address: Option<IpAddr> = query.standard("ip", "is not an address", remedy)?;
+    let address = address.ok_or_else(|| query.missing("ip", remedy))?.to_canonical();
+    query.finish()?;
+    let binding = context.store.read(|state| state.binding(address).cloned());
+    let binding =
+        binding.ok_or_else(|| Refusal::not_found("ip", "an address of an instance", &address.to_string(), []))?;
+    Ok(Json(LookupAnswer { text: sentence(&binding), binding: Binding::clone(&binding) }).into_response())
+}
+
+fn sentence(binding: &Binding) -> String {
+    let (address, name, node, since) = (binding.address, binding.instance_name(), &binding.node, binding.since);
+    match binding.state {
+        BindingState::Live => format!("{address} is {name} on node {node}, since {since}"),
+        BindingState::Freed => {
+            format!("{address} was {name} on node {node}; it was freed at {since} and nobody has it")
+        }
+    }
+}
+
+/// Where a page starts.
+fn behind<T>(after: Option<T>) -> (Bound<T>, Bound<T>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+async fn only_page(request: Request) -> Result<Page, Failure> {
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let page = Page::from_fields(&mut query)?;
+    query.finish()?;
+    Ok(page)
+}
+
+pub(super) async fn apps(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let page = only_page(request).await?;
+    let range = behind(page.after::<AppName>()?);
+    let list = context.store.read(|state| {
+        let apps = state.replica().apps.range(range).map(|(_, app)| app.clone());
+        page.of(state.revision(), apps, |app| app.name.to_string())
+    });
+    Ok(Json(list).into_response())
+}
+
+pub(super) async fn bindings(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let page = only_page(request).await?;
+    let range = behind(page.after::<IpAddr>()?);
+    let list = context.store.read(|state| {
+        let bindings = state.replica().bindings.range(range).map(|(_, binding)| binding.clone());
+        page.of(state.revision(), bindings, |binding| binding.address.to_string())
+    });
+    Ok(Json(list).into_response())
+}
+
+/// Where an address of an instance is in the list: `web/0/10.255.1.7`.
+struct Place {
+    instance: (AppName, u32),
+    address: IpAddr,
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let parse = || {
+            let mut parts = text.splitn(3, '/');
+            let (app, number, address) = (parts.next()?, parts.next()?, parts.next()?);
+            Some(Self { instance: (app.parse().ok()?, number.parse().ok()?), address: address.parse().ok()? })
+        };
+        parse().ok_or(())
+    }
+}
+
+pub(super) async fn instances(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let page = Page::from_fields(&mut query)?;
+    let app: Option<AppName> = query.parsed("app")?;
+    query.finish()?;
+    let after: Option<Place> = page.after()?;
+    let list = context.store.read(|state| {
+        if let Some(app) = app.as_ref().filter(|app| state.app(app).is_none()) {
+            let known = state.replica().apps.keys().map(AppName::as_str);
+            return Err(Refusal::not_found("app", "an app", app.as_str(), known));
+        }
+        // The instance of the cursor itself may have addresses left.
+        let rest = after
+            .iter()
+            .filter_map(|place| Some((&place.instance, state.instance(&place.instance.0, place.instance.1)?)));
+        let rest = rest.flat_map(|(_, instance)| instance.addresses.iter());
+        let rest = rest.filter(|address| after.as_ref().is_some_and(|place| **address > place.address));
+        let behind = state.instances(app.as_ref(), after.as_ref().map(|place| &place.instance));
+        let addresses = rest.chain(behind.flat_map(|(_, instance)| instance.addresses.iter()));
+        let bindings = addresses.filter_map(|address| state.binding(*address).cloned());
+        Ok(page.of(state.revision(), bindings, |binding| format!("{}/{}", binding.instance_name(), binding.address)))
+    })?;
+    Ok(Json(list).into_response())
+}
+
+pub(super) async fn nodes(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let page = only_page(request).await?;
+    let range = behind(page.after::<NodeName>()?);
+    let list = context.store.read(|state| {
+        let views = state.replica().nodes.range(range).map(|(name, node)| {
+            let capacity = state.capacity(name).unwrap_or(0);
+            view(crate::model::Node::clone(node), context.presence.seen(name), capacity)
+        });
+        page.of(state.revision(), views, |view| view.node.name.to_string())
+    });
+    Ok(Json(list).into_response())
+}
+
+fn view(node: crate::model::Node, seen: Seen, rows_capacity: u64) -> NodeView {
+    let connected = seen.is_connected();
+    let (report, time) = seen.report.unzip();
+    NodeView {
+        node,
+        connected,
+        applied: report.as_ref().map(|report| report.applied),
+        last_report: time,
+        ready: report.as_ref().is_some_and(|report| report.ready),
+        rows_used: report.as_ref().map_or(0, |report| report.rows_used),
+        rows_capacity,
+        detail: report.and_then(|report| report.detail),
+    }
+}
+
+pub(super) async fn status(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    Asked::read(request, SMALL).await?.no_query()?;
+    Ok(Json(numbers(&context)).into_response())
+}
+
+/// The API in numbers.
+pub(super) fn numbers(context: &Context) -> Status {
+    let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+    context.store.read(|state| {
+        let replica = state.replica();
+        let seen: Vec<Seen> = replica.nodes.keys().map(|name| context.presence.seen(name)).collect();
+        let connected = || seen.iter().filter(|seen| seen.is_connected());
+        let ready = connected().filter(|seen| seen.report.as_ref().is_some_and(|(report, _)| report.ready));
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            history: state.history().clone(),
+            revision: state.revision(),
+            overlay: state.overlay(),
+            apps: count(replica.apps.len()),
+            rules: count(replica.rules.len()),
+            rows: state.rows(),
+            rows_capacity: state.smallest_capacity().map(|(_, rows)| rows),
+            instances: count(state.live_instances()),
+            nodes: count(replica.nodes.len()),
+            nodes_connected: count(connected().count()),
+            nodes_ready: count(ready.count()),
+            store_healthy: context.store.is_healthy(),
+        }
+    })
+}

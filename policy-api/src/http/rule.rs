@@ -1,0 +1,90 @@
+//! Rules over HTTP.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    Context,
+    answer::{Page, with_etag},
+    asked::{Asked, LARGE, SMALL},
+    failure::Failure,
+};
+use crate::{
+    check,
+    model::{AppName, ChangeSet, CheckQuery, Invalid, RuleFilter, RuleId, RuleSpec, Selector},
+    store::{Command, Refusal, State as Standing},
+};
+
+pub(super) async fn create(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let asked = Asked::read(request, SMALL).await?;
+    let spec = RuleSpec::from_json(asked.json()?)?;
+    asked.write_rules(&context, Command::PutRule(spec)).await
+}
+
+pub(super) async fn change(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let asked = Asked::read(request, LARGE).await?;
+    let set = ChangeSet::from_json(asked.json()?)?;
+    asked.write_rules(&context, Command::Change(set)).await
+}
+
+pub(super) async fn remove(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let asked = Asked::read(request, SMALL).await?;
+    asked.write_rules(&context, Command::DeleteRule(rule_id(&id)?)).await
+}
+
+pub(super) async fn show(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    Asked::read(request, SMALL).await?.no_query()?;
+    let id = rule_id(&id)?;
+    let (rule, etag) = context.store.read(|state| (state.rule(id).cloned(), state.etag()));
+    let rule = rule.ok_or_else(|| Refusal::not_found("id", "a rule", &id.to_string(), []))?;
+    Ok(with_etag(&etag, Json(rule)))
+}
+
+pub(super) async fn list(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let page = Page::from_fields(&mut query)?;
+    let filter = RuleFilter::from_fields(&mut query)?;
+    query.finish()?;
+    let after: Option<RuleId> = page.after()?;
+    let (rules, revision, etag) = context.store.read(|state| {
+        refuse_unknown_apps(state, &filter)?;
+        let rules = state.rules_matching(&filter, after, page.limit + 1);
+        Ok::<_, Refusal>((rules, state.revision(), state.etag()))
+    })?;
+    Ok(with_etag(&etag, Json(page.of(revision, rules, |rule| rule.id.to_string()))))
+}
+
+/// A list for a mistyped name would be empty, and look as if there were no rules.
+fn refuse_unknown_apps(state: &Standing, filter: &RuleFilter) -> Result<(), Refusal> {
+    let side = |selector: &Option<Selector>| selector.as_ref().and_then(|selector| selector.app().cloned());
+    let asked =
+        [("source", side(&filter.source)), ("destination", side(&filter.destination)), ("app", filter.app.clone())];
+    for (field, name) in asked {
+        if let Some(name) = name.filter(|name| state.app(name).is_none()) {
+            let known = state.replica().apps.keys().map(AppName::as_str);
+            return Err(Refusal::not_found(field, "an app", name.as_str(), known));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn check(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let query = CheckQuery::from_fields(Asked::read(request, SMALL).await?.query()?)?;
+    let answer = context.store.read(|state| check::check(state, &query))?;
+    Ok(Json(answer).into_response())
+}
+
+fn rule_id(text: &str) -> Result<RuleId, Failure> {
+    Ok(text.parse().map_err(|invalid: Invalid| invalid.in_field("id"))?)
+}

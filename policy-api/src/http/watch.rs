@@ -1,0 +1,94 @@
+//! Watches over HTTP, and waiting until a revision is in force.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{Path, Request, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Context,
+    asked::{Asked, SMALL},
+    failure::Failure,
+};
+use crate::{
+    model::{History, InForce, Invalid, NodeName, Revision},
+    store::{Principal, Refusal},
+    watch::{Line, feed, stopped},
+};
+
+/// Lines that may wait for a reader before its feed waits too.
+const LINES: usize = 64;
+
+pub(super) async fn open(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let asked = Asked::read(request, SMALL).await?;
+    let mut query = asked.query()?;
+    let since: Option<Revision> = query.parsed("since")?;
+    let history: Option<History> = query.parsed("history")?;
+    query.finish()?;
+    let connection = match asked.principal() {
+        Principal::Node(grant) => Some(context.presence.connect(grant.name.clone())),
+        Principal::Operator => None,
+    };
+    let subscription = context.store.subscribe(since.zip(history))?;
+    let (sender, receiver) = mpsc::channel(LINES);
+    let feeding = feed(subscription, sender, context.timing, context.stop.clone());
+    // Owned by the answer's body: the feed ends when its receiver is dropped with the connection, or when we stop.
+    tokio::spawn(async move {
+        feeding.await;
+        drop(connection);
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body_of(receiver)).into_response())
+}
+
+fn body_of(receiver: mpsc::Receiver<Line>) -> Body {
+    Body::from_stream(stream::unfold(receiver, |mut receiver| async {
+        let line = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from_owner(line)), receiver))
+    }))
+}
+
+/// The longest wait: below what proxies and clients commonly allow.
+const LONGEST_WAIT_MS: u64 = 60_000;
+
+pub(super) async fn in_force(
+    State(context): State<Context>,
+    Path(revision): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let wait =
+        query.standard("wait_ms", "is not a number of milliseconds", "use a whole number up to 60000")?.unwrap_or(0);
+    query.finish()?;
+    let revision: Revision = revision.parse().map_err(|invalid: Invalid| invalid.in_field("revision"))?;
+    if context.store.read(|state| state.revision() < revision) {
+        return Err(Refusal::not_found("revision", "a revision", &revision.to_string(), []).into());
+    }
+    let deadline = Instant::now() + Duration::from_millis(wait.min(LONGEST_WAIT_MS));
+    Ok(Json(wait_in_force(context, revision, deadline).await).into_response())
+}
+
+async fn wait_in_force(mut context: Context, revision: Revision, deadline: Instant) -> InForce {
+    // Listened to before it is looked at, so that no report falls between.
+    let mut changes = context.presence.changes();
+    loop {
+        changes.mark_unchanged();
+        let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
+        let answer = context.presence.in_force(revision, &registered);
+        if answer.complete {
+            return answer;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return answer },
+            () = stopped(&mut context.stop) => return answer,
+            () = tokio::time::sleep_until(deadline) => return answer,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `netpol-api`: prepares (`init`) and runs (`serve`) the policy API.
+
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use policy_api::{
+    directory::Found,
+    init::{Init, NodeWish, init},
+    model::{Invalid, Prefix},
+    server::{Server, ServerConfig},
+    store::{Location, OverlayWish, longest_overlay},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The policy API of netpol: what users want, in one order of changes, for every node to enforce.
+#[derive(Parser)]
+#[command(name = "netpol-api", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the CA, the store and the tokens; run again to add nodes.
+    #[command(after_help = "Examples:\n  \
+        netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n1 --node n2\n  \
+        netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n3=web-*,cache\n\n\
+        Writes ca.pem, ca.key, operator.token and join/NAME.token, each readable by its owner alone. The store keeps hashes\n\
+        of the tokens. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
+        is void.")]
+    Init(InitArgs),
+    /// Serves the API over TLS, until SIGTERM or SIGINT.
+    #[command(after_help = "Examples:\n  \
+        netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db\n  \
+        netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --listen 192.168.1.1:7443")]
+    Serve(ServeArgs),
+}
+
+#[derive(Args)]
+struct Place {
+    /// Directory of the CA and the tokens.
+    #[arg(long, value_name = "DIR", default_value = "/etc/netpol/api")]
+    dir: PathBuf,
+    /// Where the store is.
+    #[arg(long, value_name = "URL", default_value = "sqlite:///var/lib/netpol/policy.db")]
+    store: Location,
+    /// Another name or address that the server is reached by.
+    #[arg(long = "san", value_name = "IP|NAME", value_parser = parse_name)]
+    names: Vec<String>,
+    /// Address space of instances; fixed once a node has joined [default: 10.255.0.0/16].
+    #[arg(long, value_name = "PREFIX", value_parser = parse_overlay_v4)]
+    overlay_v4: Option<Prefix>,
+    /// The same for IPv6 [default: a random unique local /48].
+    #[arg(long, value_name = "PREFIX", value_parser = parse_overlay_v6)]
+    overlay_v6: Option<Prefix>,
+}
+
+#[derive(Args)]
+struct InitArgs {
+    #[command(flatten)]
+    place: Place,
+    /// A node that may join, and the apps that it may run (all, if it does not say).
+    #[arg(long = "node", value_name = "NAME[=APP,…]")]
+    nodes: Vec<NodeWish>,
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Where to listen.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7443")]
+    listen: SocketAddr,
+    /// Time between heartbeats of a watch, at most 5s: readers give up after three.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_heartbeat)]
+    heartbeat: Duration,
+}
+
+fn main() -> ExitCode {
+    log();
+    let done = match Cli::parse().command {
+        Command::Init(args) => prepare(args),
+        Command::Serve(args) => serve(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netpol-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NETPOL_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn prepare(args: InitArgs) -> anyhow::Result<()> {
+    let wish = Init {
+        overlay: args.place.overlay(),
+        directory: args.place.dir,
+        store: args.place.store,
+        nodes: args.nodes,
+        names: args.place.names,
+    };
+    let report = init(&wish).context("prepare the policy API")?;
+    let mut out = std::io::stdout().lock();
+    for (path, found) in report {
+        let word = match found {
+            Found::Kept => "kept",
+            Found::Written => "wrote",
+        };
+        writeln!(out, "{word} {}", path.display()).context("write to stdout")?;
+    }
+    Ok(())
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(serve_until_told(args))
+}
+
+async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
+    // Listened for before anything is opened, so that being told early is not missed.
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let config = ServerConfig {
+        listen: args.listen,
+        overlay: args.place.overlay(),
+        store: args.place.store,
+        directory: args.place.dir,
+        names: args.place.names,
+        heartbeat: args.heartbeat,
+    };
+    let mut server = Server::start(config).await.context("serve the policy API")?;
+    eprintln!("listening on https://{}", server.address());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        error = server.failed() => return Err(error).context("serve the policy API"),
+    }
+    server.stop().await;
+    Ok(())
+}
+
+impl Place {
+    fn overlay(&self) -> OverlayWish {
+        OverlayWish { v4: self.overlay_v4, v6: self.overlay_v6 }
+    }
+}
+
+fn parse_overlay_v4(text: &str) -> Result<Prefix, Invalid> {
+    parse_overlay(text, true, "10.255.0.0/16")
+}
+
+fn parse_overlay_v6(text: &str) -> Result<Prefix, Invalid> {
+    parse_overlay(text, false, "fd12:3456:789a::/48")
+}
+
+fn parse_overlay(text: &str, v4: bool, example: &'static str) -> Result<Prefix, Invalid> {
+    let refuse = |problem| Invalid::new(text, problem, format!("use a prefix like `{example}`"));
+    let prefix: Prefix = text.parse()?;
+    if prefix.is_v4() != v4 {
+        return Err(refuse("is of the other address family"));
+    }
+    if prefix.length() == 0 || prefix.length() > longest_overlay(v4) {
+        return Err(refuse("has no room for the slices of nodes"));
+    }
+    Ok(prefix)
+}
+
+fn parse_name(text: &str) -> Result<String, Invalid> {
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(Invalid::new(text, "is neither an address nor a host name", "use one, like `192.168.1.1`")),
+    }
+}
+
+fn parse_heartbeat(text: &str) -> Result<Duration, Invalid> {
+    let refuse = || Invalid::new(text, "is not a time between heartbeats", "use 100ms to 5s, like `500ms` or `2s`");
+    let (number, unit): (&str, fn(u64) -> Duration) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, Duration::from_millis),
+        (None, Some(number)) => (number, Duration::from_secs),
+        (None, None) => return Err(refuse()),
+    };
+    let time = number.parse().map(unit).map_err(|_| refuse())?;
+    let fits = (Duration::from_millis(100)..=Duration::from_secs(5)).contains(&time);
+    fits.then_some(time).ok_or_else(refuse)
+}

@@ -1,0 +1,307 @@
+//! The store's file: SQLite, one writing connection, everything of a commit in one transaction.
+//!
+//! Items are kept as the changes that make them, so that reading a store is applying changes; the journal keeps every
+//! revision's changes with who made them. Knows nothing of what the changes mean.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::{delta::Delta, state::Head};
+use crate::model::{Change, History, Invalid, NodeName, Overlay, Revision, Timestamp};
+
+/// What keeps a store from being opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path} is served by another process")]
+    Served { path: PathBuf },
+    #[error("{path} has schema {found}, but this version reads {SCHEMA}")]
+    Schema { path: PathBuf, found: i64 },
+    #[error("{path} holds no store; run `netpol-api init` first")]
+    Missing { path: PathBuf },
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("the store was made with overlay {stored}, which cannot become {wanted} any more: nodes have slices of it")]
+    Overlay { stored: String, wanted: String },
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<Invalid> for DatabaseError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Damaged(invalid.to_string())
+    }
+}
+
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE item (key TEXT PRIMARY KEY, change TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE journal (revision INTEGER PRIMARY KEY, time TEXT NOT NULL, who TEXT NOT NULL, changes TEXT NOT NULL);
+CREATE TABLE capacity (node TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE answer (
+    who TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, answer TEXT NOT NULL, time INTEGER NOT NULL,
+    PRIMARY KEY (who, key)
+) WITHOUT ROWID;
+CREATE INDEX answer_time ON answer (time);
+CREATE TABLE token (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, apps TEXT) WITHOUT ROWID;
+";
+
+/// The writing connection.
+pub(super) struct Database {
+    connection: Connection,
+    /// Held for as long as the store is served: two writers with memories of their own would contradict each other.
+    _served: Option<File>,
+}
+
+/// An answer that was given under an idempotency key.
+pub(super) struct GivenAnswer {
+    pub(super) request: Vec<u8>,
+    pub(super) answer: String,
+}
+
+/// What a new store is made with.
+pub(super) struct Birth {
+    pub(super) history: History,
+    pub(super) overlay: Overlay,
+}
+
+impl Database {
+    /// Opens the file, made with its tables if it does not exist.
+    pub(super) fn create(path: &Path, birth: &Birth) -> Result<Self, DatabaseError> {
+        let at = |source| DatabaseError::File { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at)?;
+        }
+        // Made here and not by SQLite, so that nobody else can read it at any time.
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(at)?;
+        let mut connection = connect(path)?;
+        make_tables(&mut connection, birth)?;
+        check_schema(&connection, path)?;
+        Ok(Self { connection, _served: None })
+    }
+
+    /// Opens an existing file, to be its one writer of changes.
+    pub(super) fn serve(path: &Path) -> Result<Self, DatabaseError> {
+        if !path.try_exists().map_err(|source| DatabaseError::File { path: path.to_owned(), source })? {
+            return Err(DatabaseError::Missing { path: path.to_owned() });
+        }
+        let served = lock(path)?;
+        let connection = connect(path)?;
+        check_schema(&connection, path)?;
+        Ok(Self { connection, _served: Some(served) })
+    }
+
+    pub(super) fn begin(&mut self) -> Result<Commit<'_>, DatabaseError> {
+        Ok(Commit(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?))
+    }
+
+    pub(super) fn history(&self) -> Result<History, DatabaseError> {
+        Ok(self.meta("history")?.parse()?)
+    }
+
+    pub(super) fn overlay(&self) -> Result<Overlay, DatabaseError> {
+        Ok(serde_json::from_str(&self.meta("overlay")?)?)
+    }
+
+    pub(super) fn set_overlay(&self, overlay: Overlay) -> Result<(), DatabaseError> {
+        set_meta(&self.connection, "overlay", &serde_json::to_string(&overlay)?)
+    }
+
+    /// Names and addresses that the server's certificate is made for, beyond those of its command line.
+    pub(super) fn names(&self) -> Result<Vec<String>, DatabaseError> {
+        Ok(serde_json::from_str(&self.meta("names")?)?)
+    }
+
+    pub(super) fn set_names(&self, names: &[String]) -> Result<(), DatabaseError> {
+        set_meta(&self.connection, "names", &serde_json::to_string(names)?)
+    }
+
+    pub(super) fn head(&self) -> Result<Head, DatabaseError> {
+        Ok(serde_json::from_str(&self.meta("head")?)?)
+    }
+
+    fn meta(&self, key: &str) -> Result<String, DatabaseError> {
+        let value =
+            self.connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?;
+        value.ok_or_else(|| DatabaseError::Damaged(format!("`{key}` is missing")))
+    }
+
+    /// All items, as the changes that make them.
+    pub(super) fn items(&self) -> Result<Vec<Change>, DatabaseError> {
+        let mut statement = self.connection.prepare("SELECT change FROM item")?;
+        let texts = statement.query_map([], |row| row.get::<_, String>(0))?;
+        texts.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+    }
+
+    pub(super) fn capacities(&self) -> Result<Vec<(NodeName, u64)>, DatabaseError> {
+        let mut statement = self.connection.prepare("SELECT node, rows FROM capacity")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let parse = |row: rusqlite::Result<(String, i64)>| {
+            let (node, rows) = row?;
+            let rows = u64::try_from(rows).map_err(|_| DatabaseError::Damaged(format!("capacity {rows} of {node}")))?;
+            Ok((node.parse()?, rows))
+        };
+        rows.map(parse).collect()
+    }
+
+    /// The last revisions of the journal, oldest first.
+    pub(super) fn last_deltas(&self, history: &History, most: usize) -> Result<Vec<Delta>, DatabaseError> {
+        let mut statement =
+            self.connection.prepare("SELECT revision, changes FROM journal ORDER BY revision DESC LIMIT ?1")?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = statement.query_map([most], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        let delta = |row: rusqlite::Result<(i64, String)>| {
+            let (revision, changes) = row?;
+            let revision = u64::try_from(revision).ok().filter(|revision| *revision > 0);
+            let revision =
+                revision.ok_or_else(|| DatabaseError::Damaged("a revision below 1 in the journal".to_owned()))?;
+            Ok(Delta::new(history, Revision(revision - 1), Revision(revision), None, &changes))
+        };
+        let mut deltas: Vec<Delta> = rows.map(delta).collect::<Result<_, DatabaseError>>()?;
+        deltas.reverse();
+        Ok(deltas)
+    }
+}
+
+/// A transaction. What was not committed did not happen.
+pub(super) struct Commit<'a>(Transaction<'a>);
+
+impl Commit<'_> {
+    /// Writes one revision: the journal and the items as they are after it.
+    pub(super) fn write(
+        &self,
+        revision: Revision,
+        time: Timestamp,
+        who: &str,
+        changes: &[Change],
+        json: &str,
+    ) -> Result<(), DatabaseError> {
+        let number = signed(revision.0)?;
+        let sql = "INSERT INTO journal (revision, time, who, changes) VALUES (?1, ?2, ?3, ?4)";
+        self.0.prepare_cached(sql)?.execute(params![number, time.to_string(), who, json])?;
+        let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO item (key, change) VALUES (?1, ?2)")?;
+        let mut delete = self.0.prepare_cached("DELETE FROM item WHERE key = ?1")?;
+        for change in changes {
+            let key = change.key().to_string();
+            match change.revision() {
+                Some(_) => put.execute(params![key, serde_json::to_string(change)?])?,
+                None => delete.execute([key])?,
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_head(&self, head: Head) -> Result<(), DatabaseError> {
+        set_meta(&self.0, "head", &serde_json::to_string(&head)?)
+    }
+
+    pub(super) fn set_capacity(&self, node: &NodeName, rows: u64) -> Result<(), DatabaseError> {
+        let sql = "INSERT OR REPLACE INTO capacity (node, rows) VALUES (?1, ?2)";
+        self.0.prepare_cached(sql)?.execute(params![node.as_str(), signed(rows)?])?;
+        Ok(())
+    }
+
+    pub(super) fn given_answer(&self, who: &str, key: &str) -> Result<Option<GivenAnswer>, DatabaseError> {
+        let mut statement = self.0.prepare_cached("SELECT request, answer FROM answer WHERE who = ?1 AND key = ?2")?;
+        let given =
+            statement.query_row([who, key], |row| Ok(GivenAnswer { request: row.get(0)?, answer: row.get(1)? }));
+        Ok(given.optional()?)
+    }
+
+    /// Remembers an answer, and forgets those that are too old to be asked for again.
+    pub(super) fn remember_answer(
+        &self,
+        who: &str,
+        key: &str,
+        given: &GivenAnswer,
+        now: Timestamp,
+    ) -> Result<(), DatabaseError> {
+        let oldest = now.unix_seconds() - i64::try_from(ANSWERS_KEPT.as_secs()).unwrap_or(i64::MAX);
+        self.0.prepare_cached("DELETE FROM answer WHERE time < ?1")?.execute([oldest])?;
+        let sql = "INSERT INTO answer (who, key, request, answer, time) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.0.prepare_cached(sql)?.execute(params![who, key, given.request, given.answer, now.unix_seconds()])?;
+        Ok(())
+    }
+
+    /// Returns when everything is on disk.
+    pub(super) fn commit(self) -> Result<(), DatabaseError> {
+        Ok(self.0.commit()?)
+    }
+}
+
+/// How long a repeated request gets its first answer.
+const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long to wait for another process, `netpol-api init` that is, to finish its transaction.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A connection whose commits return when they are on disk.
+pub(super) fn connect(path: &Path) -> Result<Connection, DatabaseError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn make_tables(connection: &mut Connection, birth: &Birth) -> Result<(), DatabaseError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if user_version(&transaction)? == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        set_meta(&transaction, "history", birth.history.as_str())?;
+        set_meta(&transaction, "overlay", &serde_json::to_string(&birth.overlay)?)?;
+        set_meta(&transaction, "names", "[]")?;
+        set_meta(&transaction, "head", &serde_json::to_string(&Head::first())?)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn check_schema(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+    match user_version(connection)? {
+        SCHEMA => Ok(()),
+        0 => Err(DatabaseError::Missing { path: path.to_owned() }),
+        found => Err(DatabaseError::Schema { path: path.to_owned(), found }),
+    }
+}
+
+fn user_version(connection: &Connection) -> Result<i64, DatabaseError> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), DatabaseError> {
+    connection.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?.execute([key, value])?;
+    Ok(())
+}
+
+/// Takes the lock that the serving process holds; the kernel gives it back when the process ends, however it ends.
+fn lock(path: &Path) -> Result<File, DatabaseError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-serve");
+    let lock = PathBuf::from(name);
+    let at = |source| DatabaseError::File { path: lock.clone(), source };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(at)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(DatabaseError::Served { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(at(source)),
+    }
+}
+
+fn signed(number: u64) -> Result<i64, DatabaseError> {
+    i64::try_from(number).map_err(|_| DatabaseError::Damaged(format!("{number} does not fit a column")))
+}

@@ -1,0 +1,307 @@
+//! The store: one order of all changes, durable before anybody hears of them.
+//!
+//! Writes go to one thread ([`writer`]) that plans, commits and publishes them; reads look at the published state in
+//! memory; a watch subscribes and reads its beginning under the same lock, so nothing falls between the two. Knows no HTTP.
+
+mod database;
+mod delta;
+mod location;
+mod plan;
+mod principal;
+mod refusal;
+mod state;
+mod token;
+mod writer;
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use self::{
+    database::{Birth, Database},
+    delta::Ring,
+    state::Head,
+    writer::{Job, Writer},
+};
+use crate::model::{AppPattern, Change, Digest, History, NodeName, Overlay, Prefix, Revision};
+
+pub use self::{
+    database::DatabaseError,
+    delta::Delta,
+    location::Location,
+    plan::{Answer, Command},
+    principal::{NodeGrant, Principal},
+    refusal::Refusal,
+    state::{Instance, State},
+    token::{Token, Tokens},
+    writer::{Idempotency, Write},
+};
+
+/// An open store, served by this process alone.
+pub struct Store {
+    shared: Arc<Shared>,
+    tokens: Tokens,
+    jobs: mpsc::Sender<Job>,
+    writer: JoinHandle<()>,
+    names: Vec<String>,
+}
+
+/// What the writer shares with readers.
+struct Shared {
+    published: RwLock<Published>,
+    /// Sent to under the lock of `published`, so that subscribing and reading under it leaves no gap.
+    deltas: broadcast::Sender<Arc<Delta>>,
+    healthy: AtomicBool,
+    commits: AtomicU64,
+    revisions: AtomicU64,
+}
+
+struct Published {
+    state: State,
+    ring: Ring,
+}
+
+/// Writes that may wait for the writer before askers wait to ask.
+const QUEUE: usize = 1024;
+/// Deltas that a watch may be behind before it is ended.
+const WATCH_QUEUE: usize = 1024;
+
+impl Store {
+    /// Opens a store that [`prepare`] made, and becomes its one server.
+    pub fn open(location: &Location, wish: OverlayWish) -> Result<Self, DatabaseError> {
+        let path = location.path();
+        let database = Database::serve(path)?;
+        settle_overlay(&database, wish)?;
+        let (state, ring) = load(&database)?;
+        let shared = Arc::new(Shared {
+            published: RwLock::new(Published { state: state.clone(), ring }),
+            deltas: broadcast::channel(WATCH_QUEUE).0,
+            healthy: AtomicBool::new(true),
+            commits: AtomicU64::new(0),
+            revisions: AtomicU64::new(0),
+        });
+        let names = database.names()?;
+        let (jobs, receiver) = mpsc::channel(QUEUE);
+        let writer = Writer { database, state, shared: shared.clone(), jobs: receiver };
+        let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
+        let writer = spawn.map_err(|source| DatabaseError::File { path: path.to_owned(), source })?;
+        Ok(Self { shared, tokens: Tokens::open(path)?, jobs, writer, names })
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Names and addresses that the server's certificate is made for, as `init` was told.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Does a write. When the answer is there, so is the change on disk.
+    pub async fn write(&self, write: Write) -> Result<Answer, Refusal> {
+        let stopped = || Refusal::Store("the writer has stopped".to_owned());
+        let (answer, done) = oneshot::channel();
+        self.jobs.send(Job { write, answer }).await.map_err(|_| stopped())?;
+        done.await.map_err(|_| stopped())?
+    }
+
+    /// Looks at the published state. Writers wait for as long as `look` takes.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.shared.published.read().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
+    /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.
+    pub fn subscribe(&self, since: Option<(Revision, History)>) -> Result<Subscription, AheadOfStore> {
+        let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
+        let (state, ring) = (&published.state, &published.ring);
+        let head = state.revision();
+        let known = since.filter(|(revision, history)| *revision > Revision::default() && history == state.history());
+        if let Some((asked, _)) = known.as_ref().filter(|(revision, _)| *revision > head) {
+            return Err(AheadOfStore { asked: *asked, head });
+        }
+        let resumed = known.and_then(|(since, _)| ring.behind(since, head));
+        Ok(Subscription {
+            history: state.history().clone(),
+            revision: head,
+            digest: state.replica().digest(),
+            start: resumed.map_or_else(|| Start::Snapshot(state.replica().items().collect()), Start::Resume),
+            deltas: self.shared.deltas.subscribe(),
+        })
+    }
+
+    /// Whether the last write could be stored.
+    pub fn is_healthy(&self) -> bool {
+        self.shared.healthy.load(Ordering::Relaxed) && !self.writer.is_finished()
+    }
+
+    /// Transactions, and revisions in them, since the start.
+    pub fn commits(&self) -> (u64, u64) {
+        (self.shared.commits.load(Ordering::Relaxed), self.shared.revisions.load(Ordering::Relaxed))
+    }
+
+    /// Finishes what was asked for and closes the file.
+    pub fn close(self) {
+        drop(self.jobs);
+        // A panic of the writer was reported when it happened.
+        let _reported = self.writer.join();
+    }
+}
+
+impl Shared {
+    /// Shows what is on disk to readers and watches.
+    fn publish(&self, revisions: Vec<(Delta, Vec<Change>)>, capacities: Vec<(NodeName, u64)>) {
+        self.healthy.store(true, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.revisions.fetch_add(u64::try_from(revisions.len()).unwrap_or(0), Ordering::Relaxed);
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        for (node, rows) in capacities {
+            published.state.set_capacity(node, rows);
+        }
+        for (delta, changes) in revisions {
+            published.state.apply(delta.revision, &changes);
+            let delta = Arc::new(delta);
+            published.ring.push(delta.clone());
+            // Nobody watching is no error.
+            let _watchers = self.deltas.send(delta);
+        }
+    }
+
+    /// Notes that a write could not be stored; returns the state that is.
+    fn failed(&self) -> State {
+        self.healthy.store(false, Ordering::Relaxed);
+        self.published.read().unwrap_or_else(PoisonError::into_inner).state.clone()
+    }
+}
+
+/// The beginning of a watch, and where its deltas come from.
+pub struct Subscription {
+    pub history: History,
+    /// Where the beginning ends.
+    pub revision: Revision,
+    pub digest: Digest,
+    pub start: Start,
+    pub deltas: broadcast::Receiver<Arc<Delta>>,
+}
+
+/// What a watch begins with.
+pub enum Start {
+    Snapshot(Vec<Change>),
+    Resume(Vec<Arc<Delta>>),
+}
+
+/// A reader knows more than the store: the store was put back to an earlier state. Nobody is led back there unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("revision {asked} was asked for but the store ends at {head}: it was put back to an earlier state")]
+pub struct AheadOfStore {
+    pub asked: Revision,
+    pub head: Revision,
+}
+
+fn load(database: &Database) -> Result<(State, Ring), DatabaseError> {
+    let history = database.history()?;
+    let empty = State::empty(history.clone(), database.overlay()?);
+    let mut state = empty
+        .restored(database.head()?, &database.items()?)
+        .ok_or_else(|| DatabaseError::Damaged("its items are not those that were stored last".to_owned()))?;
+    for (node, rows) in database.capacities()? {
+        state.set_capacity(node, rows);
+    }
+    let mut ring = Ring::default();
+    for delta in database.last_deltas(&history, Ring::MOST_DELTAS)? {
+        ring.push(Arc::new(delta));
+    }
+    Ok((state, ring))
+}
+
+/// What `netpol-api init` does to the store: makes it if there is none, and says who may ask.
+pub struct Prepared {
+    database: Database,
+    tokens: Tokens,
+}
+
+/// The overlay that somebody wishes for; what is absent is as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OverlayWish {
+    pub v4: Option<Prefix>,
+    pub v6: Option<Prefix>,
+}
+
+/// The longest prefix that an overlay can have: room for two slices, of which nodes get the second.
+pub fn longest_overlay(is_v4: bool) -> u8 {
+    if is_v4 { plan::SLICE_V4 - 1 } else { plan::SLICE_V6 - 1 }
+}
+
+/// Opens a store for `init`, made if it does not exist; safe while another process serves it.
+pub fn prepare(location: &Location, wish: OverlayWish) -> Result<Prepared, DatabaseError> {
+    let path = location.path();
+    let birth = Birth { history: random_history()?, overlay: default_overlay()? };
+    let database = Database::create(path, &birth)?;
+    settle_overlay(&database, wish)?;
+    Ok(Prepared { database, tokens: Tokens::open(path)? })
+}
+
+/// Grants a wish for another overlay as long as no node has a slice of the present one.
+fn settle_overlay(database: &Database, wish: OverlayWish) -> Result<(), DatabaseError> {
+    let stored = database.overlay()?;
+    let wanted = Overlay { v4: wish.v4.unwrap_or(stored.v4), v6: wish.v6.unwrap_or(stored.v6) };
+    if wanted == stored {
+        return Ok(());
+    }
+    if database.head()?.next_slice != Head::first().next_slice {
+        let show = |overlay: Overlay| format!("{} and {}", overlay.v4, overlay.v6);
+        return Err(DatabaseError::Overlay { stored: show(stored), wanted: show(wanted) });
+    }
+    database.set_overlay(wanted)
+}
+
+/// 10.255.0.0/16, and a /48 of the unique local addresses, random as RFC 4193 asks.
+fn default_overlay() -> Result<Overlay, DatabaseError> {
+    let [a, b, c, d, e] = random()?;
+    let v6 = Ipv6Addr::from([0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let prefix =
+        |address, length| Prefix::new(address, length).ok_or_else(|| DatabaseError::Damaged("overlay".to_owned()));
+    Ok(Overlay { v4: prefix(Ipv4Addr::new(10, 255, 0, 0).into(), 16)?, v6: prefix(v6.into(), 48)? })
+}
+
+fn random_history() -> Result<History, DatabaseError> {
+    Ok(token::hex(&random::<8>()?).parse()?)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], DatabaseError> {
+    let mut bytes = [0_u8; N];
+    getrandom::fill(&mut bytes).map_err(DatabaseError::Random)?;
+    Ok(bytes)
+}
+
+impl Prepared {
+    pub fn has_token(&self, token: &Token, principal: &Principal) -> Result<bool, DatabaseError> {
+        Ok(self.tokens.principal(token.as_str())?.as_ref() == Some(principal))
+    }
+
+    /// The apps that a node's token is good for, if it has one.
+    pub fn apps_of(&self, node: &NodeName) -> Result<Option<Vec<AppPattern>>, DatabaseError> {
+        self.tokens.apps_of(node)
+    }
+
+    /// Lets the bearer of this token in, and voids an earlier token for the same one.
+    pub fn set_token(&self, token: &Token, principal: &Principal) -> Result<(), DatabaseError> {
+        self.tokens.set(token, principal)
+    }
+
+    /// Adds names and addresses to those that the server's certificate is made for.
+    pub fn add_names(&self, names: &[String]) -> Result<(), DatabaseError> {
+        let mut all = self.database.names()?;
+        all.extend(names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
+        self.database.set_names(&all)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Rules: created, updated in place, deleted.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Draft, member};
+use crate::{
+    model::{Action, Change, ChangeSet, ChangesAnswer, Deleted, Outcome, Rule, RuleAnswer, RuleId, RuleSpec, Selector},
+    store::Refusal,
+};
+
+/// How many of the rules that still allow a pair an answer names: enough to read, and a bound on the answer's size.
+const STILL_NAMED: usize = 20;
+
+impl Draft<'_> {
+    /// Makes the rule stand. Where one with the same tuple stands, that one is updated.
+    pub(super) fn put_rule(&mut self, spec: &RuleSpec, path: &str) -> Result<RuleAnswer, Refusal> {
+        for (name, side) in [("source", &spec.source), ("destination", &spec.destination)] {
+            if let Selector::App(app) = side {
+                self.app(app, &member(path, name))?;
+            }
+        }
+        let tuple = spec.tuple();
+        let standing = self.rules.get(&tuple).or_else(|| self.state.rule_with(&tuple)).cloned();
+        match standing.filter(|rule| !self.deleted.contains(&rule.id)) {
+            Some(rule) if rule.reason == spec.reason && rule.mode == spec.mode => Ok(answer(&rule, Outcome::Unchanged)),
+            Some(rule) => {
+                let updated = Rule {
+                    reason: spec.reason.clone(),
+                    mode: spec.mode,
+                    revision: self.revision,
+                    ..Rule::clone(&rule)
+                };
+                Ok(answer(&self.stand(updated), Outcome::Updated))
+            }
+            None => {
+                let rule = self.new_rule(spec)?;
+                self.rows += rule.ports.rows();
+                Ok(answer(&self.stand(rule), Outcome::Created))
+            }
+        }
+    }
+
+    fn new_rule(&mut self, spec: &RuleSpec) -> Result<Rule, Refusal> {
+        let id = RuleId(self.next_rule);
+        self.next_rule = self.next_rule.checked_add(1).ok_or(Refusal::Exhausted("ids of rules"))?;
+        Ok(Rule {
+            id,
+            source: spec.source.clone(),
+            destination: spec.destination.clone(),
+            protocol: spec.protocol,
+            ports: spec.ports.clone(),
+            action: spec.action,
+            mode: spec.mode,
+            reason: spec.reason.clone(),
+            revision: self.revision,
+            created_at: self.now,
+            created_by: self.by.to_string(),
+        })
+    }
+
+    fn stand(&mut self, rule: Rule) -> Arc<Rule> {
+        let rule = Arc::new(rule);
+        self.rules.insert(rule.tuple(), rule.clone());
+        let pair = (rule.source.clone(), rule.destination.clone());
+        self.touched.entry(pair).or_default().insert(rule.id, rule.clone());
+        self.changes.push(Change::PutRule { rule: rule.clone() });
+        rule
+    }
+
+    /// Takes a standing rule away; `field` is where the request names it.
+    pub(super) fn delete_rule(&mut self, id: RuleId, field: &str) -> Result<Arc<Rule>, Refusal> {
+        let standing = self.state.rule(id).filter(|rule| !self.deleted.contains(&rule.id)).cloned();
+        let rule = standing.ok_or_else(|| Refusal::not_found(field, "a rule", &id.to_string(), []))?;
+        self.deleted.insert(id);
+        self.rows -= rule.ports.rows();
+        self.changes.push(Change::DeleteRule { id });
+        Ok(rule)
+    }
+
+    /// Says what a deletion left standing.
+    pub(super) fn deleted(&self, rule: &Rule) -> Deleted {
+        let still_allowed_by = self.allowing(&rule.source, &rule.destination);
+        Deleted { id: rule.id, revision: self.revision, rule: rule.clone(), still_allowed_by, dry_run: false }
+    }
+
+    /// The oldest rules that allow something from one selector to the other once the plan is done.
+    fn allowing(&self, source: &Selector, destination: &Selector) -> Vec<Rule> {
+        let touched = self.touched.get(&(source.clone(), destination.clone()));
+        let is_touched = |id: &RuleId| self.deleted.contains(id) || touched.is_some_and(|rules| rules.contains_key(id));
+        let untouched = self.state.rules_between(source, destination).filter(|rule| !is_touched(&rule.id));
+        let standing = untouched.chain(touched.into_iter().flat_map(|rules| rules.values()));
+        let allows = standing.filter(|rule| rule.action == Action::Allow);
+        let mut allows: Vec<Rule> = allows.take(STILL_NAMED).map(|rule| Rule::clone(rule)).collect();
+        allows.sort_by_key(|rule| rule.id);
+        allows
+    }
+
+    /// Deletes, then creates: so one change can replace a rule by a narrower one.
+    pub(super) fn change(&mut self, set: &ChangeSet) -> Result<ChangesAnswer, Refusal> {
+        let mut gone = Vec::with_capacity(set.delete.len());
+        for (i, id) in set.delete.iter().enumerate() {
+            gone.push(self.delete_rule(*id, &format!("delete[{i}]"))?);
+        }
+        let mut created = Vec::with_capacity(set.create.len());
+        for (i, spec) in set.create.iter().enumerate() {
+            created.push(self.put_rule(spec, &format!("create[{i}]"))?);
+        }
+        let deleted = self.all_deleted(&gone);
+        Ok(ChangesAnswer { revision: self.resulting_revision(), created, deleted, dry_run: false })
+    }
+
+    /// As [`Draft::deleted`], looking once per pair: a set may delete all of a pair's many rules.
+    fn all_deleted(&self, gone: &[Arc<Rule>]) -> Vec<Deleted> {
+        let mut of_pairs: HashMap<(&Selector, &Selector), Vec<Rule>> = HashMap::new();
+        let deleted = gone.iter().map(|rule| {
+            let pair = (&rule.source, &rule.destination);
+            let still = of_pairs.entry(pair).or_insert_with(|| self.allowing(pair.0, pair.1)).clone();
+            Deleted {
+                id: rule.id,
+                revision: self.revision,
+                rule: Rule::clone(rule),
+                still_allowed_by: still,
+                dry_run: false,
+            }
+        });
+        deleted.collect()
+    }
+}
+
+fn answer(rule: &Rule, outcome: Outcome) -> RuleAnswer {
+    RuleAnswer { rule: rule.clone(), outcome, dry_run: false }
+}

@@ -1,0 +1,351 @@
+//! Everything that stands, with the indexes that questions and changes need. In memory; made by changes alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use common::Identity;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    App, AppName, Binding, Change, Digest, ETag, History, NodeName, Overlay, Replica, Revision, Rule, RuleFilter,
+    RuleId, Selector, Tuple,
+};
+
+/// The whole state as of one revision.
+#[derive(Clone, Debug)]
+pub struct State {
+    history: History,
+    overlay: Overlay,
+    replica: Replica,
+    head: Head,
+    rows: u64,
+    by_tuple: HashMap<Tuple, RuleId>,
+    by_pair: BTreeMap<(Selector, Selector), BTreeSet<RuleId>>,
+    by_source: BTreeMap<Selector, BTreeSet<RuleId>>,
+    by_destination: BTreeMap<Selector, BTreeSet<RuleId>>,
+    by_folded_name: HashMap<String, AppName>,
+    by_underlay: HashMap<IpAddr, NodeName>,
+    live: BTreeMap<(AppName, u32), Instance>,
+    capacities: BTreeMap<NodeName, u64>,
+}
+
+/// What cannot be read off the items: numbers that must never come back, and what proves that the items are whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) revision: Revision,
+    /// The revision that last changed the rules.
+    pub(super) rules_revision: Revision,
+    pub(super) next_rule: u32,
+    pub(super) next_identity: u32,
+    pub(super) next_slice: u32,
+    pub(super) digest: Digest,
+}
+
+impl Head {
+    /// The head of an empty store.
+    pub(super) fn first() -> Self {
+        Self {
+            revision: Revision::default(),
+            rules_revision: Revision::default(),
+            next_rule: 1,
+            next_identity: Identity::FIRST_APP.number(),
+            next_slice: 1,
+            digest: Digest::default(),
+        }
+    }
+}
+
+/// A live instance: where it is and what addresses it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub node: NodeName,
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl State {
+    /// The state of an empty store.
+    pub(super) fn empty(history: History, overlay: Overlay) -> Self {
+        Self {
+            history,
+            overlay,
+            replica: Replica::default(),
+            head: Head::first(),
+            rows: 0,
+            by_tuple: HashMap::new(),
+            by_pair: BTreeMap::new(),
+            by_source: BTreeMap::new(),
+            by_destination: BTreeMap::new(),
+            by_folded_name: HashMap::new(),
+            by_underlay: HashMap::new(),
+            live: BTreeMap::new(),
+            capacities: BTreeMap::new(),
+        }
+    }
+
+    /// The state that was stored. Its parts must fit each other.
+    pub(super) fn restored(mut self, head: Head, items: &[Change]) -> Option<Self> {
+        self.apply(head.revision, items);
+        self.head = Head { digest: self.replica.digest(), ..head };
+        (self.head == head).then_some(self)
+    }
+
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub fn overlay(&self) -> Overlay {
+        self.overlay
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.head.revision
+    }
+
+    /// The state of the rules.
+    pub fn etag(&self) -> ETag {
+        ETag { history: self.history.clone(), revision: self.head.rules_revision }
+    }
+
+    /// The items.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// How many rows all rules together need.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The registered node with the least room for rows, as far as they have said.
+    pub fn smallest_capacity(&self) -> Option<(&NodeName, u64)> {
+        self.capacities.iter().map(|(node, rows)| (node, *rows)).min_by_key(|(_, rows)| *rows)
+    }
+
+    pub fn capacity(&self, node: &NodeName) -> Option<u64> {
+        self.capacities.get(node).copied()
+    }
+
+    pub(super) fn set_capacity(&mut self, node: NodeName, rows: u64) {
+        self.capacities.insert(node, rows);
+    }
+
+    pub fn rule(&self, id: RuleId) -> Option<&Arc<Rule>> {
+        self.replica.rules.get(&id)
+    }
+
+    pub fn rule_with(&self, tuple: &Tuple) -> Option<&Arc<Rule>> {
+        self.by_tuple.get(tuple).and_then(|id| self.rule(*id))
+    }
+
+    /// The rules from one selector to another, oldest first.
+    pub fn rules_between(&self, source: &Selector, destination: &Selector) -> impl Iterator<Item = &Arc<Rule>> {
+        let ids = self.by_pair.get(&(source.clone(), destination.clone()));
+        ids.into_iter().flatten().filter_map(|id| self.rule(*id))
+    }
+
+    /// The rules that a filter asks for, oldest first, behind `after`.
+    pub fn rules_matching(&self, filter: &RuleFilter, after: Option<RuleId>, limit: usize) -> Vec<Arc<Rule>> {
+        let behind = after.map_or(0, |id| id.0.saturating_add(1));
+        if *filter == RuleFilter::default() {
+            return self.replica.rules.range(RuleId(behind)..).map(|(_, rule)| rule.clone()).take(limit).collect();
+        }
+        let ids = self.candidates(filter);
+        let rules = ids.range(RuleId(behind)..).filter_map(|id| self.rule(*id));
+        rules.filter(|rule| fits(rule, filter)).take(limit).cloned().collect()
+    }
+
+    /// The smallest indexed set that holds all rules a filter asks for.
+    fn candidates(&self, filter: &RuleFilter) -> BTreeSet<RuleId> {
+        let of =
+            |index: &BTreeMap<Selector, BTreeSet<RuleId>>, key: &Selector| index.get(key).cloned().unwrap_or_default();
+        match (&filter.source, &filter.destination, &filter.app) {
+            (Some(source), Some(destination), _) => {
+                self.by_pair.get(&(source.clone(), destination.clone())).cloned().unwrap_or_default()
+            }
+            (Some(source), None, _) => of(&self.by_source, source),
+            (None, Some(destination), _) => of(&self.by_destination, destination),
+            (None, None, Some(app)) => {
+                let app = Selector::App(app.clone());
+                let mut either = of(&self.by_source, &app);
+                either.extend(of(&self.by_destination, &app));
+                either
+            }
+            (None, None, None) => self.replica.rules.keys().copied().collect(),
+        }
+    }
+
+    pub fn app(&self, name: &AppName) -> Option<&Arc<App>> {
+        self.replica.apps.get(name)
+    }
+
+    /// The app whose name differs from this one by case at most.
+    pub(super) fn app_like(&self, name: &AppName) -> Option<&Arc<App>> {
+        self.by_folded_name.get(&name.folded()).and_then(|name| self.app(name))
+    }
+
+    pub(super) fn node_at(&self, underlay: IpAddr) -> Option<&NodeName> {
+        self.by_underlay.get(&underlay)
+    }
+
+    pub fn instance(&self, app: &AppName, number: u32) -> Option<&Instance> {
+        self.live.get(&(app.clone(), number))
+    }
+
+    /// Live instances behind `after`, by name and number; of one app, if one is named.
+    pub fn instances<'a>(
+        &'a self,
+        app: Option<&'a AppName>,
+        after: Option<&(AppName, u32)>,
+    ) -> impl Iterator<Item = (&'a (AppName, u32), &'a Instance)> {
+        let first = app.map(|app| (app.clone(), 0));
+        let start = match (first, after) {
+            (Some(first), Some(after)) if *after < first => std::ops::Bound::Included(first),
+            (_, Some(after)) => std::ops::Bound::Excluded(after.clone()),
+            (Some(first), None) => std::ops::Bound::Included(first),
+            (None, None) => std::ops::Bound::Unbounded,
+        };
+        let behind = self.live.range((start, std::ops::Bound::Unbounded));
+        behind.take_while(move |((name, _), _)| app.is_none_or(|app| app == name))
+    }
+
+    /// The lowest number that no live instance of the app has.
+    pub(super) fn free_instance(&self, app: &AppName) -> u32 {
+        let taken = self.instances(Some(app), None).map(|((_, number), _)| *number);
+        taken
+            .zip(0..)
+            .take_while(|(number, expected)| number == expected)
+            .map(|(number, _)| number + 1)
+            .last()
+            .unwrap_or(0)
+    }
+
+    pub fn live_instances(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Makes the changes of one revision.
+    pub(super) fn apply(&mut self, revision: Revision, changes: &[Change]) {
+        for change in changes {
+            self.unindex(change);
+            self.index(change);
+            self.replica.put(change);
+            self.advance(revision, change);
+        }
+        self.replica.apply(revision, &[]);
+        self.head.revision = revision;
+        self.head.digest = self.replica.digest();
+    }
+
+    fn advance(&mut self, revision: Revision, change: &Change) {
+        match change {
+            Change::PutApp { app } => self.head.next_identity = self.head.next_identity.max(app.identity.number() + 1),
+            Change::PutRule { rule } => {
+                self.head.next_rule = self.head.next_rule.max(rule.id.0.saturating_add(1));
+                self.head.rules_revision = revision;
+            }
+            Change::DeleteRule { .. } => self.head.rules_revision = revision,
+            Change::PutNode { node } => {
+                let index = self.overlay.v4.index_of(node.slices.slice_v4);
+                self.head.next_slice = self.head.next_slice.max(index.map_or(0, |index| index + 1));
+            }
+            Change::DeleteNode { .. } | Change::PutBinding { .. } | Change::DeleteBinding { .. } => {}
+        }
+    }
+
+    fn index(&mut self, change: &Change) {
+        match change {
+            Change::PutApp { app } => {
+                self.by_folded_name.insert(app.name.folded(), app.name.clone());
+            }
+            Change::PutRule { rule } => self.index_rule(rule),
+            Change::PutNode { node } => {
+                self.by_underlay.insert(node.underlay, node.name.clone());
+            }
+            Change::PutBinding { binding } if binding.is_live() => {
+                let key = (binding.app.clone(), binding.instance);
+                let new = || Instance { node: binding.node.clone(), addresses: BTreeSet::new() };
+                self.live.entry(key).or_insert_with(new).addresses.insert(binding.address);
+            }
+            Change::PutBinding { .. }
+            | Change::DeleteRule { .. }
+            | Change::DeleteNode { .. }
+            | Change::DeleteBinding { .. } => {}
+        }
+    }
+
+    fn index_rule(&mut self, rule: &Rule) {
+        self.rows += rule.ports.rows();
+        self.by_tuple.insert(rule.tuple(), rule.id);
+        self.by_pair.entry((rule.source.clone(), rule.destination.clone())).or_default().insert(rule.id);
+        self.by_source.entry(rule.source.clone()).or_default().insert(rule.id);
+        self.by_destination.entry(rule.destination.clone()).or_default().insert(rule.id);
+    }
+
+    /// Takes what a change replaces out of the indexes.
+    fn unindex(&mut self, change: &Change) {
+        match change {
+            Change::PutApp { .. } => {}
+            Change::PutRule { rule } => self.unindex_rule(rule.id),
+            Change::DeleteRule { id } => self.unindex_rule(*id),
+            Change::PutNode { node } => self.unindex_node(&node.name.clone()),
+            Change::DeleteNode { name } => {
+                self.unindex_node(name);
+                self.capacities.remove(name);
+            }
+            Change::PutBinding { binding } => self.unindex_binding(binding.address),
+            Change::DeleteBinding { address } => self.unindex_binding(*address),
+        }
+    }
+
+    fn unindex_rule(&mut self, id: RuleId) {
+        let Some(rule) = self.replica.rules.get(&id) else { return };
+        self.rows -= rule.ports.rows();
+        self.by_tuple.remove(&rule.tuple());
+        remove_from(&mut self.by_pair, &(rule.source.clone(), rule.destination.clone()), id);
+        remove_from(&mut self.by_source, &rule.source, id);
+        remove_from(&mut self.by_destination, &rule.destination, id);
+    }
+
+    fn unindex_node(&mut self, name: &NodeName) {
+        if let Some(node) = self.replica.nodes.get(name) {
+            self.by_underlay.remove(&node.underlay);
+        }
+    }
+
+    fn unindex_binding(&mut self, address: IpAddr) {
+        let Some(binding) = self.binding(address).filter(|binding| binding.is_live()) else { return };
+        let key = (binding.app.clone(), binding.instance);
+        let Some(instance) = self.live.get_mut(&key) else { return };
+        instance.addresses.remove(&address);
+        if instance.addresses.is_empty() {
+            self.live.remove(&key);
+        }
+    }
+
+    /// Who has the address, or had it last.
+    pub fn binding(&self, address: IpAddr) -> Option<&Arc<Binding>> {
+        self.replica.bindings.get(&address)
+    }
+}
+
+fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<RuleId>>, key: &K, id: RuleId) {
+    let Some(ids) = index.get_mut(key) else { return };
+    ids.remove(&id);
+    if ids.is_empty() {
+        index.remove(key);
+    }
+}
+
+fn fits(rule: &Rule, filter: &RuleFilter) -> bool {
+    let source = filter.source.as_ref().is_none_or(|source| rule.source == *source);
+    let destination = filter.destination.as_ref().is_none_or(|destination| rule.destination == *destination);
+    let either = |app: &AppName| [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app));
+    source && destination && filter.app.as_ref().is_none_or(either)
+}

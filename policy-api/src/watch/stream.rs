@@ -1,0 +1,138 @@
+//! What one watcher gets, in order: the beginning, then deltas as they are committed, and heartbeats.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc, watch},
+    time::{MissedTickBehavior, interval_at, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    model::{CHANGES_PER_LINE, Change, Digest, History, Revision, WatchLine},
+    store::{Start, Subscription},
+};
+
+/// A line with its line end.
+pub type Line = Arc<[u8]>;
+
+/// How a watch is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// How long a reader may take no line before it is given up.
+    pub stall: Duration,
+}
+
+/// The watcher is gone, too slow, or we are stopping: the stream ends, and the watcher comes back to resume.
+struct Ended;
+
+/// Feeds a watcher until it goes, falls behind or `stop` says so.
+pub async fn feed(
+    mut subscription: Subscription,
+    lines: mpsc::Sender<Line>,
+    timing: Timing,
+    mut stop: watch::Receiver<bool>,
+) {
+    let start = std::mem::replace(&mut subscription.start, Start::Resume(Vec::new()));
+    let mut feed = Feed {
+        history: subscription.history,
+        revision: subscription.revision,
+        digest: subscription.digest,
+        lines,
+        stall: timing.stall,
+    };
+    if feed.begin(start).await.is_err() {
+        return;
+    }
+    let first = tokio::time::Instant::now() + timing.heartbeat;
+    let mut heartbeats = interval_at(first, timing.heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let fed = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = feed.lines.closed() => return,
+            delta = subscription.deltas.recv() => match delta {
+                Ok(delta) => {
+                    feed.revision = delta.revision;
+                    feed.digest = delta.digest.unwrap_or(feed.digest);
+                    feed.send(delta.line.clone()).await
+                }
+                Err(RecvError::Lagged(behind)) => {
+                    warn!(behind, "a watcher is too slow, its watch is ended");
+                    return;
+                }
+                Err(RecvError::Closed) => return,
+            },
+            _ = heartbeats.tick() => feed.heartbeat().await,
+        };
+        if fed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns when we are to stop, or when nobody is left to say so.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // What comes back borrows the value, which must not be held across anything.
+    let _said = stop.wait_for(|stop| *stop).await.is_ok();
+}
+
+/// One watcher, and where it is.
+struct Feed {
+    history: History,
+    /// What has been sent so far amounts to this.
+    revision: Revision,
+    digest: Digest,
+    lines: mpsc::Sender<Line>,
+    stall: Duration,
+}
+
+impl Feed {
+    async fn begin(&mut self, start: Start) -> Result<(), Ended> {
+        match start {
+            Start::Snapshot(items) => self.snapshot(items).await,
+            Start::Resume(deltas) => {
+                for delta in deltas {
+                    self.send(delta.line.clone()).await?;
+                }
+                // So that the watcher learns at once whether it resumed from what we think it has.
+                self.heartbeat().await
+            }
+        }
+    }
+
+    async fn snapshot(&mut self, items: Vec<Change>) -> Result<(), Ended> {
+        let (revision, digest) = (self.revision, self.digest);
+        let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
+        self.write(&WatchLine::Snapshot { history: self.history.clone(), revision }).await?;
+        for part in items.chunks(CHANGES_PER_LINE) {
+            self.write(&WatchLine::Changes { changes: part.to_vec() }).await?;
+        }
+        self.write(&WatchLine::SnapshotEnd { revision, count, digest }).await
+    }
+
+    async fn heartbeat(&mut self) -> Result<(), Ended> {
+        let (history, revision, digest) = (self.history.clone(), self.revision, self.digest);
+        self.write(&WatchLine::Heartbeat { history, revision, digest }).await
+    }
+
+    async fn write(&mut self, line: &WatchLine) -> Result<(), Ended> {
+        let mut bytes = serde_json::to_vec(line).map_err(|_| Ended)?;
+        bytes.push(b'\n');
+        self.send(bytes.into()).await
+    }
+
+    async fn send(&mut self, line: Line) -> Result<(), Ended> {
+        match timeout(self.stall, self.lines.send(line)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Ended),
+            Err(_) => {
+                warn!(seconds = self.stall.as_secs(), "a watcher takes nothing, its watch is ended");
+                Err(Ended)
+            }
+        }
+    }
+}
