@@ -21,6 +21,8 @@ pub struct Request<'a> {
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
+    /// The state that was read, for `If-Match`.
+    pub etag: String,
     /// Null if the answer is not JSON.
     pub body: Value,
 }
@@ -64,8 +66,9 @@ async fn send(url: &str, ca: &[u8], token: Option<&str>, request: &Request<'_>) 
     let response =
         builder.body(request.body.clone()).send().await.with_context(|| format!("{} {url}", request.method))?;
     let status = response.status().as_u16();
-    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.to_owned();
+    let header =
+        |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (content_type, etag) = (header("content-type"), header("etag"));
     let body = response.bytes().await.context("read the answer")?;
-    Ok(Answer { status, content_type, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    Ok(Answer { status, content_type, etag, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
