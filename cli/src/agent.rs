@@ -43,7 +43,9 @@ pub(crate) struct Attached {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) interface: String,
     pub(crate) host_interface: String,
-    pub(crate) revision: u64,
+    /// The revision that placed it; none while the policy API cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revision: Option<u64>,
     /// Nodes that can already tell this instance's packets from forged ones.
     #[serde(default)]
     pub(crate) in_force: Vec<String>,

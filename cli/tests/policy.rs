@@ -9,7 +9,7 @@ use serde_json::json;
 
 mod support;
 
-use support::api::Api;
+use support::api::{Api, Conduct};
 
 #[test]
 fn allowing_twice_is_the_same_as_once_and_revoking_undoes_it() {
@@ -164,7 +164,7 @@ fn lists_filter_and_refuse_unknown_names() {
     assert_eq!(names("list --source host -o name"), "");
     assert_eq!(names("apps -o name"), "appA\nappB\nappC\n");
     shell.netpol("list --app apA").exits(1).tells("did you mean `appA`?");
-    shell.netpol("instances appX").exits(1).tells("no app is named `appX`");
+    shell.netpol("instances apA").exits(1).tells("did you mean `appA`?");
     let lines = names("list -o jsonl");
     assert_eq!(lines.lines().count(), 3);
     assert!(!names("list --no-headers").contains("DESTINATION"));
@@ -175,8 +175,8 @@ fn wait_says_on_how_many_nodes_and_names_who_is_missing() {
     let api = Api::start();
     let shell = &api.shell;
     shell.netpol("allow appA appB --port 1 --wait").exits(0).prints("in force on 0 nodes after");
-    let _n1 = api.node("n1", 1, Some("appB"));
-    let n2 = api.node("n2", 2, None);
+    let _n1 = api.node("n1", 1, Conduct::Prompt { runs: Some("appB") });
+    let n2 = api.node("n2", 2, Conduct::Prompt { runs: None });
     shell.netpol("allow appA appB --port 8080 --wait").exits(0).prints("in force on 2 nodes after");
     let json = shell.netpol("allow appA appB --port 8081 --wait -o json").exits(0).json();
     assert_eq!(json["wait"]["in_force"], json!(["n1", "n2"]));
@@ -191,10 +191,27 @@ fn wait_says_on_how_many_nodes_and_names_who_is_missing() {
 }
 
 #[test]
+fn a_node_that_does_not_report_is_named_and_the_rule_stands() {
+    let api = Api::start();
+    let shell = &api.shell;
+    let _n1 = api.node("n1", 1, Conduct::Stuck);
+    shell
+        .netpol("allow appA appB --port 8080 --wait=300ms")
+        .exits(5)
+        .prints("created r1")
+        .tells("undo: netpol revoke r1")
+        .tells("missing: n1; the rule stands as r1");
+    shell.netpol("list -o name").exits(0).prints("r1");
+    let said = shell.netpol("allow appA appB --port 8080 --wait=300ms -o json").exits(5);
+    assert_eq!(said.json()["wait"]["missing"], json!(["n1"]));
+    shell.netpol("revoke r1 --wait=300ms").exits(5).prints("revoked r1").tells("missing: n1");
+}
+
+#[test]
 fn lookup_names_app_instance_and_node() {
     let api = Api::start();
     let shell = &api.shell;
-    let _n1 = api.node("n1", 1, Some("appB"));
+    let _n1 = api.node("n1", 1, Conduct::Prompt { runs: Some("appB") });
     support::eventually("the instance is there", || shell.netpol("instances -o name").stdout == "appB/0\n");
     let instances = shell.netpol("instances appB -o json").exits(0).json();
     let address = instances["items"][0]["address"].as_str().expect("an address").to_owned();

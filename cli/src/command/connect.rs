@@ -1,7 +1,7 @@
 //! The way to the policy API, and what its refusals mean for the exit code.
 
 use policy_api::client::{Client, ClientError};
-use policy_api::model::{App, AppName, InvalidField, Problem, Selector, nearest_name};
+use policy_api::model::{App, AppName, InvalidField, Problem, Rule, RuleFilter, Selector, nearest_name};
 
 use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
@@ -10,6 +10,15 @@ use crate::terminal::printable;
 /// Makes a client from the settings; nothing is sent yet.
 pub(crate) fn client(settings: &Settings) -> Result<Client, Failure> {
     Ok(Client::new(settings.client_config()?)?)
+}
+
+/// The rules that fit; none where an app is named that is not known yet.
+pub(crate) async fn rules(client: &Client, filter: &RuleFilter) -> Result<Vec<Rule>, Failure> {
+    match client.list_rules(filter).await {
+        Ok(list) => Ok(list.items),
+        Err(error) if error.status() == Some(404) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl From<ClientError> for Failure {

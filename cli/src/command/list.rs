@@ -1,7 +1,6 @@
 //! The list commands: rules, apps, instances, nodes.
 
-use policy_api::client::Client;
-use policy_api::model::{AppName, RuleFilter, Selector};
+use policy_api::model::{RuleFilter, Selector};
 
 use super::connect;
 use super::follow::once_or_always;
@@ -18,9 +17,6 @@ pub(crate) async fn rules(args: &ListArgs, settings: &Settings) -> Result<Exit, 
     let printer = settings.printer;
     once_or_always(&client, args.watch, printer, async || {
         let list = client.list_rules(&filter).await?;
-        if list.items.is_empty() {
-            refuse_unknown_apps(&client, &named(&filter)).await?;
-        }
         printer.list(&Listing { items: list.items, revision: list.revision.0 })
     })
     .await
@@ -47,10 +43,6 @@ pub(crate) async fn instances(args: &InstancesArgs, settings: &Settings) -> Resu
     let printer = settings.printer;
     once_or_always(&client, args.watch, printer, async || {
         let list = client.instances(args.app.as_ref()).await?;
-        if list.items.is_empty() {
-            let named: Vec<Selector> = args.app.iter().cloned().map(Selector::App).collect();
-            refuse_unknown_apps(&client, &named).await?;
-        }
         printer.list(&Listing { items: list.items, revision: list.revision.0 })
     })
     .await
@@ -66,22 +58,4 @@ pub(crate) async fn nodes(watch: WatchArgs, settings: &Settings) -> Result<Exit,
         printer.list(&Listing { items, revision: head })
     })
     .await
-}
-
-fn named(filter: &RuleFilter) -> Vec<Selector> {
-    let app = filter.app.clone().map(|app: AppName| Selector::App(app));
-    [filter.source.clone(), filter.destination.clone(), app].into_iter().flatten().collect()
-}
-
-/// An empty list because of a misspelt name is not an answer.
-async fn refuse_unknown_apps(client: &Client, named: &[Selector]) -> Result<(), Failure> {
-    if named.is_empty() {
-        return Ok(());
-    }
-    let apps = client.apps().await?.items;
-    let named: Vec<&Selector> = named.iter().collect();
-    match connect::unknown_apps(&named, &apps).as_slice() {
-        [] => Ok(()),
-        unknown => Err(Failure::new(Exit::No, unknown.join("; "))),
-    }
 }

@@ -1,5 +1,7 @@
 //! `lookup`: which instance has this address?
 
+use std::net::IpAddr;
+
 use policy_api::model::{LookupAnswer, Timestamp};
 use serde::Serialize;
 
@@ -12,7 +14,11 @@ use crate::terminal::Look;
 
 /// Asks and prints. An address that was given back still names who had it.
 pub(crate) async fn lookup(args: &LookupArgs, settings: &Settings) -> Result<Exit, Failure> {
-    let answer = connect::client(settings)?.lookup(args.address.0).await?;
+    let address = args.address.0;
+    let answer = match connect::client(settings)?.lookup(address).await {
+        Err(error) if error.status() == Some(404) => return Err(nobody(address)),
+        answer => answer?,
+    };
     settings.printer.answer(&Found { answer: &answer })?;
     let binding = &answer.binding;
     if !binding.is_live() {
@@ -21,6 +27,10 @@ pub(crate) async fn lookup(args: &LookupArgs, settings: &Settings) -> Result<Exi
         settings.printer.say(&format!("note: nobody has it now; {name} gave it back (age {since})"));
     }
     Ok(Exit::Ok)
+}
+
+fn nobody(address: IpAddr) -> Failure {
+    Failure::new(Exit::No, format!("no instance has or had {address}")).tip("`netpol instances` shows who has which")
 }
 
 #[derive(Serialize)]

@@ -83,7 +83,7 @@ async fn exactly_one(client: &Client, wanted: &Wanted) -> Result<RuleId, Failure
 
 async fn rules_of_pair(client: &Client, source: &Selector, destination: &Selector) -> Result<Vec<Rule>, Failure> {
     let filter = RuleFilter { source: Some(source.clone()), destination: Some(destination.clone()), app: None };
-    Ok(client.list_rules(&filter).await?.items)
+    connect::rules(client, &filter).await
 }
 
 /// Looks beyond the pair: names that were misspelt, and rules that share an end with what was wanted.
@@ -94,7 +94,7 @@ async fn with_nearest(client: &Client, wanted: &Wanted, mut nothing: Failure) ->
     let mut around = Vec::new();
     for app in [wanted.source.app(), wanted.destination.app()].into_iter().flatten() {
         let filter = RuleFilter { app: Some(app.clone()), ..RuleFilter::default() };
-        around.extend(client.list_rules(&filter).await?.items);
+        around.extend(connect::rules(client, &filter).await?);
     }
     Ok(nothing.maybe_tip(nearest(&around, wanted).map(nearest_line)))
 }

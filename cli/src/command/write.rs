@@ -78,7 +78,7 @@ async fn standing(client: &Client, spec: &RuleSpec) -> Result<Option<Rule>, Fail
     let filter =
         RuleFilter { source: Some(spec.source.clone()), destination: Some(spec.destination.clone()), app: None };
     let tuple = spec.tuple();
-    Ok(client.list_rules(&filter).await?.items.into_iter().find(|rule| rule.tuple() == tuple))
+    Ok(connect::rules(client, &filter).await?.into_iter().find(|rule| rule.tuple() == tuple))
 }
 
 /// What is not said stays as it is: to allow again must not lose why it was allowed. An empty reason removes it.

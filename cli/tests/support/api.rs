@@ -18,10 +18,19 @@ pub(crate) struct Api {
     process: Child,
 }
 
-/// A node with an open watch that reports every revision as in force at once.
+/// A node with an open watch.
 pub(crate) struct Node {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How a node behaves.
+#[derive(Clone, Copy)]
+pub(crate) enum Conduct {
+    /// Reports every revision as in force at once, and runs an instance of this app.
+    Prompt { runs: Option<&'static str> },
+    /// Reports the first revision it sees and no other.
+    Stuck,
 }
 
 impl Api {
@@ -58,21 +67,20 @@ impl Api {
         self.shell.netpol("status -o json").exits(0).json()["revision"].as_u64().expect("a number")
     }
 
-    /// Connects a node, which runs an instance of this app if one is named.
-    pub(crate) fn node(&self, name: &str, number: u8, app: Option<&str>) -> Node {
+    /// Connects a node.
+    pub(crate) fn node(&self, name: &str, number: u8, conduct: Conduct) -> Node {
         let token =
             std::fs::read_to_string(self.dir().join("join").join(format!("{name}.token"))).expect("a join token");
         let ca_pem = std::fs::read(self.dir().join("ca.pem")).expect("a CA");
         let config = ClientConfig { api: vec![self.url.clone()], token, ca_pem };
         let name: NodeName = name.parse().expect("a name");
-        let app = app.map(str::to_owned);
         let (stop, stopped) = oneshot::channel();
         let waited_for = name.to_string();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
-                    () = live(&config, name, number, app) => {}
+                    () = live(&config, name, number, conduct) => {}
                     _ = stopped => {}
                 }
             });
@@ -128,12 +136,12 @@ fn listening(process: &mut Child) -> String {
     panic!("netpol-api ended without listening:\n{}", before.join("\n"));
 }
 
-async fn live(config: &ClientConfig, name: NodeName, number: u8, app: Option<String>) {
+async fn live(config: &ClientConfig, name: NodeName, number: u8, conduct: Conduct) {
     let client = Client::new(config.clone()).expect("a client");
     let underlay = format!("192.0.2.{number}").parse().expect("an address");
     let joined = client.join(&name, underlay).await.expect("the node may join");
     let mut watch = client.watch(Revision(0), None).await.expect("a watch");
-    if let Some(app) = app {
+    if let Conduct::Prompt { runs: Some(app) } = conduct {
         let first = joined.node.slices.slice_v4.address().to_string();
         let address = first.strip_suffix(".0").map(|net| format!("{net}.2")).expect("a /24");
         let claim = Claim {
@@ -165,5 +173,9 @@ async fn live(config: &ClientConfig, name: NodeName, number: u8, app: Option<Str
             detail: None,
         };
         client.report(&name, &report).await.expect("the report is taken");
+        if let Conduct::Stuck = conduct {
+            while watch.next().await.is_ok() {}
+            return;
+        }
     }
 }
