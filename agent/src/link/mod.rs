@@ -5,7 +5,7 @@ pub mod netns;
 mod overlay;
 mod veth;
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, sync::Arc};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
@@ -13,7 +13,7 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkMessage},
 };
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 pub use overlay::OverlayDevice;
 pub use veth::{VethPair, VethPlan};
@@ -44,6 +44,8 @@ impl LinkError {
 #[derive(Clone)]
 pub struct Links {
     handle: Handle,
+    /// Held while a list is read: the kernel answers a second one on the same socket with EBUSY.
+    listing: Arc<Mutex<()>>,
 }
 
 /// An interface.
@@ -60,7 +62,7 @@ impl Links {
     pub fn open() -> Result<Self> {
         let (connection, handle, _) = new_connection().map_err(LinkError::io("open a netlink socket"))?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     /// The interface with this name, if there is one.
@@ -75,6 +77,7 @@ impl Links {
     }
 
     async fn messages(&self) -> Result<Vec<LinkMessage>> {
+        let _one_at_a_time = self.listing.lock().await;
         self.handle.link().get().execute().try_collect().await.map_err(LinkError::netlink("list interfaces"))
     }
 
@@ -89,6 +92,7 @@ impl Links {
 
     /// Every address of this node, with its interface.
     pub async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>> {
+        let _one_at_a_time = self.listing.lock().await;
         let messages: Vec<_> =
             self.handle.address().get().execute().try_collect().await.map_err(LinkError::netlink("list addresses"))?;
         let of = |attributes: &[AddressAttribute]| {
