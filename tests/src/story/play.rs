@@ -116,7 +116,7 @@ impl Stage<'_> {
     }
 
     fn open(&mut self, transport: Transport, from: Who, to: Who, port: u16) -> Result<()> {
-        self.flows.retain(|(open, _)| *open != transport);
+        self.close(transport);
         let flow = Flow::open(transport, self.cast.instance(from), self.cast.instance(to), port)?;
         self.flows.push((transport, flow));
         let way = self.way(from, to, transport, port);
@@ -124,10 +124,12 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Also closes the stream: its port is free for the next question.
     fn silenced(&mut self, transport: Transport) -> Result<()> {
         let flow = self.flow(transport)?;
         flow.await_silence(QUIET)?;
         let last = flow.last_deliveries();
+        self.close(transport);
         let after = |end: Instant| end.saturating_duration_since(self.latest_command);
         let (forth, back) = (after(last.forth), after(last.back));
         ensure!(forth.max(back) < AT_ONCE, "the stream lived on for {:?} after the command", forth.max(back));
@@ -138,6 +140,10 @@ impl Stage<'_> {
             back.as_secs_f64() * 1000.0
         ));
         Ok(())
+    }
+
+    fn close(&mut self, transport: Transport) {
+        self.flows.retain(|(open, _)| *open != transport);
     }
 
     fn flows(&mut self, transport: Transport) -> Result<()> {
