@@ -77,13 +77,24 @@ struct Transcript {
 
 impl Transcript {
     fn keep(&mut self, line: &Line) {
-        self.everything.push_str(&line.text);
-        self.everything.push('\n');
+        if !is_routine(&line.text) {
+            self.everything.push_str(&line.text);
+            self.everything.push('\n');
+        }
         if matches!(line.source, Source::Output) {
             self.output.push_str(&line.text);
             self.output.push('\n');
         }
     }
+}
+
+/// What cargo says of each package while all goes well: worth a glance in passing, not a place in a failure.
+fn is_routine(line: &str) -> bool {
+    let first = line.trim_start().split(' ').next().unwrap_or_default();
+    matches!(
+        first,
+        "Compiling" | "Checking" | "Downloading" | "Downloaded" | "Fresh" | "Installing" | "Locking" | "Adding"
+    )
 }
 
 fn forward(pipe: Option<impl Read + Send + 'static>, source: Source, sender: Sender<Line>) {

@@ -20,12 +20,14 @@ pub(crate) enum Artifacts {
 const REMEDY: &str = "the compiler's message stands above; if it speaks of the eBPF programs, run `cargo xtask setup`";
 
 pub(crate) fn build(profile: Profile, artifacts: Artifacts) -> Result<(), Failure> {
-    // Binaries and tests in one call: two would resolve features twice and compile some packages twice.
     let mut command = workspace::command("cargo");
     command.args(["build", "--workspace", "--locked", "--bins"]);
-    if artifacts == Artifacts::BinariesAndTests {
-        command.arg("--tests");
-    }
+    match artifacts {
+        // One small test makes cargo count the features that tests need. Without it `demo` and `test` would each
+        // compile half of the packages in their own way.
+        Artifacts::Binaries => command.args(["--test", "architecture"]),
+        Artifacts::BinariesAndTests => command.arg("--tests"),
+    };
     if profile == Profile::Release {
         command.arg("--release");
     }

@@ -107,9 +107,10 @@ impl Stage<'_> {
             ensure!(outer == (sender.underlay, receiver.underlay), "not from node to node: {packet:?}");
         }
         let Some(first) = packets.first() else { bail!("nothing was captured") };
+        let inner = first.inner.split(", seq").next().unwrap_or_default();
         let text = format!(
             "{} > {}: VXLAN, flags {}, vni {}  <- the identity of {}\n{}",
-            first.outer_source, first.outer_destination, first.flags, first.vni, from.app, first.inner
+            first.outer_source, first.outer_destination, first.flags, first.vni, from.app, inner
         );
         self.found(text);
         Ok(())
