@@ -1,6 +1,12 @@
 //! `netpol-api`: prepares (`init`) and runs (`serve`) the policy API.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -95,7 +101,8 @@ fn main() -> ExitCode {
 
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NETPOL_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
 }
 
 fn prepare(args: InitArgs) -> anyhow::Result<()> {

@@ -144,25 +144,31 @@ pub fn nearest_name<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) 
     let folded = wanted.to_ascii_lowercase();
     known
         .into_iter()
+        .filter(|name| name.len().abs_diff(wanted.len()) <= limit)
+        .take(MOST_COMPARED)
         .map(|name| (distance(folded.as_bytes(), name.to_ascii_lowercase().as_bytes()), name))
         .filter(|(distance, _)| *distance <= limit)
         .min()
         .map(|(_, name)| name)
 }
 
-/// How many letters must be inserted, removed or replaced to make one name of the other.
+/// A suggestion is a courtesy: it must not cost more than the question.
+const MOST_COMPARED: usize = 2000;
+
+/// How many letters must be inserted, removed, replaced or swapped with their neighbour to make one name of the other.
 fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            row.push(if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best });
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -210,6 +216,7 @@ mod tests {
         assert_eq!(nearest_name("fronted", known), Some("frontend"));
         assert_eq!(nearest_name("BACKEND", known), Some("backend"));
         assert_eq!(nearest_name("dx", known), Some("db"));
+        assert_eq!(nearest_name("bd", known), Some("db"));
         assert_eq!(nearest_name("cache", known), None);
     }
 }

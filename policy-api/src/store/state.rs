@@ -67,7 +67,7 @@ pub struct Instance {
 
 impl State {
     /// The state of an empty store.
-    pub(super) fn empty(history: History, overlay: Overlay) -> Self {
+    pub(crate) fn empty(history: History, overlay: Overlay) -> Self {
         Self {
             history,
             overlay,
@@ -231,7 +231,7 @@ impl State {
     }
 
     /// Makes the changes of one revision.
-    pub(super) fn apply(&mut self, revision: Revision, changes: &[Change]) {
+    pub(crate) fn apply(&mut self, revision: Revision, changes: &[Change]) {
         for change in changes {
             self.unindex(change);
             self.index(change);

@@ -1,0 +1,8 @@
+//! The policy API as its clients see it: the real server on a real port with TLS, asked by the real client.
+
+mod bad_input;
+mod durable;
+mod node;
+mod rule;
+mod watch;
+mod world;
