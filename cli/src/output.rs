@@ -145,15 +145,14 @@ impl Printer {
         self.terminal.data(&render_answer(answer, self.format, &self.terminal.look)?)
     }
 
-    /// Prints a further line of a result: data for people, talk beside a document or a name.
+    /// Prints a further line of a result: data for people, talk beside a name. A document has it inside already.
     pub(crate) fn result_line(&self, line: &str) -> Result<(), Failure> {
         match self.format {
-            Format::Table | Format::Wide => self.terminal.data(line),
-            Format::Json | Format::Yaml | Format::Jsonl | Format::Name => {
-                self.say(line);
-                Ok(())
-            }
+            Format::Table | Format::Wide => self.terminal.data(line)?,
+            Format::Name => self.say(line),
+            Format::Json | Format::Yaml | Format::Jsonl => {}
         }
+        Ok(())
     }
 
     pub(crate) fn say(&self, line: &str) {

@@ -74,7 +74,7 @@ async fn exactly_one(client: &Client, wanted: &Wanted) -> Result<RuleId, Failure
         Choice::None => {
             let nothing = Failure::new(Exit::No, format!("no such rule: {wanted}"));
             Err(match nearest(&rules, wanted) {
-                Some(rule) => nothing.tip(nearest_line(rule)),
+                Some(rule) => nothing.tip(nearest_line(rule, wanted)),
                 None => with_nearest(client, wanted, nothing).await?,
             })
         }
@@ -96,11 +96,16 @@ async fn with_nearest(client: &Client, wanted: &Wanted, mut nothing: Failure) ->
         let filter = RuleFilter { app: Some(app.clone()), ..RuleFilter::default() };
         around.extend(connect::rules(client, &filter).await?);
     }
-    Ok(nothing.maybe_tip(nearest(&around, wanted).map(nearest_line)))
+    Ok(nothing.maybe_tip(nearest(&around, wanted).map(|rule| nearest_line(rule, wanted))))
 }
 
-fn nearest_line(rule: &Rule) -> String {
-    format!("the nearest is {}; to remove it: netpol revoke {}", phrase::rule(rule), rule.id)
+/// Names the nearest rule; how to remove it only if it is about the same pair, as a line that can be typed will be.
+fn nearest_line(rule: &Rule, wanted: &Wanted) -> String {
+    let line = format!("the nearest is {}", phrase::rule(rule));
+    if (&rule.source, &rule.destination) == (&wanted.source, &wanted.destination) {
+        return format!("{line}; to remove it: netpol revoke {}", rule.id);
+    }
+    line
 }
 
 /// What is gone, and since when.
@@ -143,7 +148,9 @@ impl Removal {
         if printer.format.is_document() {
             print(waited.as_ref().and_then(|waited| waited.as_ref().ok()))?;
         }
-        undo.iter().for_each(|line| printer.say(&format!("undo: {line}")));
+        if !printer.format.is_document() {
+            undo.iter().for_each(|line| printer.say(&format!("undo: {line}")));
+        }
         if let Some(waited) = waited {
             let gone = "the revocation stands";
             let waited = waited.map_err(|failure| failure.during(gone))?;

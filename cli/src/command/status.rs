@@ -113,6 +113,9 @@ fn api_rows(api: &ApiStatus, detail: Detail) -> Vec<Vec<Field>> {
 
 fn nodes(status: &Status) -> Field {
     let Status { nodes, nodes_connected, nodes_ready, .. } = status;
+    if *nodes == 0 {
+        return Field::new("none has joined yet");
+    }
     let tone = if nodes == nodes_ready { Tone::Good } else { Tone::Bad };
     Field::toned(format!("{nodes}, {nodes_connected} connected, {nodes_ready} ready"), tone)
 }

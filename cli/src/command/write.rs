@@ -112,7 +112,8 @@ impl Report<'_> {
 
     fn last(&self, waited: Option<&Waited>) -> Result<(), Failure> {
         if self.printer.format.is_document() {
-            self.print(waited)?;
+            // Everything there is to say stands in the document.
+            return self.print(waited);
         }
         match (self.undo, self.answer.dry_run) {
             (Some(undo), _) => self.printer.say(&format!("undo: {undo}")),
