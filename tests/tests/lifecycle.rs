@@ -1,5 +1,7 @@
 //! Enforcement outlives the daemons: what passes and what does not stays the same while an agent or the API is gone.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use tests::rounds;
 use tests::world::flow::Flow;
@@ -14,6 +16,9 @@ const NODES: [&str; 2] = ["n1", "n2"];
 
 /// Messages that have to arrive before the next thing is broken: about a fifth of a second of traffic.
 const A_WHILE: u64 = 200;
+
+/// Enough for an answer on an idle machine; what asks so briefly asks again.
+const A_MOMENT: Duration = Duration::from_millis(200);
 
 struct Stage {
     a: Instance,
@@ -115,7 +120,9 @@ fn a_restarted_agent_adopts_what_is_pinned_and_goes_on_from_there() {
         ensure!(adopted == endpoints, "endpoints {endpoints} became {adopted}");
         // It is the adopted maps that the new agent writes to.
         world.netpol(&["revoke", "appA", "appB", "--port", "8080-8089"])?.expect_exit(0)?;
-        expect_blocked(Transport::Tcp, &stage.a, &stage.near_b, PORT)?;
+        await_that("the revoke to reach the restarted agent", PATIENCE, || {
+            Ok(ask(Transport::Tcp, &stage.a, &stage.near_b, PORT, A_MOMENT)? == Outcome::Blocked)
+        })?;
         world.netpol(&["allow", "appC", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
         expect_answer(Transport::Tcp, &stage.c, &stage.near_b, PORT).map(drop)
     });
@@ -174,7 +181,7 @@ fn without_the_api_an_unpublished_instance_reaches_its_own_node_only_and_is_told
 
         world.control.start()?;
         await_that("the instance to be published once the API is back", PATIENCE, || {
-            let outcome = ask(Transport::Tcp, &unpublished, &stage.b, PORT, std::time::Duration::from_millis(200))?;
+            let outcome = ask(Transport::Tcp, &unpublished, &stage.b, PORT, A_MOMENT)?;
             Ok(matches!(outcome, Outcome::Answered(_)))
         })
     });
