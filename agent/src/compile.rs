@@ -20,12 +20,20 @@ pub struct Desired {
     pub nodes: HashSet<Address>,
 }
 
+impl Desired {
+    /// The rows of these terms and nothing else.
+    pub fn of_terms(terms: impl Iterator<Item = Term>) -> Self {
+        let mut desired = Self::default();
+        add_rows(&mut desired, terms);
+        desired
+    }
+}
+
 /// Compiles for one node: rules that touch an app with an endpoint here, and everybody else's placements.
 pub fn compile(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity>) -> Desired {
-    let mut desired = Desired::default();
     let terms = replica.rules.values().flat_map(|rule| terms(replica, rule));
     let here = |term: &Term| local_apps.contains(&term.source) || local_apps.contains(&term.destination);
-    add_rows(&mut desired, terms.filter(here));
+    let mut desired = Desired::of_terms(terms.filter(here));
     add_placements(&mut desired, replica, node);
     desired
 }
@@ -123,9 +131,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
         #[test]
         fn compiled_rows_decide_as_the_rules_themselves(terms in prop::collection::vec(term(), 0..12)) {
-            let mut desired = Desired::default();
-            add_rows(&mut desired, terms.iter().copied());
-            let maps = Maps(desired);
+            let maps = Maps(Desired::of_terms(terms.iter().copied()));
             for port in (0..41).chain(u16::MAX - 41..=u16::MAX) {
                 for destination in [256, 257] {
                     let question = Question { source: identity(300), destination: identity(destination), protocol: Protocol::Tcp, port };
@@ -140,8 +146,7 @@ mod tests {
         let ports = PortRange::new(8080, 8080).expect("ordered");
         let ruling = Ruling { action: Action::Allow, rule: RuleId(1) };
         let term = Term { source: identity(256), destination: identity(257), protocol: Protocol::Tcp, ports, ruling };
-        let mut desired = Desired::default();
-        add_rows(&mut desired, [term].into_iter());
+        let desired = Desired::of_terms([term].into_iter());
         assert_eq!((desired.rows.len(), desired.lengths.len()), (1, 1));
     }
 }

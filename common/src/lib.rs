@@ -4,7 +4,8 @@
 //! not allocate, and knows numbers only: names of apps, rules as users write them and BPF maps are somebody else's.
 //!
 //! Read in this order: [`packet`] (bytes to fields), [`placement`] (who may send from where), [`rule`] and [`decide`]
-//! (what policy says), [`conntrack`] (flows), [`judge`](mod@judge) (the whole verdict), [`event`] (what is told about it).
+//! (what policy says), [`conntrack`] (flows), [`judge`](mod@judge) (the verdict on a flow), [`path`] (the whole way of a packet,
+//! one function per program), [`event`] (what is told about it).
 #![no_std]
 
 #[cfg(any(test, feature = "model"))]
@@ -20,6 +21,7 @@ pub mod judge;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod packet;
+pub mod path;
 pub mod placement;
 pub mod port;
 pub mod rule;

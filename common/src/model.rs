@@ -1,7 +1,7 @@
 //! A node in hash maps: the same engine as in the kernel, over tables that a test can look into.
 
 use core::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     address::Address,
@@ -9,6 +9,8 @@ use crate::{
     decide::Rules,
     event::Charge,
     judge::Node,
+    path::Site,
+    placement::{Endpoint, Placement},
     rule::{Lengths, PairKey, Row, RowKey},
     settings::{Settings, Ticks},
     terms::{Term, Terms},
@@ -20,6 +22,9 @@ pub struct ModelNode {
     pub terms: RefCell<std::vec::Vec<Term>>,
     pub flows: RefCell<HashMap<Tuple, Entry>>,
     pub charges: RefCell<HashMap<Address, Charge>>,
+    pub endpoints: HashMap<u32, Endpoint>,
+    pub placements: HashMap<Address, Placement>,
+    pub nodes: HashSet<Address>,
     pub epoch: Cell<Epoch>,
     pub now: Cell<Ticks>,
     pub settings: Settings,
@@ -32,6 +37,9 @@ impl ModelNode {
             terms: RefCell::default(),
             flows: RefCell::default(),
             charges: RefCell::default(),
+            endpoints: HashMap::new(),
+            placements: HashMap::new(),
+            nodes: HashSet::new(),
             epoch: Cell::new(Epoch(1)),
             now: Cell::new(Ticks(1)),
             settings,
@@ -154,5 +162,19 @@ impl Node for ModelNode {
 
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+}
+
+impl Site for ModelNode {
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        self.endpoints.get(&ifindex)
+    }
+
+    fn placement(&self, address: &Address) -> Option<&Placement> {
+        self.placements.get(address)
+    }
+
+    fn is_node(&self, underlay: &Address) -> bool {
+        self.nodes.contains(underlay)
     }
 }

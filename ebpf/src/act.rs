@@ -9,10 +9,11 @@ use common::{
     Direction, DropReason, Node as _, Pass,
     event::{Counter, Event, REPORT_DROPS, REPORT_NEW_FLOWS},
     packet::Bytes as _,
+    path::Trace,
     verdict::{OUTCOMES, counter_index},
 };
 
-use crate::{deliver::Delivery, kernel::Kernel, skb::Skb};
+use crate::{deliver::deliver, kernel::Kernel, skb::Skb};
 
 const DIRECTIONS: usize = Direction::ALL.len();
 
@@ -24,19 +25,12 @@ static EVENTS: RingBuf<Event, 1_048_576> = RingBuf::new();
 #[btf_map]
 static EVENTS_LOST: PerCpuArray<Counter, 1> = PerCpuArray::new();
 
-/// What the stages find out about a packet, filled in as they go: where it will go if it may, and what a report on it
-/// would say.
-pub struct Trace {
-    pub delivery: Delivery,
-    pub event: Event,
-}
-
 /// Runs a program's stages and acts on what they decide.
 #[inline(always)]
-pub fn act(skb: Skb, direction: Direction, stages: impl FnOnce(Skb, &mut Trace) -> Result<Pass, DropReason>) -> i32 {
-    let mut trace = Trace { delivery: Delivery::STACK, event: Event::EMPTY };
-    let decided = stages(skb, &mut trace);
-    let delivered = decided.and_then(|pass| match trace.delivery.deliver(skb) {
+pub fn act(skb: Skb, direction: Direction, stages: impl FnOnce(&mut Trace) -> Result<Pass, DropReason>) -> i32 {
+    let mut trace = Trace::EMPTY;
+    let decided = stages(&mut trace);
+    let delivered = decided.and_then(|pass| match deliver(&trace.delivery, skb) {
         Some(action) => Ok((action, pass)),
         None => Err(DropReason::DeliveryFailed),
     });

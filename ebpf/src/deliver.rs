@@ -6,69 +6,29 @@ use aya_ebpf::{
     bindings::{BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
     helpers::{bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key},
 };
-use common::{Address, Identity, Mac, Node as _};
+use common::{
+    Address, Identity, Mac, Node as _,
+    path::{Delivery, Way},
+};
 
-use crate::{act::TO_STACK, kernel::Kernel, skb::Skb};
+use crate::{act::TO_STACK, arp, kernel::Kernel, skb::Skb};
 
-/// The way a packet goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// On its way: up the host's stack, or out of the interface it was on.
-    Stack,
-    /// Into the instance behind a host-side veth.
-    Endpoint,
-    /// To another node, tagged with its source app's identity.
-    Overlay,
-    /// Back into the instance it came from, headers already written.
-    Answer,
-}
-
-/// Where a packet goes. One struct whose fields are all set, not an enum with a payload per way: of those the compiler
-/// leaves parts unset, and the verifier (6.18: `R2 !read_ok`) refuses to see them moved.
-#[derive(Clone, Copy)]
-pub struct Delivery {
-    way: Way,
-    ifindex: u32,
-    identity: Identity,
-    mac: Mac,
-    node: Address,
-}
-
-impl Delivery {
-    pub const STACK: Self =
-        Self { way: Way::Stack, ifindex: 0, identity: Identity::UNKNOWN, mac: Mac([0; 6]), node: Address::NONE };
-
-    #[inline(always)]
-    pub const fn endpoint(ifindex: u32, mac: Mac) -> Self {
-        Self { way: Way::Endpoint, ifindex, mac, ..Self::STACK }
-    }
-
-    #[inline(always)]
-    pub const fn overlay(node: Address, identity: Identity) -> Self {
-        Self { way: Way::Overlay, node, identity, ..Self::STACK }
-    }
-
-    #[inline(always)]
-    pub const fn answer(ifindex: u32) -> Self {
-        Self { way: Way::Answer, ifindex, ..Self::STACK }
-    }
-
-    /// The action that does it; `None` if the kernel refused.
-    #[inline(always)]
-    pub fn deliver(&self, skb: Skb) -> Option<i32> {
-        match self.way {
-            Way::Stack => Some(TO_STACK),
-            Way::Endpoint => {
-                skb.store(0, &addresses(self.mac)).ok()?;
-                redirect_peer(self.ifindex)
-            }
-            Way::Overlay => encapsulate(skb, self.node, self.identity),
-            Way::Answer => {
-                const PACKET_HOST: u32 = 0;
-                // SAFETY: the context is the program's own.
-                let typed = unsafe { bpf_skb_change_type(skb.raw(), PACKET_HOST) };
-                if typed == 0 { redirect_peer(self.ifindex) } else { None }
-            }
+/// The action that delivers a packet; `None` if the kernel refused.
+#[inline(always)]
+pub fn deliver(delivery: &Delivery, skb: Skb) -> Option<i32> {
+    match delivery.way {
+        Way::Stack => Some(TO_STACK),
+        Way::Endpoint => {
+            skb.store(0, &addresses(delivery.mac)).ok()?;
+            redirect_peer(delivery.ifindex)
+        }
+        Way::Overlay => encapsulate(skb, delivery.node, delivery.identity),
+        Way::Arp => {
+            const PACKET_HOST: u32 = 0;
+            arp::answer(skb, delivery.mac)?;
+            // SAFETY: the context is the program's own.
+            let typed = unsafe { bpf_skb_change_type(skb.raw(), PACKET_HOST) };
+            if typed == 0 { redirect_peer(delivery.ifindex) } else { None }
         }
     }
 }

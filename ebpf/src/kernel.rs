@@ -15,6 +15,7 @@ use common::{
     Address, Entry, Node, Rules, Tuple,
     conntrack::{Class, Conntrack, Epoch, Inserted, Word},
     event::Charge,
+    path::Site,
     placement::{Endpoint, Placement},
     rule::{Lengths, PairKey, Row, RowKey},
     settings::{Settings, Ticks},
@@ -49,33 +50,32 @@ pub struct Kernel;
 /// The settings that stand if the agent has written none.
 static UNSET: Settings = Settings::NONE;
 
-/// The endpoint whose host-side veth this is.
-#[inline(always)]
-pub fn find_endpoint(ifindex: u32) -> Option<&'static Endpoint> {
-    // SAFETY: an endpoint's row is written before its veth goes up and removed after the veth is gone; a row recycled in
-    // between shows another endpoint's address, which the source check then refuses.
-    unsafe { ENDPOINTS.get(&ifindex) }
-}
-
-/// Where an address is placed.
-#[inline(always)]
-pub fn find_placement(address: &Address) -> Option<&'static Placement> {
-    // SAFETY: values of a preallocated map stay mapped for the program's run. One recycled under our eyes names an end
-    // that the flow's binding refuses, or a new flow is judged for an instance that is going away.
-    unsafe { PLACEMENTS.get(address) }
-}
-
-/// Whether a node with this underlay address is registered.
-#[inline(always)]
-pub fn is_node(address: &Address) -> bool {
-    NODES.get_ptr(address).is_some()
-}
-
 impl Kernel {
     #[inline(always)]
     pub fn nanoseconds() -> u64 {
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_coarse_ns() }
+    }
+}
+
+impl Site for Kernel {
+    #[inline(always)]
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        // SAFETY: an endpoint's row is written before its veth goes up and removed after the veth is gone; a row recycled
+        // in between shows another endpoint's address, which the source check then refuses.
+        unsafe { ENDPOINTS.get(&ifindex) }
+    }
+
+    #[inline(always)]
+    fn placement(&self, address: &Address) -> Option<&Placement> {
+        // SAFETY: values of a preallocated map stay mapped for the program's run. One recycled under our eyes names an end
+        // that the flow's binding refuses, or a new flow is judged for an instance that is going away.
+        unsafe { PLACEMENTS.get(address) }
+    }
+
+    #[inline(always)]
+    fn is_node(&self, underlay: &Address) -> bool {
+        NODES.get_ptr(underlay).is_some()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The programs that `netpol-agent` loads, and their entry points.
 //!
-//! Each program parses, identifies both ends and asks the engine of `common`; what comes out is acted on once, in [`act`].
+//! Each program hands its packet to its function in `common::path`, over the maps of [`kernel`]; what comes out is acted on
+//! once, in [`act`].
 //! Programs are named by the neighbour they face; ingress and egress are as the endpoint sees them. No program knows the
 //! name of an app or a rule as users write it.
 #![no_std]
@@ -11,44 +12,48 @@
 mod act;
 mod arp;
 mod deliver;
-mod endpoint;
 mod kernel;
 mod overlay;
 mod skb;
 mod sweep;
-mod underlay;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use common::Direction;
+use common::{
+    Direction, DropReason,
+    path::{judge_departure, judge_egress, judge_from_host, judge_ingress},
+};
 
-use crate::{act::act, skb::Skb};
+use crate::{act::act, kernel::Kernel, overlay::read_tag, skb::Skb};
 
 /// tc ingress of the host-side veth: what an instance sends.
 #[classifier]
 pub fn from_endpoint(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
-    act(skb, Direction::Egress, endpoint::judge_egress)
+    act(skb, Direction::Egress, |trace| judge_egress(&Kernel, &skb, skb.ifindex(), trace))
 }
 
 /// tc egress of the host-side veth: what the node's own stack sends to an instance.
 #[classifier]
 pub fn to_endpoint(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
-    act(skb, Direction::Ingress, endpoint::judge_from_host)
+    act(skb, Direction::Ingress, |trace| judge_from_host(&Kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), trace))
 }
 
 /// tc ingress of the VXLAN device: what other nodes send.
 #[classifier]
 pub fn from_overlay(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
-    act(skb, Direction::Ingress, overlay::judge_ingress)
+    act(skb, Direction::Ingress, |trace| {
+        let tag = read_tag(skb).ok_or(DropReason::NoTunnelKey)?;
+        judge_ingress(&Kernel, &skb, &tag, trace)
+    })
 }
 
 /// tc egress of the uplink: nothing but ours speaks to the overlay port.
 #[classifier]
 pub fn to_underlay(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
-    act(skb, Direction::Underlay, underlay::judge_departure)
+    act(skb, Direction::Underlay, |trace| judge_departure(&Kernel, &skb, skb.mark(), trace))
 }
 
 /// Run once by the agent after loading: starts the sweep of silent flows, or moves it to this program's code.

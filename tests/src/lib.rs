@@ -5,6 +5,7 @@
 //! sandbox that `cargo xtask` makes, so nothing here has to survive being killed.
 
 pub mod forge;
+pub mod lab;
 pub mod story;
 pub mod world;
 

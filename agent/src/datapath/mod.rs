@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use aya::{Ebpf, maps::MapData, programs::TestRunOptions};
 use common::{
-    Address,
+    Address, Entry, Tuple,
     conntrack::Epoch,
     event::Charge,
     placement::{Endpoint, Placement},
@@ -63,6 +63,7 @@ pub struct Datapath {
     pub placements: Table<Address, Placement>,
     pub nodes: Table<Address, u32>,
     pub endpoints: Table<u32, Endpoint>,
+    pub flows: Table<Tuple, Entry>,
     pub charges: Table<Address, Charge>,
     settings: aya::maps::Array<MapData, Settings>,
     pub epoch: EpochCell,
@@ -83,6 +84,7 @@ impl Datapath {
             placements: Table::take(&mut ebpf, "PLACEMENTS")?,
             nodes: Table::take(&mut ebpf, "NODES")?,
             endpoints: Table::take(&mut ebpf, "ENDPOINTS")?,
+            flows: Table::take(&mut ebpf, "FLOWS")?,
             charges: Table::take(&mut ebpf, "CHARGES")?,
             epoch: EpochCell::map(&mut ebpf)?,
             counters: Counters::take(&mut ebpf)?,
@@ -109,6 +111,17 @@ impl Datapath {
     /// The reader of the event ring; there is one.
     pub fn take_events(&mut self) -> Result<EventReader> {
         EventReader::take(&mut self.ebpf)
+    }
+
+    /// The loaded programs, for test runs of single packets.
+    pub fn programs(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Forgets every flow: each is judged as a new one, or dropped if its next packet cannot open one.
+    pub fn forget_flows(&mut self) -> Result<()> {
+        let tuples: Vec<Tuple> = self.flows.read()?.into_iter().map(|(tuple, _)| tuple).collect();
+        tuples.iter().try_for_each(|tuple| self.flows.remove(tuple))
     }
 
     /// Starts the sweep of silent flows, or moves a running one to these programs' code.

@@ -1,0 +1,299 @@
+//! The way of a packet through a node: parse, identify both ends, judge, say where it goes. One function per program; the
+//! programs only fetch the bytes and act on the answer.
+//!
+//! Nothing in a packet is believed: at an endpoint the interface says who sends, in the overlay the placement does.
+
+use crate::{
+    address::{Address, Mac},
+    event::Event,
+    identity::Identity,
+    judge::{Ends, Node, judge},
+    packet::{Bytes, ETHERNET_LENGTH, Ethertype, Packet, Protocol, parse_frame, parse_ipv4, parse_ipv4_source},
+    placement::{End, Endpoint, Place, Placement, Tag, prove_tag},
+    verdict::{DropReason, Outcome, Pass},
+};
+
+/// A node's look-ups of who is where.
+pub trait Site: Node {
+    /// The endpoint whose host-side veth this is.
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
+    /// Where an address is placed.
+    fn placement(&self, address: &Address) -> Option<&Placement>;
+    /// Whether a node with this underlay address is registered.
+    fn is_node(&self, underlay: &Address) -> bool;
+}
+
+/// The way that a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// On its way: up the host's stack, or out of the interface it was on.
+    Stack,
+    /// Into the instance behind a host-side veth.
+    Endpoint,
+    /// To another node, tagged with its source app's identity.
+    Overlay,
+    /// Back into the instance that asked for its gateway.
+    Arp,
+}
+
+/// Where a packet goes if it may. One struct whose fields are all set, like [`crate::Verdict`] and for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub way: Way,
+    pub ifindex: u32,
+    pub identity: Identity,
+    pub mac: Mac,
+    pub node: Address,
+}
+
+impl Delivery {
+    pub const STACK: Self =
+        Self { way: Way::Stack, ifindex: 0, identity: Identity::UNKNOWN, mac: Mac([0; 6]), node: Address::NONE };
+
+    #[inline(always)]
+    const fn endpoint(placement: &Placement) -> Self {
+        Self { way: Way::Endpoint, ifindex: placement.ifindex(), mac: placement.mac(), ..Self::STACK }
+    }
+
+    #[inline(always)]
+    const fn overlay(node: Address, identity: Identity) -> Self {
+        Self { way: Way::Overlay, node, identity, ..Self::STACK }
+    }
+}
+
+/// What the stages find out about a packet, filled in as they go: where it will go if it may, and what a report on it
+/// would say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    pub delivery: Delivery,
+    pub event: Event,
+}
+
+impl Trace {
+    pub const EMPTY: Self = Self { delivery: Delivery::STACK, event: Event::EMPTY };
+}
+
+/// What an instance sends: its source is proven by the interface alone, then both ends of the flow are judged.
+#[inline(always)]
+pub fn judge_egress<S: Site, B: Bytes + ?Sized>(
+    site: &S,
+    bytes: &B,
+    ifindex: u32,
+    trace: &mut Trace,
+) -> Result<Pass, DropReason> {
+    let endpoint = open_endpoint(site, ifindex)?;
+    trace.event.source_identity = endpoint.end().identity.number();
+    let frame = parse_frame(bytes)?;
+    if frame.source != endpoint.mac() {
+        return Err(DropReason::SpoofedMac);
+    }
+    match frame.ethertype? {
+        Ethertype::Arp => {
+            prove_arp(bytes, endpoint)?;
+            trace.delivery = Delivery { way: Way::Arp, ifindex, mac: endpoint.mac(), ..Delivery::STACK };
+            Ok(Pass::Established)
+        }
+        Ethertype::Ipv4 => judge_ipv4_egress(site, bytes, endpoint, trace),
+    }
+}
+
+#[inline(always)]
+fn judge_ipv4_egress<S: Site, B: Bytes + ?Sized>(
+    site: &S,
+    bytes: &B,
+    endpoint: &Endpoint,
+    trace: &mut Trace,
+) -> Result<Pass, DropReason> {
+    let source = parse_ipv4_source(bytes)?;
+    trace.event.source = source;
+    if source != endpoint.address_v4() {
+        return Err(DropReason::SpoofedSource);
+    }
+    let packet = parse_ipv4(bytes)?;
+    trace.event.describe(&packet);
+    let for_overlay_port =
+        packet.protocol == Protocol::Udp && u32::from(packet.destination_port) == site.settings().overlay_port;
+    let nowhere = if for_overlay_port { DropReason::OverlayPort } else { DropReason::UnknownDestination };
+    let destination = site.placement(&packet.destination).ok_or(nowhere)?;
+    trace.event.destination_identity = destination.end().identity.number();
+    trace.delivery = match destination.place().ok_or(nowhere)? {
+        Place::Remote => Delivery::overlay(destination.node(), endpoint.end().identity),
+        Place::Local => Delivery::endpoint(destination),
+        Place::Closed => return Err(DropReason::EndpointClosed),
+        Place::Host if for_overlay_port => return Err(DropReason::OverlayPort),
+        Place::Host => Delivery::STACK,
+    };
+    settle(site, &packet, endpoint.end(), destination.end(), trace)
+}
+
+/// ARP is answered for one fixed gateway only, and only to the endpoint itself.
+#[inline(always)]
+fn prove_arp<B: Bytes + ?Sized>(bytes: &B, endpoint: &Endpoint) -> Result<(), DropReason> {
+    /// Ethernet, IPv4, address lengths 6 and 4, request.
+    const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+    let [h0, h1, h2, h3, h4, h5, h6, h7, m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] =
+        bytes.load::<28>(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
+    let sender = Address::from_v4([s0, s1, s2, s3]);
+    // A probe asks before the instance has an address.
+    let own = sender == endpoint.address_v4() || sender == Address::from_v4([0; 4]);
+    let honest = u64::from_ne_bytes([h0, h1, h2, h3, h4, h5, h6, h7]) == u64::from_ne_bytes(REQUEST)
+        && Mac([m0, m1, m2, m3, m4, m5]) == endpoint.mac()
+        && own
+        && Address::from_v4([t0, t1, t2, t3]) == Address::from_v4(crate::address::GATEWAY_V4.octets());
+    if honest { Ok(()) } else { Err(DropReason::SpoofedArp) }
+}
+
+/// What the node's stack sends to an instance: only what was made here (`entered_by` 0), from an address of this node, is
+/// the host's. An overlay address that arrives this way proves nothing and is refused.
+#[inline(always)]
+pub fn judge_from_host<S: Site, B: Bytes + ?Sized>(
+    site: &S,
+    bytes: &B,
+    ifindex: u32,
+    entered_by: u32,
+    trace: &mut Trace,
+) -> Result<Pass, DropReason> {
+    let endpoint = open_endpoint(site, ifindex)?;
+    trace.event.destination_identity = endpoint.end().identity.number();
+    let Ethertype::Ipv4 = parse_frame(bytes)?.ethertype? else {
+        return Err(DropReason::SpoofedArp);
+    };
+    let source = parse_ipv4_source(bytes)?;
+    trace.event.source = source;
+    match site.placement(&source).and_then(Placement::place) {
+        Some(Place::Host) if entered_by == 0 => {}
+        Some(Place::Local | Place::Closed | Place::Remote) => return Err(DropReason::OverlaySourceFromHost),
+        Some(Place::Host) | None => return Err(DropReason::NotFromHost),
+    }
+    let packet = parse_ipv4(bytes)?;
+    trace.event.describe(&packet);
+    trace.event.source_identity = End::HOST.identity.number();
+    if packet.destination != endpoint.address_v4() {
+        return Err(DropReason::NotLocal);
+    }
+    settle(site, &packet, End::HOST, endpoint.end(), trace)
+}
+
+/// What other nodes send: the tag is proven by placement before anything else is believed.
+#[inline(always)]
+pub fn judge_ingress<S: Site, B: Bytes + ?Sized>(
+    site: &S,
+    bytes: &B,
+    tag: &Tag,
+    trace: &mut Trace,
+) -> Result<Pass, DropReason> {
+    let Ethertype::Ipv4 = parse_frame(bytes)?.ethertype? else {
+        return Err(DropReason::UnsupportedEthertype);
+    };
+    let inner = parse_ipv4_source(bytes)?;
+    trace.event.source = inner;
+    prove_tag(tag, site.placement(&inner), |node| site.is_node(node))?;
+    trace.event.source_identity = tag.identity.number();
+    let packet = parse_ipv4(bytes)?;
+    trace.event.describe(&packet);
+    let destination = site.placement(&packet.destination).ok_or(DropReason::NotLocal)?;
+    match destination.place() {
+        Some(Place::Local) => trace.delivery = Delivery::endpoint(destination),
+        Some(Place::Closed) => return Err(DropReason::EndpointClosed),
+        Some(Place::Remote | Place::Host) | None => return Err(DropReason::NotLocal),
+    }
+    trace.event.destination_identity = destination.end().identity.number();
+    settle(site, &packet, End { identity: tag.identity, generation: 0 }, destination.end(), trace)
+}
+
+/// Asks the engine.
+#[inline(always)]
+fn settle<S: Site>(
+    site: &S,
+    packet: &Packet,
+    source: End,
+    destination: End,
+    trace: &mut Trace,
+) -> Result<Pass, DropReason> {
+    let verdict = judge(site, packet, &Ends { source, destination });
+    trace.event.rule = verdict.rule().0;
+    match verdict.outcome() {
+        Outcome::Pass(pass) => Ok(pass),
+        Outcome::Drop(reason) => Err(reason),
+    }
+}
+
+/// The endpoint on whose veth the packet is, if anything may pass there.
+#[inline(always)]
+fn open_endpoint<S: Site>(site: &S, ifindex: u32) -> Result<&Endpoint, DropReason> {
+    let endpoint = site.endpoint(ifindex).ok_or(DropReason::UnknownEndpoint)?;
+    if endpoint.is_closed() { Err(DropReason::EndpointClosed) } else { Ok(endpoint) }
+}
+
+/// What leaves the node by its uplink: nothing but our own programs may send to the overlay port, or it could pass for
+/// this node.
+#[inline(always)]
+pub fn judge_departure<S: Site, B: Bytes + ?Sized>(
+    site: &S,
+    bytes: &B,
+    mark: u32,
+    trace: &mut Trace,
+) -> Result<Pass, DropReason> {
+    let settings = site.settings();
+    if mark == settings.mark {
+        return Ok(Pass::Established);
+    }
+    match udp_destination_port(bytes) {
+        Some(port) if u32::from(port) == settings.overlay_port => {
+            trace.event.protocol = Protocol::Udp as u8;
+            trace.event.destination_port = port;
+            if let Ok(source) = parse_ipv4_source(bytes) {
+                trace.event.source = source;
+            }
+            Err(DropReason::OverlayPort)
+        }
+        Some(_) | None => Ok(Pass::Established),
+    }
+}
+
+/// The UDP destination port of a packet that has one. A fragment behind the first has none: without its head, which is
+/// dropped here, nobody can put it together.
+#[inline(always)]
+fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B) -> Option<u16> {
+    const IPV4: [u8; 2] = [8, 0];
+    const IPV6: [u8; 2] = [0x86, 0xdd];
+    let offset = match bytes.load::<2>(12)? {
+        IPV4 => {
+            let header = bytes.load::<10>(ETHERNET_LENGTH)?;
+            let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+            if header[9] != Protocol::Udp as u8 || is_later_fragment {
+                return None;
+            }
+            ETHERNET_LENGTH + usize::from(header[0] & 0x0f) * 4
+        }
+        IPV6 => ipv6_udp_offset(bytes)?,
+        _ => return None,
+    };
+    bytes.load::<2>(offset + 2).map(u16::from_be_bytes)
+}
+
+/// Where the UDP header is, behind as many extension headers as a sender might hide it.
+#[inline(always)]
+fn ipv6_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Option<usize> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+    const EXTENSIONS: usize = 8;
+    let [mut next] = bytes.load::<1>(ETHERNET_LENGTH + 6)?;
+    let mut offset = ETHERNET_LENGTH + 40;
+    for _ in 0..EXTENSIONS {
+        let length = match next {
+            17 => return Some(offset),
+            FRAGMENT => 8,
+            HOP_BY_HOP | ROUTING | DESTINATION => {
+                let [units] = bytes.load::<1>(offset + 1)?;
+                8 + usize::from(units) * 8
+            }
+            _ => return None,
+        };
+        [next] = bytes.load::<1>(offset)?;
+        offset += length;
+    }
+    None
+}

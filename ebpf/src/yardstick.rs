@@ -1,0 +1,108 @@
+//! What the benches and the differential test measure with: an empty program, one with a single hash look-up, and a front
+//! that prepares each run of a program under test and jumps to it. Never loaded by the agent.
+#![no_std]
+#![no_main]
+
+use core::mem;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, __sk_buff, bpf_tunnel_key},
+    btf_maps::{Array, HashMap, ProgramArray},
+    helpers::{bpf_skb_set_tunnel_key, bpf_skb_store_bytes},
+    macros::{btf_map, classifier},
+    programs::TcContext,
+};
+
+/// What the front does before each run.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Preparation {
+    /// Bits: 1 tunnel metadata, 2 MAC addresses, 4 the next source port.
+    what: u32,
+    /// The outer source, in this machine's byte order.
+    node: u32,
+    vni: u32,
+    next_port: u32,
+    macs: [u8; 12],
+    padding: u32,
+}
+
+const TUNNEL: u32 = 1;
+const MACS: u32 = 2;
+const NEXT_PORT: u32 = 4;
+
+#[btf_map]
+static PREPARATION: Array<Preparation, 1> = Array::new();
+#[btf_map]
+static TARGET: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+static FLOOR: HashMap<[u8; 16], u64, 2_048> = HashMap::new();
+
+/// The floor: nothing at all.
+#[classifier]
+pub fn empty(_: TcContext) -> i32 {
+    TC_ACT_OK
+}
+
+/// The unit: one look-up with a key of 16 bytes out of the packet.
+#[classifier]
+pub fn one_hash(context: TcContext) -> i32 {
+    let Ok(key) = context.load::<[u8; 16]>(14) else { return TC_ACT_SHOT };
+    match FLOOR.get_ptr(&key) {
+        // SAFETY: values of a preallocated map stay mapped for the program's run.
+        Some(value) if unsafe { *value } == 0 => TC_ACT_SHOT,
+        Some(_) => TC_ACT_OK,
+        None => TC_ACT_SHOT,
+    }
+}
+
+/// Puts the packet back into the state that the program under test expects, then becomes that program.
+#[classifier]
+pub fn front(context: TcContext) -> i32 {
+    let Some(preparation) = PREPARATION.get_ptr_mut(0) else { return TC_ACT_SHOT };
+    let skb: *mut __sk_buff = context.as_ptr().cast();
+    // SAFETY: array values live as long as the map, and one test run at a time writes this one.
+    unsafe {
+        // The metadata stays with the packet over all runs of one call: given once, then left.
+        if (*preparation).what & TUNNEL != 0 && (*skb).priority == 0 {
+            give_tunnel_key(skb, (*preparation).node, (*preparation).vni);
+            (*skb).priority = 1;
+        }
+        if (*preparation).what & MACS != 0 {
+            bpf_skb_store_bytes(skb.cast(), 0, (&raw const (*preparation).macs).cast(), 12, 0);
+        }
+        if (*preparation).what & NEXT_PORT != 0 {
+            let port = ((*preparation).next_port as u16).to_be_bytes();
+            (*preparation).next_port = (*preparation).next_port.wrapping_add(1);
+            bpf_skb_store_bytes(skb.cast(), 34, port.as_ptr().cast(), 2, 0);
+        }
+        // Comes back only if there is no target.
+        let _ = TARGET.tail_call(&context, 0);
+    }
+    TC_ACT_SHOT
+}
+
+#[inline(never)]
+fn give_tunnel_key(skb: *mut __sk_buff, node: u32, vni: u32) {
+    // SAFETY: all fields are integers.
+    let mut key: bpf_tunnel_key = unsafe { mem::zeroed() };
+    key.tunnel_id = vni;
+    key.tunnel_ttl = 64;
+    // Read back, the local end of what we give is the remote end of what arrived.
+    key.__bindgen_anon_3.local_ipv4 = node;
+    // SAFETY: `key` is initialised memory of its size.
+    unsafe {
+        bpf_skb_set_tunnel_key(skb, &raw mut key, size_of::<bpf_tunnel_key>() as u32, u64::from(BPF_F_ZERO_CSUM_TX));
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Lets GPL-only helpers be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
