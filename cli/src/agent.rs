@@ -69,10 +69,18 @@ pub(crate) struct Detached {
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct AgentStatus {
     pub(crate) node: String,
-    pub(crate) revision: u64,
+    /// The revision that is in force here; none until the first is.
+    #[serde(default)]
+    pub(crate) revision: Option<u64>,
     pub(crate) ready: bool,
+    /// Whether the agent hears the policy API; without it the last known state is enforced.
+    #[serde(default)]
+    pub(crate) connected: bool,
     #[serde(default)]
     pub(crate) endpoints: Vec<serde_json::Value>,
+    /// What a person is not shown but a program may want.
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A body together with the descriptor's number in this process.

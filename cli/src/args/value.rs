@@ -103,12 +103,13 @@ impl FromStr for InterfaceName {
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let fits = (1..=15).contains(&text.len());
-        let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
-        if fits && plain && text != "." && text != ".." && text != "lo" {
+        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        // `all` and `default` are the kernel's own words where interfaces are configured.
+        if fits && plain && !matches!(text, "." | ".." | "lo" | "all" | "default") {
             return Ok(Self(text.to_owned()));
         }
         Err(BadValue::new(format!(
-            "`{text}` is no name for an interface; write 1 to 15 letters or digits, such as eth0"
+            "`{text}` is no name for an interface; write 1 to 15 letters, digits, `-`, `_` or `.`, such as eth0"
         )))
     }
 }

@@ -121,11 +121,14 @@ fn nodes(status: &Status) -> Field {
 }
 
 fn agent_row(agent: &AgentStatus) -> Vec<Field> {
-    let ready = if agent.ready { "ready" } else { "not ready" };
-    let tone = if agent.ready { Tone::Good } else { Tone::Bad };
+    let (ready, tone) = match (agent.ready, agent.connected) {
+        (true, true) => ("ready", Tone::Good),
+        (true, false) => ("ready, enforcing the last known state without the API", Tone::Bad),
+        (false, _) => ("not ready", Tone::Bad),
+    };
+    let revision = agent.revision.map_or_else(|| "no revision yet".to_owned(), |number| format!("revision {number}"));
     let endpoints = phrase::count(agent.endpoints.len(), "endpoint");
-    let text = format!("{}: {ready}, revision {}, {endpoints}", agent.node, agent.revision);
-    vec![Field::new("Agent"), Field::toned(text, tone)]
+    vec![Field::new("Agent"), Field::toned(format!("{}: {ready}, {revision}, {endpoints}", agent.node), tone)]
 }
 
 #[cfg(test)]
@@ -142,7 +145,8 @@ mod tests {
             "rows_capacity": 1000, "instances": 4, "nodes": 2, "nodes_connected": 2, "nodes_ready": 1,
             "overlay": {"v4": "10.255.0.0/16", "v6": "fd00::/48"}, "store_healthy": true,
         });
-        let agent = json!({"node": "n1", "revision": 7, "ready": true, "endpoints": [{}]});
+        let agent =
+            json!({"node": "n1", "revision": 7, "ready": true, "connected": true, "endpoints": [{}], "epoch": 4});
         Both {
             api: Some(ApiStatus {
                 api: "https://127.0.0.1:7443".into(),
@@ -168,10 +172,22 @@ Agent      n1: ready, revision 7, 1 endpoint
     }
 
     #[test]
+    fn an_agent_that_has_lost_the_api_says_that_it_enforces_nevertheless() {
+        let row = |agent: serde_json::Value| {
+            let agent = serde_json::from_value(agent).expect("an agent");
+            render_answer(&Both { api: None, agent: Some(agent) }, Format::Table, &PIPE).expect("text")
+        };
+        let lost = row(json!({"node": "n1", "revision": 7, "ready": true, "connected": false}));
+        assert_eq!(lost, "Agent  n1: ready, enforcing the last known state without the API, revision 7, 0 endpoints\n");
+        let fresh = row(json!({"node": "n1", "revision": null, "ready": false, "connected": true}));
+        assert_eq!(fresh, "Agent  n1: not ready, no revision yet, 0 endpoints\n");
+    }
+
+    #[test]
     fn json_has_the_api_at_the_top_and_the_agent_apart() {
         let text = render_answer(&both(), Format::Json, &PIPE).expect("text");
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!((&json["apiVersion"], &json["revision"]), (&json!("netpol/v1"), &json!(7)));
-        assert_eq!(json["agent"]["node"], "n1");
+        assert_eq!((&json["agent"]["node"], &json["agent"]["epoch"]), (&json!("n1"), &json!(4)));
     }
 }
