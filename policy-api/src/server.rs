@@ -97,10 +97,14 @@ impl Server {
 
     /// Returns when serving ended without being asked to.
     pub async fn failed(&mut self) -> io::Error {
-        match (&mut self.serving).await {
-            Ok(Ok(())) => io::Error::other("the server ended"),
-            Ok(Err(error)) => error,
-            Err(panic) => io::Error::other(panic),
+        tokio::select! {
+            ended = &mut self.serving => match ended {
+                Ok(Ok(())) => io::Error::other("the server ended"),
+                Ok(Err(error)) => error,
+                Err(panic) => io::Error::other(panic),
+            },
+            // What it was doing is unknown: better to be started anew from what is on disk.
+            () = self.store.stopped() => io::Error::other("the store's writer ended"),
         }
     }
 

@@ -141,6 +141,11 @@ impl Store {
         self.shared.healthy.load(Ordering::Relaxed) && !self.writer.is_finished()
     }
 
+    /// Returns if the writer ended by itself, which only a defect can make it do.
+    pub async fn stopped(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Transactions, and revisions in them, since the start.
     pub fn commits(&self) -> (u64, u64) {
         (self.shared.commits.load(Ordering::Relaxed), self.shared.revisions.load(Ordering::Relaxed))

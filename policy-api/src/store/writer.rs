@@ -141,7 +141,7 @@ fn do_one(
         Err(refusal) => return Ok(Err(refusal)),
     };
     if write.dry_run {
-        return Ok(Ok(plan.answer.as_dry_run()));
+        return Ok(Ok(plan.answer.into_dry_run()));
     }
     if let Some(idempotency) = &write.idempotency {
         let given = GivenAnswer { request: idempotency.request.to_vec(), answer: serde_json::to_string(&plan.answer)? };

@@ -136,3 +136,64 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Delta;
+    use tokio::sync::broadcast;
+
+    const QUICK: Timing = Timing { heartbeat: Duration::from_secs(60), stall: Duration::from_millis(20) };
+
+    fn history() -> History {
+        "00ff00ff00ff00ff".parse().expect("history")
+    }
+
+    fn delta(revision: u64) -> Arc<Delta> {
+        let line = format!("{revision}\n").into_bytes().into();
+        Arc::new(Delta { base: Revision(revision - 1), revision: Revision(revision), digest: None, line })
+    }
+
+    fn subscription(deltas: broadcast::Receiver<Arc<Delta>>) -> Subscription {
+        let (revision, digest) = (Revision(0), Digest::default());
+        Subscription { history: history(), revision, digest, start: Start::Resume(Vec::new()), deltas }
+    }
+
+    /// Feeds a reader that takes nothing, and waits for the end of it.
+    async fn ends(deltas: broadcast::Receiver<Arc<Delta>>, room: usize, stop: watch::Receiver<bool>) -> Vec<Line> {
+        let (sender, mut lines) = mpsc::channel(room);
+        let fed = timeout(Duration::from_secs(10), feed(subscription(deltas), sender, QUICK, stop)).await;
+        fed.expect("the watch is ended");
+        let mut left = Vec::new();
+        while let Some(line) = lines.recv().await {
+            left.push(line);
+        }
+        left
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (committed, deltas) = broadcast::channel(8);
+        (1..=3).for_each(|revision| drop(committed.send(delta(revision))));
+        let (_running, stop) = watch::channel(false);
+        let left = ends(deltas, 2, stop).await;
+        assert_eq!(left.len(), 2, "the heartbeat and the first delta");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_fell_behind_gets_no_gap_but_an_end() {
+        let (committed, deltas) = broadcast::channel(2);
+        (1..=9).for_each(|revision| drop(committed.send(delta(revision))));
+        let (_running, stop) = watch::channel(false);
+        let left = ends(deltas, 16, stop).await;
+        assert_eq!(left.len(), 1, "the first heartbeat, and no delta behind a gap");
+    }
+
+    #[tokio::test]
+    async fn stopping_ends_a_watch() {
+        let (_committed, deltas) = broadcast::channel(2);
+        let (running, stop) = watch::channel(false);
+        running.send_replace(true);
+        assert_eq!(ends(deltas, 16, stop).await.len(), 1);
+    }
+}

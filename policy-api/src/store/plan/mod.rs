@@ -57,7 +57,7 @@ pub enum Answer {
 
 impl Answer {
     /// The same answer, saying that nothing was done.
-    pub(super) fn as_dry_run(mut self) -> Self {
+    pub(super) fn into_dry_run(mut self) -> Self {
         match &mut self {
             Self::Rule(answer) => answer.dry_run = true,
             Self::Deleted(answer) => answer.dry_run = true,
