@@ -14,7 +14,10 @@ use nix::libc;
 /// The command of bpf(2) that opens what is pinned.
 const BPF_OBJ_GET: libc::c_int = 7;
 
-/// Its argument, as far as it is read; the rest of the kernel's union is taken as zero.
+/// The command of bpf(2) that takes a program off its hook.
+const BPF_LINK_DETACH: libc::c_int = 34;
+
+/// The argument of the first, as far as it is read; the rest of the kernel's union is taken as zero.
 #[repr(C)]
 struct ObjectGet {
     path: u64,
@@ -22,11 +25,31 @@ struct ObjectGet {
     flags: u32,
 }
 
+/// The argument of the second.
+#[repr(C)]
+struct LinkDetach {
+    descriptor: u32,
+}
+
 /// Maps and links below a directory by path, with their ids. Programs may be replaced behind a link, so they are left out.
 pub fn read(directory: &Path) -> Result<BTreeMap<String, u32>> {
     let mut pins = BTreeMap::new();
     collect(directory, &mut pins)?;
     Ok(pins)
+}
+
+/// Detaches every pinned link below a directory from its hook, as an ill-meaning root would; returns how many.
+pub fn detach_links(directory: &Path) -> Result<usize> {
+    let mut detached = 0;
+    for path in read(directory)?.into_keys() {
+        let object = open(Path::new(&path))?;
+        if info(&object)?.contains("link_id:") {
+            let argument = LinkDetach { descriptor: u32::try_from(object.as_raw_fd())? };
+            bpf(BPF_LINK_DETACH, &argument).with_context(|| format!("detach {path}"))?;
+            detached += 1;
+        }
+    }
+    Ok(detached)
 }
 
 fn collect(directory: &Path, pins: &mut BTreeMap<String, u32>) -> Result<()> {
@@ -43,18 +66,25 @@ fn collect(directory: &Path, pins: &mut BTreeMap<String, u32>) -> Result<()> {
 
 /// The id that the kernel shows for an open map or link.
 fn id(path: &Path) -> Result<Option<u32>> {
-    let object = open(path)?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", object.as_raw_fd()))?;
+    let info = info(&open(path)?)?;
     let values = ["map_id:", "link_id:"].iter().find_map(|name| info.lines().find_map(|line| line.strip_prefix(name)));
     values.map(|value| value.trim().parse().context("an id is a number")).transpose()
+}
+
+fn info(object: &OwnedFd) -> Result<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", object.as_raw_fd())).context("what the kernel shows of it")
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let argument = ObjectGet { path: path.as_ptr() as u64, descriptor: 0, flags: 0 };
-    // SAFETY: both pointers are to live, initialised memory for the whole call, and the length is the argument's own.
-    let descriptor = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const argument, size_of::<ObjectGet>()) };
-    let descriptor = Errno::result(descriptor)?;
+    let descriptor = RawFd::try_from(bpf(BPF_OBJ_GET, &argument)?)?;
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(descriptor)?) })
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn bpf<T>(command: libc::c_int, argument: &T) -> Result<libc::c_long> {
+    // SAFETY: the argument is live and initialised for the whole call, the length is its own, and neither command writes.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *argument, size_of::<T>()) };
+    Errno::result(result).context("bpf(2)")
 }
