@@ -17,7 +17,7 @@ use agent::{
 use anyhow::{Context as _, Result, bail};
 use common::{
     event::{REPORT_DROPS, REPORT_NEW_FLOWS},
-    settings::{DEFAULT_MARK, Lifetimes, Quotas, Settings},
+    settings::{DEFAULT_MARK, Quotas, Settings},
 };
 use policy_api::model::{Joined, NodeName};
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,7 +75,14 @@ async fn run(options: RunOptions) -> Result<()> {
         Attachment { hook: Hook::ToUnderlay, interface: uplink.name, ifindex: uplink.index },
         Attachment { hook: Hook::FromOverlay, interface: overlay.name, ifindex: overlay.index },
     ];
-    let parts = NodeParts { name: name.clone(), datapath, links: links.clone(), fixed, rows_capacity: options.rows };
+    let parts = NodeParts {
+        name: name.clone(),
+        datapath,
+        links: links.clone(),
+        fixed,
+        overlay: joined.overlay,
+        rows_capacity: options.rows,
+    };
     let (node, reports) = Node::adopt(parts, &options.state_dir).await?;
     let (follow, state) = Follow::resume(api.clone(), &options.state_dir)?;
     let (node, node_task) = node.start(state.clone(), watch_links()?);
@@ -160,7 +167,7 @@ fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32) -> 
         mark: DEFAULT_MARK,
         overlay_port: u32::from(options.overlay_port),
         events: REPORT_NEW_FLOWS | REPORT_DROPS,
-        lifetimes: Lifetimes::default(),
+        lifetimes: options.lifetimes.lifetimes(),
         quotas: Quotas { unanswered: options.unanswered_flows, answered: options.answered_flows },
     })
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Address, Identity, event::Charge, placement::Placement};
-use policy_api::model::{History, NodeName, Report, Revision};
+use policy_api::model::{History, NodeName, Overlay, Report, Revision};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
@@ -116,6 +116,7 @@ pub struct Node {
     registry: Registry,
     /// What guards the overlay device and the uplink.
     fixed: Vec<Attachment>,
+    overlay: Overlay,
     host_addresses: BTreeSet<IpAddr>,
     rows_capacity: u32,
     applied: Option<(History, Revision)>,
@@ -133,6 +134,7 @@ pub struct NodeParts {
     pub datapath: Datapath,
     pub links: Links,
     pub fixed: Vec<Attachment>,
+    pub overlay: Overlay,
     pub rows_capacity: u32,
 }
 
@@ -152,6 +154,7 @@ impl Node {
             programmed,
             registry: Registry::open(directory)?,
             fixed: parts.fixed,
+            overlay: parts.overlay,
             host_addresses: BTreeSet::new(),
             rows_capacity: parts.rows_capacity,
             applied: None,
@@ -427,14 +430,14 @@ impl Node {
         Ok(found.is_some_and(|interface| interface.index == endpoint.ifindex))
     }
 
-    /// The node's own addresses are `host`; they change under us.
+    /// The node's own addresses are `host`; they change under us. One of the overlay is its instance's, whoever else has it.
     async fn refresh_host_addresses(&mut self) -> Result<(), NodeError> {
         let usable = |ip: &IpAddr| match ip {
             IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
             IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
         };
-        let found: BTreeSet<IpAddr> =
-            self.links.addresses().await?.into_iter().map(|(_, address)| address).filter(usable).collect();
+        let addresses = self.links.addresses().await?.into_iter().map(|(_, address)| address);
+        let found: BTreeSet<IpAddr> = addresses.filter(usable).filter(|ip| !self.overlay.contains(*ip)).collect();
         for new in found.difference(&self.host_addresses) {
             let address = Address::from(*new);
             self.datapath.charges.put_new(&address, &Charge::default())?;

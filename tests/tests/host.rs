@@ -13,6 +13,7 @@ use tests::forge::{MARK, Watcher};
 use tests::world::instance::{INTERFACE, Instance};
 use tests::world::namespace::Namespace;
 use tests::world::patience::{PATIENCE, await_that};
+use tests::world::probe::{Transport, expect_answer};
 use tests::world::{Plan, World, scenario};
 
 const PORT: u16 = 8080;
@@ -52,6 +53,28 @@ fn an_apps_address_borrowed_by_the_nodes_own_stack_yields_no_app() {
         world.netpol(&["allow", "appB", "appC", "--port", "8080", "--protocol", "udp", "--wait"])?.expect_exit(0)?;
         let node = &world.node("n1")?.namespace;
         expect_dropped(world, node, b.address()?, &c, DropReason::OverlaySourceFromHost)
+    });
+}
+
+#[test]
+fn an_apps_address_on_the_nodes_own_interface_takes_it_from_nobody() {
+    scenario(Plan::nodes(&["n1", "n2"]), |world| {
+        let (a, b) = (world.run_instance("appA", "n1")?, world.run_instance("appB", "n2")?);
+        let near_b = world.run_instance("appB", "n1")?;
+        for line in [["allow", "appA", "appB", "--port"], ["allow", "host", "appA", "--port"]] {
+            let line = [&line[..], &["8080", "--protocol", "udp", "--wait"]].concat();
+            world.netpol(&line)?.expect_exit(0)?;
+        }
+        let node = &world.node("n1")?.namespace;
+        for instance in [&b, &near_b] {
+            node.ip(&format!("addr add {}/32 dev lo\n", instance.address()?))?;
+            // Neither is the borrower `host` by it, nor does the instance lose its own.
+            expect_dropped(world, node, instance.address()?, &a, DropReason::OverlaySourceFromHost)?;
+            expect_answer(Transport::Udp, &a, instance, PORT)?;
+            node.ip(&format!("addr del {}/32 dev lo\n", instance.address()?))?;
+            expect_answer(Transport::Udp, &a, instance, PORT)?;
+        }
+        Ok(())
     });
 }
 
