@@ -4,6 +4,7 @@ use std::{env, fs, io, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use common::settings::{Lifetimes, Ticks};
 use tracing_subscriber::EnvFilter;
 
 /// The node agent of netpol.
@@ -67,9 +68,46 @@ pub(crate) struct RunOptions {
     /// Answered flows that one instance may have open
     #[arg(long, env = "NETPOL_ANSWERED_FLOWS", default_value_t = 65_536, value_name = "N")]
     pub(crate) answered_flows: u32,
+    #[command(flatten, next_help_heading = "How long a silent flow is believed, in seconds")]
+    pub(crate) lifetimes: LifetimeOptions,
     /// error, warn, info, debug or trace
     #[arg(long, env = "NETPOL_LOG", default_value = "info", value_name = "LEVEL")]
     pub(crate) log: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LifetimeOptions {
+    /// A TCP flow that is answered
+    #[arg(long, env = "NETPOL_TCP_LIFETIME", default_value_t = 86_400, value_name = "S")]
+    tcp_lifetime: u32,
+    /// A TCP flow that one end has closed
+    #[arg(long, env = "NETPOL_TCP_HALF_CLOSED_LIFETIME", default_value_t = 120, value_name = "S")]
+    tcp_half_closed_lifetime: u32,
+    /// A TCP flow that is closed or reset
+    #[arg(long, env = "NETPOL_TCP_ENDED_LIFETIME", default_value_t = 4, value_name = "S")]
+    tcp_ended_lifetime: u32,
+    /// A UDP flow that is answered
+    #[arg(long, env = "NETPOL_UDP_LIFETIME", default_value_t = 180, value_name = "S")]
+    udp_lifetime: u32,
+    /// A TCP or UDP flow that nobody answers
+    #[arg(long, env = "NETPOL_UNANSWERED_LIFETIME", default_value_t = 30, value_name = "S")]
+    unanswered_lifetime: u32,
+    /// An echo
+    #[arg(long, env = "NETPOL_ICMP_LIFETIME", default_value_t = 30, value_name = "S")]
+    icmp_lifetime: u32,
+}
+
+impl LifetimeOptions {
+    pub(crate) fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            tcp: Ticks::at_least(self.tcp_lifetime),
+            tcp_half_closed: Ticks::at_least(self.tcp_half_closed_lifetime),
+            tcp_ended: Ticks::at_least(self.tcp_ended_lifetime),
+            udp_answered: Ticks::at_least(self.udp_lifetime),
+            unanswered: Ticks::at_least(self.unanswered_lifetime),
+            icmp: Ticks::at_least(self.icmp_lifetime),
+        }
+    }
 }
 
 /// Where settings are read from, unless `NETPOL_CONFIG` names another file.
@@ -139,6 +177,14 @@ mod tests {
         let options = parse(file, &["netpol-agent", "run", "--rows", "2000"]).expect("valid");
         assert_eq!((options.node.as_str(), options.rows), ("n1", 2000));
         assert_eq!(options.api, ["https://a:1", "https://b:1"]);
+    }
+
+    #[test]
+    fn lifetimes_are_as_documented_unless_set() {
+        let line = ["netpol-agent", "run", "--node", "n1", "--underlay", "192.0.2.1"];
+        assert_eq!(parse("", &line).expect("valid").lifetimes.lifetimes(), Lifetimes::default());
+        let shorter = parse("udp_lifetime = 5", &line).expect("valid").lifetimes.lifetimes();
+        assert_eq!(shorter.udp_answered, Ticks::at_least(5));
     }
 
     #[test]
