@@ -4,6 +4,7 @@
 //! A world is a handful of network namespaces: a fabric, a control host, nodes, instances. It runs inside the
 //! sandbox that `cargo xtask` makes, so nothing here has to survive being killed.
 
+pub mod bench;
 pub mod forge;
 pub mod lab;
 pub mod story;

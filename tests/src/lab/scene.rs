@@ -1,7 +1,7 @@
 //! A small neighbourhood, in the kernel and in the model alike: endpoints of this node, instances on two others, the node
 //! itself, and a stranger.
 
-use std::{net::Ipv4Addr, process::Command};
+use std::{fs::File, net::Ipv4Addr, process::Command};
 
 use agent::{compile::Desired, reconcile::Programmed};
 use anyhow::{Context as _, Result, bail};
@@ -41,6 +41,8 @@ pub struct Scene {
     pub model: ModelNode,
     pub ifindexes: [u32; 3],
     programmed: Programmed,
+    /// The network namespace of its interfaces.
+    netns: File,
 }
 
 impl Scene {
@@ -83,7 +85,13 @@ impl Scene {
             lab.datapath.charges.put(address, &Charge::default())?;
             lab.datapath.placements.put(address, placement)?;
         }
-        Ok(Self { model, ifindexes, programmed: Programmed::default() })
+        let netns = File::open("/proc/thread-self/ns/net")?;
+        Ok(Self { model, ifindexes, programmed: Programmed::default(), netns })
+    }
+
+    /// Brings the calling thread to where the scene's interfaces are, which test runs name.
+    pub fn enter(&self) -> Result<()> {
+        Ok(nix::sched::setns(&self.netns, nix::sched::CloneFlags::CLONE_NEWNET)?)
     }
 
     fn endpoint(app: u32, address: Ipv4Addr) -> Endpoint {
