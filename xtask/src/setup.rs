@@ -18,7 +18,7 @@ const PACKAGES: [&str; 7] =
     ["iproute2", "iputils-ping", "iputils-arping", "tcpdump", "netcat-openbsd", "iperf3", "util-linux"];
 
 const RUSTUP: &str = "install rustup and the toolchain that rust-toolchain.toml names";
-const APT: &str = "as root on Debian: apt-get update && apt-get install iproute2 iputils-ping iputils-arping tcpdump netcat-openbsd iperf3 util-linux";
+const APT: &str = "on Debian, as root, `apt-get update` and `apt-get install` the packages named above";
 
 pub(crate) fn run() -> Result<(), Failure> {
     let toolchain = Toolchain::of_checkout()?;

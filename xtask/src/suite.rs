@@ -81,7 +81,8 @@ fn has_tests(directory: &Path) -> bool {
     })
 }
 
-/// Passes the command's output on and counts the results in it; a run that ends badly without saying so counts as one failure.
+/// Passes the command's output on and counts the results in it. A run that ends badly without saying so counts as one
+/// failure.
 fn run_counted(name: &str, command: &mut Command, deadline: Duration, tally: &mut Tally) -> Result<(), Failure> {
     let started = Instant::now();
     let before = tally.failed;
