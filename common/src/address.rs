@@ -70,10 +70,33 @@ impl From<Ipv4Addr> for Address {
 
 /// An Ethernet address.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Mac(pub [u8; 6]);
 
+impl PartialEq for Mac {
+    /// By words: the datapath compares two per packet, and the target's byte comparison is a loop.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.words() == other.words()
+    }
+}
+
+impl Eq for Mac {}
+
 impl Mac {
+    /// The first two bytes and the last four, as they lie in memory.
+    #[inline(always)]
+    pub const fn words(self) -> (u16, u32) {
+        let [a, b, c, d, e, f] = self.0;
+        (u16::from_ne_bytes([a, b]), u32::from_ne_bytes([c, d, e, f]))
+    }
+
+    #[inline(always)]
+    pub const fn from_words(first: u16, rest: u32) -> Self {
+        let ([a, b], [c, d, e, f]) = (first.to_ne_bytes(), rest.to_ne_bytes());
+        Self([a, b, c, d, e, f])
+    }
+
     /// The host side of every endpoint. Fixed, so that an instance's neighbour entry survives a re-attachment, and
     /// locally administered, so that it belongs to no vendor.
     pub const GATEWAY: Self = Self([0xee; 6]);

@@ -3,7 +3,8 @@
 use crate::{
     address::Address,
     identity::Identity,
-    packet::Packet,
+    packet::{Bytes, parse_ipv4, parse_ipv4_source},
+    path::Trace,
     rule::RuleId,
     verdict::{Direction, DropReason},
 };
@@ -55,14 +56,28 @@ impl Event {
         reserved: 0,
     };
 
-    /// Fills in what the packet says.
+    /// What is told about a packet: its bytes are read once more, because most packets are not told about and should not
+    /// pay for it.
     #[inline(always)]
-    pub fn describe(&mut self, packet: &Packet) {
-        self.source = packet.source;
-        self.destination = packet.destination;
-        self.source_port = packet.source_port;
-        self.destination_port = packet.destination_port;
-        self.protocol = packet.protocol as u8;
+    pub fn of<B: Bytes + ?Sized>(bytes: &B, trace: &Trace, direction: Direction, dropped: Option<DropReason>) -> Self {
+        let mut event = Self {
+            source_identity: trace.source.number(),
+            destination_identity: trace.destination.number(),
+            rule: trace.rule.0,
+            reason: dropped.map_or(0, |reason| reason as u8),
+            direction: direction as u8,
+            ..Self::EMPTY
+        };
+        if let Ok(source) = parse_ipv4_source(bytes) {
+            event.source = source;
+        }
+        if let Ok(packet) = parse_ipv4(bytes) {
+            event.destination = packet.destination;
+            event.source_port = packet.source_port;
+            event.destination_port = packet.destination_port;
+            event.protocol = packet.protocol as u8;
+        }
+        event
     }
 
     /// Why it was dropped; `None` for a new flow, `Some(Err)` for a number that is no reason.

@@ -5,11 +5,11 @@
 
 use crate::{
     address::{Address, Mac},
-    event::Event,
     identity::Identity,
     judge::{Ends, Node, judge},
     packet::{Bytes, ETHERNET_LENGTH, Ethertype, Packet, Protocol, parse_frame, parse_ipv4, parse_ipv4_source},
     placement::{End, Endpoint, Place, Placement, Tag, prove_tag},
+    rule::RuleId,
     verdict::{DropReason, Outcome, Pass},
 };
 
@@ -24,10 +24,11 @@ pub trait Site: Node {
 }
 
 /// The way that a packet goes.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// On its way: up the host's stack, or out of the interface it was on.
-    Stack,
+    Stack = 0,
     /// Into the instance behind a host-side veth.
     Endpoint,
     /// To another node, tagged with its source app's identity.
@@ -36,41 +37,52 @@ pub enum Way {
     Arp,
 }
 
-/// Where a packet goes if it may. One struct whose fields are all set, like [`crate::Verdict`] and for the same reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    pub way: Way,
-    pub ifindex: u32,
-    pub identity: Identity,
-    pub mac: Mac,
-    pub node: Address,
-}
-
-impl Delivery {
-    pub const STACK: Self =
-        Self { way: Way::Stack, ifindex: 0, identity: Identity::UNKNOWN, mac: Mac([0; 6]), node: Address::NONE };
-
-    #[inline(always)]
-    const fn endpoint(placement: &Placement) -> Self {
-        Self { way: Way::Endpoint, ifindex: placement.ifindex(), mac: placement.mac(), ..Self::STACK }
-    }
-
-    #[inline(always)]
-    const fn overlay(node: Address, identity: Identity) -> Self {
-        Self { way: Way::Overlay, node, identity, ..Self::STACK }
-    }
-}
-
-/// What the stages find out about a packet, filled in as they go: where it will go if it may, and what a report on it
-/// would say.
+/// What the stages find out about a packet, filled in as they go: where it will go if it may, and who its ends are. One
+/// struct whose fields are all set, like [`crate::Verdict`] and for the same reason, and in an order in which the compiler
+/// can set them by a few whole words: the target's `memset` goes byte by byte.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
-    pub delivery: Delivery,
-    pub event: Event,
+    /// The underlay address to send to.
+    pub node: Address,
+    /// The host-side veth to deliver behind.
+    pub ifindex: u32,
+    /// The rule that decided, or [`RuleId::NONE`].
+    pub rule: RuleId,
+    /// Who sent it, as far as that is proven.
+    pub source: Identity,
+    /// Whom it is for, as far as that is known.
+    pub destination: Identity,
+    pub way: Way,
+    padding: u8,
+    /// The MAC address to deliver to.
+    pub mac: Mac,
 }
 
 impl Trace {
-    pub const EMPTY: Self = Self { delivery: Delivery::STACK, event: Event::EMPTY };
+    pub const EMPTY: Self = Self {
+        node: Address::NONE,
+        ifindex: 0,
+        rule: RuleId::NONE,
+        source: Identity::UNKNOWN,
+        destination: Identity::UNKNOWN,
+        way: Way::Stack,
+        padding: 0,
+        mac: Mac([0; 6]),
+    };
+
+    #[inline(always)]
+    const fn enter(&mut self, placement: &Placement) {
+        self.way = Way::Endpoint;
+        self.ifindex = placement.ifindex();
+        self.mac = placement.mac();
+    }
+
+    #[inline(always)]
+    const fn tunnel(&mut self, placement: &Placement) {
+        self.way = Way::Overlay;
+        self.node = placement.node();
+    }
 }
 
 /// What an instance sends: its source is proven by the interface alone, then both ends of the flow are judged.
@@ -82,7 +94,7 @@ pub fn judge_egress<S: Site, B: Bytes + ?Sized>(
     trace: &mut Trace,
 ) -> Result<Pass, DropReason> {
     let endpoint = open_endpoint(site, ifindex)?;
-    trace.event.source_identity = endpoint.end().identity.number();
+    trace.source = endpoint.end().identity;
     let frame = parse_frame(bytes)?;
     if frame.source != endpoint.mac() {
         return Err(DropReason::SpoofedMac);
@@ -90,7 +102,9 @@ pub fn judge_egress<S: Site, B: Bytes + ?Sized>(
     match frame.ethertype? {
         Ethertype::Arp => {
             prove_arp(bytes, endpoint)?;
-            trace.delivery = Delivery { way: Way::Arp, ifindex, mac: endpoint.mac(), ..Delivery::STACK };
+            trace.way = Way::Arp;
+            trace.ifindex = ifindex;
+            trace.mac = endpoint.mac();
             Ok(Pass::Established)
         }
         Ethertype::Ipv4 => judge_ipv4_egress(site, bytes, endpoint, trace),
@@ -105,24 +119,22 @@ fn judge_ipv4_egress<S: Site, B: Bytes + ?Sized>(
     trace: &mut Trace,
 ) -> Result<Pass, DropReason> {
     let source = parse_ipv4_source(bytes)?;
-    trace.event.source = source;
     if source != endpoint.address_v4() {
         return Err(DropReason::SpoofedSource);
     }
     let packet = parse_ipv4(bytes)?;
-    trace.event.describe(&packet);
     let for_overlay_port =
         packet.protocol == Protocol::Udp && u32::from(packet.destination_port) == site.settings().overlay_port;
     let nowhere = if for_overlay_port { DropReason::OverlayPort } else { DropReason::UnknownDestination };
     let destination = site.placement(&packet.destination).ok_or(nowhere)?;
-    trace.event.destination_identity = destination.end().identity.number();
-    trace.delivery = match destination.place().ok_or(nowhere)? {
-        Place::Remote => Delivery::overlay(destination.node(), endpoint.end().identity),
-        Place::Local => Delivery::endpoint(destination),
+    trace.destination = destination.end().identity;
+    match destination.place().ok_or(nowhere)? {
+        Place::Remote => trace.tunnel(destination),
+        Place::Local => trace.enter(destination),
         Place::Closed => return Err(DropReason::EndpointClosed),
         Place::Host if for_overlay_port => return Err(DropReason::OverlayPort),
-        Place::Host => Delivery::STACK,
-    };
+        Place::Host => {}
+    }
     settle(site, &packet, endpoint.end(), destination.end(), trace)
 }
 
@@ -154,20 +166,18 @@ pub fn judge_from_host<S: Site, B: Bytes + ?Sized>(
     trace: &mut Trace,
 ) -> Result<Pass, DropReason> {
     let endpoint = open_endpoint(site, ifindex)?;
-    trace.event.destination_identity = endpoint.end().identity.number();
+    trace.destination = endpoint.end().identity;
     let Ethertype::Ipv4 = parse_frame(bytes)?.ethertype? else {
         return Err(DropReason::SpoofedArp);
     };
     let source = parse_ipv4_source(bytes)?;
-    trace.event.source = source;
     match site.placement(&source).and_then(Placement::place) {
         Some(Place::Host) if entered_by == 0 => {}
         Some(Place::Local | Place::Closed | Place::Remote) => return Err(DropReason::OverlaySourceFromHost),
         Some(Place::Host) | None => return Err(DropReason::NotFromHost),
     }
     let packet = parse_ipv4(bytes)?;
-    trace.event.describe(&packet);
-    trace.event.source_identity = End::HOST.identity.number();
+    trace.source = Identity::HOST;
     if packet.destination != endpoint.address_v4() {
         return Err(DropReason::NotLocal);
     }
@@ -186,18 +196,16 @@ pub fn judge_ingress<S: Site, B: Bytes + ?Sized>(
         return Err(DropReason::UnsupportedEthertype);
     };
     let inner = parse_ipv4_source(bytes)?;
-    trace.event.source = inner;
     prove_tag(tag, site.placement(&inner), |node| site.is_node(node))?;
-    trace.event.source_identity = tag.identity.number();
+    trace.source = tag.identity;
     let packet = parse_ipv4(bytes)?;
-    trace.event.describe(&packet);
     let destination = site.placement(&packet.destination).ok_or(DropReason::NotLocal)?;
     match destination.place() {
-        Some(Place::Local) => trace.delivery = Delivery::endpoint(destination),
+        Some(Place::Local) => trace.enter(destination),
         Some(Place::Closed) => return Err(DropReason::EndpointClosed),
         Some(Place::Remote | Place::Host) | None => return Err(DropReason::NotLocal),
     }
-    trace.event.destination_identity = destination.end().identity.number();
+    trace.destination = destination.end().identity;
     settle(site, &packet, End { identity: tag.identity, generation: 0 }, destination.end(), trace)
 }
 
@@ -211,7 +219,7 @@ fn settle<S: Site>(
     trace: &mut Trace,
 ) -> Result<Pass, DropReason> {
     let verdict = judge(site, packet, &Ends { source, destination });
-    trace.event.rule = verdict.rule().0;
+    trace.rule = verdict.rule();
     match verdict.outcome() {
         Outcome::Pass(pass) => Ok(pass),
         Outcome::Drop(reason) => Err(reason),
@@ -228,25 +236,13 @@ fn open_endpoint<S: Site>(site: &S, ifindex: u32) -> Result<&Endpoint, DropReaso
 /// What leaves the node by its uplink: nothing but our own programs may send to the overlay port, or it could pass for
 /// this node.
 #[inline(always)]
-pub fn judge_departure<S: Site, B: Bytes + ?Sized>(
-    site: &S,
-    bytes: &B,
-    mark: u32,
-    trace: &mut Trace,
-) -> Result<Pass, DropReason> {
+pub fn judge_departure<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, mark: u32) -> Result<Pass, DropReason> {
     let settings = site.settings();
     if mark == settings.mark {
         return Ok(Pass::Established);
     }
     match udp_destination_port(bytes) {
-        Some(port) if u32::from(port) == settings.overlay_port => {
-            trace.event.protocol = Protocol::Udp as u8;
-            trace.event.destination_port = port;
-            if let Ok(source) = parse_ipv4_source(bytes) {
-                trace.event.source = source;
-            }
-            Err(DropReason::OverlayPort)
-        }
+        Some(port) if u32::from(port) == settings.overlay_port => Err(DropReason::OverlayPort),
         Some(_) | None => Ok(Pass::Established),
     }
 }

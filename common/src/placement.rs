@@ -14,7 +14,8 @@ pub struct Endpoint {
     address_v6: Address,
     identity: u32,
     generation: u32,
-    mac: Mac,
+    mac_rest: u32,
+    mac_first: u16,
     flags: u16,
 }
 
@@ -22,7 +23,8 @@ const CLOSED: u16 = 1;
 
 impl Endpoint {
     pub fn new(address_v4: Address, address_v6: Address, identity: Identity, generation: u32, mac: Mac) -> Self {
-        Self { address_v4, address_v6, identity: identity.number(), generation, mac, flags: 0 }
+        let (mac_first, mac_rest) = mac.words();
+        Self { address_v4, address_v6, identity: identity.number(), generation, mac_rest, mac_first, flags: 0 }
     }
 
     /// The same endpoint, with nothing let in or out.
@@ -40,7 +42,7 @@ impl Endpoint {
     }
 
     pub const fn mac(&self) -> Mac {
-        self.mac
+        Mac::from_words(self.mac_first, self.mac_rest)
     }
 
     /// The end of a flow that this endpoint is.
@@ -69,8 +71,9 @@ pub struct Placement {
     identity: u32,
     generation: u32,
     ifindex: u32,
+    mac_rest: u32,
+    mac_first: u16,
     kind: u16,
-    mac: Mac,
 }
 
 const REMOTE: u16 = 1;
@@ -93,17 +96,13 @@ pub enum Place {
 }
 
 impl Placement {
-    pub const HOST: Self = Self {
-        node: Address::NONE,
-        identity: Identity::HOST.number(),
-        generation: 0,
-        ifindex: 0,
-        kind: HOST,
-        mac: Mac([0; 6]),
-    };
+    const NOWHERE: Self =
+        Self { node: Address::NONE, identity: 0, generation: 0, ifindex: 0, mac_rest: 0, mac_first: 0, kind: 0 };
+
+    pub const HOST: Self = Self { identity: Identity::HOST.number(), kind: HOST, ..Self::NOWHERE };
 
     pub const fn remote(node: Address, identity: Identity) -> Self {
-        Self { node, identity: identity.number(), generation: 0, ifindex: 0, kind: REMOTE, mac: Mac([0; 6]) }
+        Self { node, identity: identity.number(), kind: REMOTE, ..Self::NOWHERE }
     }
 
     pub const fn local(ifindex: u32, endpoint: &Endpoint) -> Self {
@@ -112,8 +111,9 @@ impl Placement {
             identity: endpoint.identity,
             generation: endpoint.generation,
             ifindex,
+            mac_rest: endpoint.mac_rest,
+            mac_first: endpoint.mac_first,
             kind: if endpoint.is_closed() { CLOSED_LOCAL } else { LOCAL },
-            mac: endpoint.mac,
         }
     }
 
@@ -150,7 +150,7 @@ impl Placement {
     /// The MAC address of a local instance.
     #[inline(always)]
     pub const fn mac(&self) -> Mac {
-        self.mac
+        Mac::from_words(self.mac_first, self.mac_rest)
     }
 }
 

@@ -1,9 +1,12 @@
 //! Acts on a verdict: counts it, reports it, and does with the packet what was decided. The only place that does.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
     btf_maps::{PerCpuArray, RingBuf},
     macros::btf_map,
+    programs::TcContext,
 };
 use common::{
     Direction, DropReason, Node as _, Pass,
@@ -13,7 +16,12 @@ use common::{
     verdict::{OUTCOMES, counter_index},
 };
 
-use crate::{deliver::deliver, kernel::Kernel, skb::Skb};
+use crate::{
+    deliver::deliver,
+    kernel::Kernel,
+    skb::Skb,
+    zero::{Zero, zeroed},
+};
 
 const DIRECTIONS: usize = Direction::ALL.len();
 
@@ -25,26 +33,39 @@ static EVENTS: RingBuf<Event, 1_048_576> = RingBuf::new();
 #[btf_map]
 static EVENTS_LOST: PerCpuArray<Counter, 1> = PerCpuArray::new();
 
+// SAFETY: zeroes are `Trace::EMPTY`; five words.
+unsafe impl Zero for Trace {}
+
 /// Runs a program's stages and acts on what they decide.
 #[inline(always)]
-pub fn act(skb: Skb, direction: Direction, stages: impl FnOnce(&mut Trace) -> Result<Pass, DropReason>) -> i32 {
-    let mut trace = Trace::EMPTY;
-    let decided = stages(&mut trace);
-    let delivered = decided.and_then(|pass| match deliver(&trace.delivery, skb) {
+pub fn act(
+    context: &TcContext,
+    direction: Direction,
+    stages: impl FnOnce(Skb, &Kernel, &mut Trace) -> Result<Pass, DropReason>,
+) -> i32 {
+    // Without settings there is no node to judge for; the map always has its one value.
+    let Some(kernel) = Kernel::open() else { return TC_ACT_SHOT };
+    let skb = Skb::new(context);
+    let mut trace = MaybeUninit::uninit();
+    let trace: &mut Trace = zeroed(&mut trace);
+    let decided = stages(skb, &kernel, trace);
+    let delivered = decided.and_then(|pass| match deliver(skb, &kernel, trace) {
         Some(action) => Ok((action, pass)),
         None => Err(DropReason::DeliveryFailed),
     });
     match delivered {
         Ok((action, pass)) => {
             count(skb, direction, None);
-            if pass == Pass::New {
-                report(skb, direction, &mut trace.event, None);
+            if pass == Pass::New && kernel.settings().events & REPORT_NEW_FLOWS != 0 {
+                report(skb, trace, direction, None);
             }
             action
         }
         Err(reason) => {
             count(skb, direction, Some(reason));
-            report(skb, direction, &mut trace.event, Some(reason));
+            if kernel.settings().events & REPORT_DROPS != 0 {
+                report(skb, trace, direction, Some(reason));
+            }
             TC_ACT_SHOT
         }
     }
@@ -64,28 +85,14 @@ fn count(skb: Skb, direction: Direction, dropped: Option<DropReason>) {
     }
 }
 
-/// Reports a drop, or a new flow where nothing was dropped.
-#[inline(always)]
-fn report(skb: Skb, direction: Direction, event: &mut Event, dropped: Option<DropReason>) {
-    let (wanted, reason) = match dropped {
-        None => (REPORT_NEW_FLOWS, 0),
-        Some(reason) => (REPORT_DROPS, reason as u8),
-    };
-    if Kernel.settings().events & wanted == 0 {
-        return;
-    }
+/// Puts a drop into the ring, or a new flow where nothing was dropped. The reader looks in every few milliseconds and is
+/// never woken: that costs more than the packet.
+#[inline(never)]
+fn report(skb: Skb, trace: &Trace, direction: Direction, dropped: Option<DropReason>) {
+    const NO_WAKEUP: u64 = 1;
+    let mut event = Event::of(&skb, trace, direction, dropped);
     event.time = Kernel::nanoseconds();
     event.ifindex = skb.ifindex();
-    event.direction = direction as u8;
-    event.reason = reason;
-    send(event);
-}
-
-/// Puts an event into the ring. The reader looks in every few milliseconds and is never woken: that costs more than the
-/// packet.
-#[inline(never)]
-fn send(event: &Event) {
-    const NO_WAKEUP: u64 = 1;
     if EVENTS.output(event, NO_WAKEUP).is_err()
         && let Some(lost) = EVENTS_LOST.get_ptr_mut(0)
     {

@@ -45,12 +45,17 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 static EPOCH: Array<u64, 1, MMAPABLE> = Array::new();
 
 /// This node, as the engine sees it.
-pub struct Kernel;
-
-/// The settings that stand if the agent has written none.
-static UNSET: Settings = Settings::NONE;
+pub struct Kernel {
+    settings: &'static Settings,
+}
 
 impl Kernel {
+    /// The node, with its settings looked up once per packet.
+    #[inline(always)]
+    pub fn open() -> Option<Self> {
+        SETTINGS.get(0).map(|settings| Self { settings })
+    }
+
     #[inline(always)]
     pub fn nanoseconds() -> u64 {
         // SAFETY: the helper has no preconditions.
@@ -63,7 +68,7 @@ impl Site for Kernel {
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
         // SAFETY: an endpoint's row is written before its veth goes up and removed after the veth is gone; a row recycled
         // in between shows another endpoint's address, which the source check then refuses.
-        unsafe { ENDPOINTS.get(&ifindex) }
+        unsafe { ENDPOINTS.get(ifindex) }
     }
 
     #[inline(always)]
@@ -97,7 +102,7 @@ impl Node for Kernel {
 
     #[inline(always)]
     fn settings(&self) -> &Settings {
-        SETTINGS.get(0).unwrap_or(&UNSET)
+        self.settings
     }
 }
 

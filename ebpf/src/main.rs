@@ -16,6 +16,7 @@ mod kernel;
 mod overlay;
 mod skb;
 mod sweep;
+mod zero;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use common::{
@@ -23,37 +24,35 @@ use common::{
     path::{judge_departure, judge_egress, judge_from_host, judge_ingress},
 };
 
-use crate::{act::act, kernel::Kernel, overlay::read_tag, skb::Skb};
+use crate::{act::act, overlay::read_tag};
 
 /// tc ingress of the host-side veth: what an instance sends.
 #[classifier]
 pub fn from_endpoint(context: TcContext) -> i32 {
-    let skb = Skb::new(&context);
-    act(skb, Direction::Egress, |trace| judge_egress(&Kernel, &skb, skb.ifindex(), trace))
+    act(&context, Direction::Egress, |skb, kernel, trace| judge_egress(kernel, &skb, skb.ifindex(), trace))
 }
 
 /// tc egress of the host-side veth: what the node's own stack sends to an instance.
 #[classifier]
 pub fn to_endpoint(context: TcContext) -> i32 {
-    let skb = Skb::new(&context);
-    act(skb, Direction::Ingress, |trace| judge_from_host(&Kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), trace))
+    act(&context, Direction::Ingress, |skb, kernel, trace| {
+        judge_from_host(kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), trace)
+    })
 }
 
 /// tc ingress of the VXLAN device: what other nodes send.
 #[classifier]
 pub fn from_overlay(context: TcContext) -> i32 {
-    let skb = Skb::new(&context);
-    act(skb, Direction::Ingress, |trace| {
+    act(&context, Direction::Ingress, |skb, kernel, trace| {
         let tag = read_tag(skb).ok_or(DropReason::NoTunnelKey)?;
-        judge_ingress(&Kernel, &skb, &tag, trace)
+        judge_ingress(kernel, &skb, &tag, trace)
     })
 }
 
 /// tc egress of the uplink: nothing but ours speaks to the overlay port.
 #[classifier]
 pub fn to_underlay(context: TcContext) -> i32 {
-    let skb = Skb::new(&context);
-    act(skb, Direction::Underlay, |trace| judge_departure(&Kernel, &skb, skb.mark(), trace))
+    act(&context, Direction::Underlay, |skb, kernel, _| judge_departure(kernel, &skb, skb.mark()))
 }
 
 /// Run once by the agent after loading: starts the sweep of silent flows, or moves it to this program's code.

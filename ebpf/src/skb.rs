@@ -10,6 +10,16 @@ use aya_ebpf::{
 };
 use common::packet::Bytes;
 
+/// A type's size, as helpers take it.
+pub const fn size_of_u32<T>() -> u32 {
+    const STACK: usize = 512;
+    const { assert!(size_of::<T>() <= STACK) }
+    #[expect(clippy::cast_possible_truncation, reason = "at most a program's stack, checked above")]
+    {
+        size_of::<T>() as u32
+    }
+}
+
 /// The kernel's buffer of the packet at hand.
 #[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
@@ -50,11 +60,12 @@ impl Skb {
         unsafe { (*self.0).mark = mark }
     }
 
-    /// Writes `bytes` over the packet at `offset`.
+    /// Writes a value's bytes over the packet at `offset`; a value without padding, such as an array of integers.
     #[inline(always)]
-    pub fn store<const N: usize>(self, offset: u32, bytes: &[u8; N]) -> Result<(), ()> {
-        // SAFETY: the helper checks `offset` against the packet; `bytes` is `N` long.
-        let done = unsafe { bpf_skb_store_bytes(self.0.cast(), offset, bytes.as_ptr().cast(), N as u32, 0) };
+    pub fn store<T: Copy>(self, offset: u32, value: &T) -> Result<(), ()> {
+        let from = ptr::from_ref(value).cast();
+        // SAFETY: the helper checks `offset` against the packet and reads the value's own bytes.
+        let done = unsafe { bpf_skb_store_bytes(self.0.cast(), offset, from, size_of_u32::<T>(), 0) };
         if done == 0 { Ok(()) } else { Err(()) }
     }
 
@@ -90,12 +101,14 @@ impl Skb {
 
     #[inline(always)]
     fn load_copied<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
-        // SAFETY: the helper checks `offset` against the packet and fills all `N` bytes or none.
-        let done = unsafe {
-            bpf_skb_load_bytes(self.0.cast(), u32::try_from(offset).ok()?, bytes.as_mut_ptr().cast(), N as u32)
-        };
-        (done == 0).then_some(bytes)
+        let offset = u32::try_from(offset).ok()?;
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let to = bytes.as_mut_ptr().cast();
+        // SAFETY: the helper checks `offset` against the packet and fills all `N` bytes, or says that it did not.
+        unsafe {
+            let done = bpf_skb_load_bytes(self.0.cast(), offset, to, size_of_u32::<[u8; N]>());
+            if done == 0 { Some(bytes.assume_init()) } else { None }
+        }
     }
 }
 

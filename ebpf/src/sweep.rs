@@ -14,7 +14,7 @@ use aya_ebpf::{
 use common::{
     Entry, Node as _, Protocol, Tuple,
     conntrack::{Conntrack as _, retire},
-    settings::{Settings, Ticks},
+    settings::Ticks,
 };
 
 use crate::kernel::{Kernel, flows};
@@ -54,28 +54,32 @@ pub fn start() -> i32 {
     TC_ACT_OK
 }
 
-struct Clock {
+/// What a walk takes along.
+struct Walk {
+    kernel: Kernel,
     now: Ticks,
 }
 
 unsafe extern "C" fn walk(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 {
-    let mut clock = Clock { now: Kernel.now() };
-    // SAFETY: the kernel passes a live value of `SWEEP`; `visit` has the callback's signature and `clock` outlives the walk.
+    // SAFETY: the kernel passes a live value of `SWEEP`; `visit` has the callback's signature and `walk` outlives the walk.
     unsafe {
-        bpf_for_each_map_elem(flows(), visit as *mut c_void, (&raw mut clock).cast(), 0);
+        if let Some(kernel) = Kernel::open() {
+            let now = kernel.now();
+            let mut walk = Walk { kernel, now };
+            bpf_for_each_map_elem(flows(), visit as *mut c_void, (&raw mut walk).cast(), 0);
+        }
         (*sweep).walks += 1;
         bpf_timer_start(&raw mut (*sweep).timer, PERIOD_NANOSECONDS, 0);
     }
     0
 }
 
-unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Entry, clock: *mut Clock) -> i64 {
-    // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own clock.
-    let (tuple, now) = unsafe { (ptr::read(key), (*clock).now) };
-    let settings: &Settings = Kernel.settings();
+unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Entry, walk: *mut Walk) -> i64 {
+    // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
+    let (tuple, walk) = unsafe { (ptr::read(key), &*walk) };
     let protocol = tuple.protocol().unwrap_or(Protocol::Icmp);
-    if Kernel.read(entry).is_expired(protocol, now, &settings.lifetimes) {
-        retire(&Kernel, entry, &tuple);
+    if walk.kernel.read(entry).is_expired(protocol, walk.now, &walk.kernel.settings().lifetimes) {
+        retire(&walk.kernel, entry, &tuple);
     }
     0
 }

@@ -135,8 +135,8 @@ fn judge(scene: &Scene, case: &Case) -> Fate {
     let reported = outcome != Ok(Pass::Established);
     Fate {
         outcome,
-        rule: if reported { trace.event.rule() } else { None },
-        redirected: outcome.is_ok() && trace.delivery.way != Way::Stack,
+        rule: (reported && trace.rule != RuleId::NONE).then_some(trace.rule),
+        redirected: outcome.is_ok() && trace.way != Way::Stack,
     }
 }
 
