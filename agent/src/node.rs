@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     compile::compile,
-    datapath::{Attachment, Counters, Datapath, DatapathError, Outcome},
+    datapath::{Attachment, Counters, Datapath, DatapathError, Hook, Outcome},
     endpoint::{Endpoint, Registry},
     link::{LinkError, Links, netns::NetnsId},
     reconcile::Programmed,
@@ -391,10 +391,7 @@ impl Node {
         for attachment in self.fixed.clone() {
             if !self.datapath.is_attached(&attachment)? {
                 warn!(interface = attachment.interface, hook = ?attachment.hook, "an attachment was missing");
-                self.links.set_down(attachment.ifindex).await?;
-                self.datapath.attach(&attachment)?;
-                self.links.set_up(attachment.ifindex).await?;
-                self.repairs += 1;
+                self.repair_fixed(&attachment).await?;
             }
         }
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
@@ -406,6 +403,22 @@ impl Node {
                 self.forget(endpoint)?;
             }
         }
+        Ok(())
+    }
+
+    /// Attaches anew rather than adopting: what stands may stand behind somebody else's program. The overlay device is down
+    /// until then; the uplink stays up, as the node would lose the routes that go by it.
+    async fn repair_fixed(&mut self, attachment: &Attachment) -> Result<(), NodeError> {
+        let may_go_down = attachment.hook != Hook::ToUnderlay;
+        if may_go_down {
+            self.links.set_down(attachment.ifindex).await?;
+        }
+        self.datapath.detach(attachment)?;
+        self.datapath.attach(attachment)?;
+        if may_go_down {
+            self.links.set_up(attachment.ifindex).await?;
+        }
+        self.repairs += 1;
         Ok(())
     }
 
