@@ -41,6 +41,14 @@ impl RawSocket {
             }
         }
     }
+
+    /// Sends a frame that a program may drop on its way out, which the kernel tells as a full queue.
+    pub fn offer(&self, frame: &[u8]) -> Result<()> {
+        match send(self.0.as_raw_fd(), frame, MsgFlags::empty()) {
+            Ok(_) | Err(Errno::ENOBUFS) => Ok(()),
+            Err(error) => Err(error).context("offer a frame"),
+        }
+    }
 }
 
 /// Counts the forged frames that come in on an interface, whatever they are addressed to.

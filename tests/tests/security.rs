@@ -1,0 +1,20 @@
+//! Attacks on the real kernel with the real binaries: each test is one hole that the design closes, tried the way
+//! somebody would try it.
+
+mod security {
+    mod arp;
+    mod attach;
+    mod capacity;
+    mod epoch;
+    mod flood;
+    mod host;
+    mod intruder;
+    mod leak;
+    mod lifetime;
+    mod maps;
+    mod owner;
+    mod repair;
+    mod start;
+    mod talk;
+    mod underlay;
+}

@@ -1,0 +1,102 @@
+//! What comes and goes leaves nothing behind, whichever way it goes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use common::event::Charge;
+use common::placement::{Endpoint, Placement};
+use common::{Address, Entry, Tuple};
+use tests::world::instance::Instance;
+use tests::world::node::Node;
+use tests::world::patience::{PATIENCE, await_that};
+use tests::world::pins;
+use tests::world::{Plan, World, scenario};
+
+use super::maps;
+
+const ROUNDS: usize = 20;
+
+/// Everything of a node that grows with its instances.
+#[derive(Debug, PartialEq, Eq)]
+struct Belongings {
+    pins: BTreeSet<String>,
+    interfaces: BTreeSet<PathBuf>,
+    /// Endpoints, placements, accounts and flows.
+    elements: [usize; 4],
+    endpoints: usize,
+}
+
+impl Belongings {
+    fn of(node: &Node) -> Result<Self> {
+        Ok(Self {
+            pins: pins::read(&node.pins)?.into_keys().collect(),
+            interfaces: interfaces(node)?,
+            elements: [
+                maps::count::<u32, Endpoint>(node, "ENDPOINTS")?,
+                maps::count::<Address, Placement>(node, "PLACEMENTS")?,
+                maps::count::<Address, Charge>(node, "CHARGES")?,
+                maps::count::<Tuple, Entry>(node, "FLOWS")?,
+            ],
+            endpoints: endpoints(node)?,
+        })
+    }
+}
+
+fn endpoints(node: &Node) -> Result<usize> {
+    node.status()?["endpoints"].as_array().map(Vec::len).context("the agent lists its endpoints")
+}
+
+fn interfaces(node: &Node) -> Result<BTreeSet<PathBuf>> {
+    let listed = node.namespace.inside(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    let names = listed.lines().skip(2).filter_map(|line| line.split(':').next());
+    Ok(names.map(|name| name.trim().into()).collect())
+}
+
+/// Ends an instance in one of the ways in which instances end.
+fn end(world: &World, instance: Instance, way: usize) -> Result<()> {
+    match way {
+        0 => world.stop_instance(instance),
+        1 => {
+            drop(instance);
+            Ok(())
+        }
+        2 => {
+            let veth = &instance.attached.host_interface;
+            world.node(&instance.node)?.namespace.ip(&format!("link del {veth}\n"))
+        }
+        _ => instance.namespace.ip("link del eth0\n"),
+    }
+}
+
+#[test]
+fn instances_that_come_and_go_leave_no_pin_no_element_and_no_interface() {
+    scenario(Plan::nodes(&["n1"]), |world| {
+        let before = Belongings::of(world.node("n1")?)?;
+        for round in 0..ROUNDS {
+            let instance = world.run_instance("appA", "n1")?;
+            end(world, instance, round % 4)?;
+            await_that("the endpoint to be forgotten", PATIENCE, || Ok(endpoints(world.node("n1")?)? == 0))
+                .with_context(|| format!("round {round}"))?;
+        }
+        let now = || Belongings::of(world.node("n1")?);
+        await_that("the node to be as it was", PATIENCE, || Ok(now()? == before))
+            .with_context(|| format!("it was {before:?}\nand became {:?}", now()))
+    });
+}
+
+#[test]
+fn an_address_whose_veth_vanished_is_released() {
+    scenario(Plan::nodes(&["n1"]), |world| {
+        let a = world.run_instance("appA", "n1")?;
+        let address = a.address()?.to_string();
+        end(world, a, 2)?;
+        await_that("the address to be released", PATIENCE, || {
+            Ok(world.netpol(&["lookup", &address])?.said().contains("nobody has it now"))
+        })?;
+        let next = world.run_instance("appA", "n1")?;
+        ensure!(next.address()?.to_string() == address, "it was not given out again: {:?}", next.attached);
+        ensure!(next.attached.instance == 0, "its number was not given out again: {:?}", next.attached);
+        Ok(())
+    });
+}
