@@ -2,6 +2,7 @@
 //! somebody would try it.
 
 mod security {
+    mod api;
     mod arp;
     mod attach;
     mod capacity;

@@ -13,7 +13,7 @@ use tests::world::probe::{Transport, expect_answer};
 use tests::world::{Plan, World, scenario};
 
 use super::maps;
-use super::talk::{dropped, instance_socket};
+use super::talk::{dropped, instance_socket, passes};
 
 const PORT: u16 = 8080;
 const QUOTA: u64 = 32;
@@ -105,5 +105,28 @@ fn a_flood_that_its_own_node_lets_through_is_cut_where_it_arrives() {
             socket.send_to(b"flood", (stage.target.address()?, port)).map(drop).unwrap_or_default();
         }
         stage.expect_only_the_flood_cut(world, "n2", Direction::Ingress)
+    });
+}
+
+#[test]
+fn answered_flows_have_a_limit_of_their_own_that_spares_everybody_else() {
+    const ANSWERED: u64 = 4;
+    let agent_flags = ["--answered-flows".to_owned(), ANSWERED.to_string()].to_vec();
+    scenario(Plan { agent_flags, ..Plan::nodes(&["n1", "n2"]) }, |world| {
+        let (greedy, neighbour) = (world.run_instance("appA", "n1")?, world.run_instance("appA", "n1")?);
+        let target = world.run_instance("appB", "n2")?;
+        world.netpol(&["allow", "appA", "appB", "--protocol", "udp", "--wait"])?.expect_exit(0)?;
+        let answerer = instance_socket(&target, PORT)?;
+        let mut answered = Vec::new();
+        for _ in 0..=ANSWERED {
+            let asker = instance_socket(&greedy, 0)?;
+            ensure!(passes(&asker, &answerer)?, "a question of its own passes");
+            answered.push(passes(&answerer, &asker)?);
+        }
+        ensure!(answered == [true, true, true, true, false], "answered: {answered:?}");
+        ensure!(dropped(world.node("n2")?, DropReason::QuotaAnswered, Direction::Egress)? > 0, "not counted as such");
+        let other = instance_socket(&neighbour, 0)?;
+        ensure!(passes(&other, &answerer)? && passes(&answerer, &other)?, "the neighbour pays for it");
+        Ok(())
     });
 }

@@ -20,10 +20,10 @@ use super::talk::{instance_socket, passes};
 const PORT: u16 = 8080;
 const CLIENT: u16 = 40_000;
 
-/// Flows that are silent for two seconds are forgotten, but for an open stream.
+/// Flows that are silent for three seconds are forgotten, but for an open stream.
 fn plan() -> Plan {
     let names = ["--udp-lifetime", "--unanswered-lifetime", "--tcp-ended-lifetime"];
-    let agent_flags = names.into_iter().flat_map(|name| [name.to_owned(), "2".to_owned()]).collect();
+    let agent_flags = names.into_iter().flat_map(|name| [name.to_owned(), "3".to_owned()]).collect();
     Plan { agent_flags, ..Plan::nodes(&["n1", "n2"]) }
 }
 
