@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     datapath::{Attachment, Hook},
-    link::netns::NetnsId,
+    link::{Interface, netns::NetnsId},
     state::{self, StateError},
 };
 
@@ -53,6 +53,11 @@ impl Endpoint {
     /// What the programs know of it.
     pub fn row(&self) -> placement::Endpoint {
         placement::Endpoint::new(self.address(), Address::NONE, self.identity(), self.generation, Mac(self.mac))
+    }
+
+    /// Whether the interface that was made for it is among these.
+    pub fn is_on(&self, interfaces: &[Interface]) -> bool {
+        interfaces.iter().any(|found| found.index == self.ifindex && found.name == self.host_interface)
     }
 
     /// The hooks that guard it, inward first: nothing may leave before what it may do is judged.

@@ -169,9 +169,10 @@ impl Node {
             node.datapath.attach(&attachment)?;
         }
         node.refresh_host_addresses().await?;
+        let interfaces = node.links.all().await?;
         let remembered: Vec<Endpoint> = node.registry.all().cloned().collect();
         for endpoint in remembered {
-            match node.find_interface(&endpoint).await? {
+            match endpoint.is_on(&interfaces) {
                 true => node.program(&endpoint)?,
                 false => node.forget(&endpoint)?,
             }
@@ -223,7 +224,8 @@ impl Node {
             }
         }
         self.pending = outcome.failures;
-        if self.pending.is_empty() {
+        // What cannot be verified is not acknowledged either.
+        if self.pending.is_empty() && self.unverified.is_none() {
             self.applied = Some((history.clone(), replica.revision()));
         }
         self.report();
@@ -378,7 +380,8 @@ impl Node {
             error!(%error, "the node cannot be verified");
             self.unverified = Some(error.to_string());
         }
-        if !self.pending.is_empty() {
+        let recovered = was.is_some() && self.unverified.is_none();
+        if recovered || !self.pending.is_empty() {
             self.apply(state);
         } else if was != self.unverified {
             self.report();
@@ -394,9 +397,10 @@ impl Node {
                 self.repair_fixed(&attachment).await?;
             }
         }
+        let interfaces = self.links.all().await?;
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
         for endpoint in &endpoints {
-            if self.find_interface(endpoint).await? {
+            if endpoint.is_on(&interfaces) {
                 self.verify_endpoint(endpoint).await?;
             } else {
                 info!(endpoint = endpoint.name(), "the endpoint's interface is gone");
@@ -435,12 +439,6 @@ impl Node {
             self.repairs += 1;
         }
         Ok(())
-    }
-
-    /// Whether an endpoint's interface is the one that was made for it.
-    async fn find_interface(&self, endpoint: &Endpoint) -> Result<bool, LinkError> {
-        let found = self.links.find(&endpoint.host_interface).await?;
-        Ok(found.is_some_and(|interface| interface.index == endpoint.ifindex))
     }
 
     /// The node's own addresses are `host`; they change under us. One of the overlay is its instance's, whoever else has it.

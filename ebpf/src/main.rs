@@ -57,8 +57,8 @@ pub fn to_underlay(context: TcContext) -> i32 {
 
 /// Run once by the agent after loading: starts the sweep of silent flows, or moves it to this program's code.
 #[classifier]
-pub fn start_sweep(_: TcContext) -> i32 {
-    sweep::start()
+pub fn start_sweep(context: TcContext) -> i32 {
+    sweep::start(&context)
 }
 
 #[panic_handler]

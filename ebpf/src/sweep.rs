@@ -10,7 +10,9 @@ use aya_ebpf::{
     btf_maps::Array,
     helpers::{bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
     macros::btf_map,
+    programs::TcContext,
 };
+use aya_log_ebpf::error;
 use common::{
     Entry, Node as _, Protocol, Tuple,
     conntrack::{Conntrack as _, retire},
@@ -32,26 +34,40 @@ pub struct Sweep {
 #[btf_map]
 static SWEEP: Array<Sweep, 1> = Array::new();
 
-/// Arms the timer with this program's code.
+/// Arms the timer with this program's code, or says what the kernel refused.
 #[inline(always)]
-pub fn start() -> i32 {
+pub fn start(context: &TcContext) -> i32 {
+    match arm() {
+        Ok(()) => TC_ACT_OK,
+        Err(refusal) => {
+            error!(context, "the sweep's timer: {} refused, {}", refusal.call, refusal.error);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// A call that the kernel refused.
+struct Refusal {
+    call: &'static str,
+    error: i64,
+}
+
+#[inline(always)]
+fn arm() -> Result<(), Refusal> {
     const CLOCK_MONOTONIC: u64 = 1;
     const BUSY: i64 = -16;
-    let Some(sweep) = SWEEP.get_ptr_mut(0) else { return TC_ACT_SHOT };
+    let asked = |call, error| if error == 0 { Ok(()) } else { Err(Refusal { call, error }) };
+    let Some(sweep) = SWEEP.get_ptr_mut(0) else { return Err(Refusal { call: "look-up", error: 0 }) };
     let map = (&raw const SWEEP).cast_mut().cast();
     // SAFETY: the timer is the first field of a value of `map`, as the helpers ask; `walk` has the callback's signature.
     unsafe {
         let timer = &raw mut (*sweep).timer;
         let made = bpf_timer_init(timer, map, CLOCK_MONOTONIC);
         // Busy: an earlier agent made it. It takes our code with the next call.
-        if made != 0 && made != BUSY {
-            return TC_ACT_SHOT;
-        }
-        if bpf_timer_set_callback(timer, walk as *mut c_void) != 0 || bpf_timer_start(timer, 0, 0) != 0 {
-            return TC_ACT_SHOT;
-        }
+        asked("init", if made == BUSY { 0 } else { made })?;
+        asked("set_callback", bpf_timer_set_callback(timer, walk as *mut c_void))?;
+        asked("start", bpf_timer_start(timer, 0, 0))
     }
-    TC_ACT_OK
 }
 
 /// What a walk takes along.

@@ -231,7 +231,7 @@ fn from_endpoint(rng: &mut Rng, scene: &Scene) -> Case {
     let i = rng.usize(0..LOCALS.len());
     let (_, own) = LOCALS[i];
     let source = if rng.u8(0..20) == 0 { some_address(rng) } else { own };
-    let mut frame = speech(rng, source, |rng| some_address(rng));
+    let mut frame = speech(rng, source, some_address);
     if rng.u8(0..40) == 0 {
         frame[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
     } else {

@@ -128,10 +128,14 @@ impl Datapath {
     pub fn start_sweep(&mut self) -> Result<()> {
         const OK: u32 = 0;
         let frame = [0; 64];
+        // Programs have a voice where nothing else can say why: here, and nowhere on a packet's way.
+        let mut logger =
+            aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|error| DatapathError::Missing(error.to_string()))?;
         let program = object::program(&mut self.ebpf, "start_sweep")?;
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         let result = aya::programs::TestRun::test_run(program, options)
             .map_err(|source| DatapathError::Program { what: "start the sweep".into(), source })?;
+        logger.flush();
         if result.return_value == OK { Ok(()) } else { Err(DatapathError::Sweep) }
     }
 }
