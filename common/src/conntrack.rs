@@ -159,6 +159,8 @@ pub mod flag {
     pub const INITIATOR_FINISHED: u32 = 1 << 2;
     pub const RESPONDER_FINISHED: u32 = 1 << 3;
     pub const RESET: u32 = 1 << 4;
+    /// Its charge was given back.
+    pub const RETIRED: u32 = 1 << 5;
 }
 
 impl Entry {
@@ -239,6 +241,11 @@ impl Entry {
     pub const fn class(&self) -> Class {
         if self.is_answered() { Class::Answered } else { Class::Unanswered }
     }
+
+    /// Whether its charge was given back already.
+    pub const fn is_retired(&self) -> bool {
+        self.flags & flag::RETIRED != 0
+    }
 }
 
 /// What became of an insert.
@@ -269,12 +276,14 @@ pub trait Conntrack {
     fn discharge(&self, initiator: &Address, class: Class);
 }
 
-/// Removes an entry and its charge; whoever makes the word dead does it, once.
+/// Removes an entry and its charge; whoever makes the word dead does it, once. The flag settles with a first answer that
+/// comes at the same time (`judge::advance`) who gives back which charge.
 #[inline(always)]
 pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
     let entry = table.read(handle);
     if entry.word() != Word::DEAD && table.swap_word(handle, entry.word(), Word::DEAD) {
-        table.discharge(&tuple.address(entry.initiator()), entry.class());
+        let flags = table.set_flags(handle, flag::RETIRED);
+        table.discharge(&tuple.address(entry.initiator()), Entry { flags, ..entry }.class());
         table.remove(tuple);
     }
 }

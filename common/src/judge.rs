@@ -151,8 +151,10 @@ fn advance<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>, flags: 
     }
     let before = Entry { flags: node.set_flags(flow.handle, flags), ..flow.entry };
     if answers {
-        // Whoever set the flag first keeps the new charge; the other gives his back.
-        node.discharge(&initiator, before.class());
+        // Whoever set the flag first keeps the new charge and returns the old one; the other returns his own. Of a retired
+        // entry the old one has been returned.
+        let class = if before.is_retired() { Class::Answered } else { before.class() };
+        node.discharge(&initiator, class);
     }
     Ok(())
 }
