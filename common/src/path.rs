@@ -241,7 +241,7 @@ pub fn judge_departure<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, mark: u3
     if mark == settings.mark {
         return Ok(Pass::Established);
     }
-    match udp_destination_port(bytes) {
+    match udp_destination_port(bytes)? {
         Some(port) if u32::from(port) == settings.overlay_port => Err(DropReason::OverlayPort),
         Some(_) | None => Ok(Pass::Established),
     }
@@ -250,46 +250,83 @@ pub fn judge_departure<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, mark: u3
 /// The UDP destination port of a packet that has one. A fragment behind the first has none: without its head, which is
 /// dropped here, nobody can put it together.
 #[inline(always)]
-fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B) -> Option<u16> {
+fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<u16>, DropReason> {
     const IPV4: [u8; 2] = [8, 0];
     const IPV6: [u8; 2] = [0x86, 0xdd];
-    let offset = match bytes.load::<2>(12)? {
-        IPV4 => {
-            let header = bytes.load::<10>(ETHERNET_LENGTH)?;
-            let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
-            if header[9] != Protocol::Udp as u8 || is_later_fragment {
-                return None;
-            }
-            ETHERNET_LENGTH + usize::from(header[0] & 0x0f) * 4
-        }
-        IPV6 => ipv6_udp_offset(bytes)?,
-        _ => return None,
+    let offset = match bytes.load::<2>(12) {
+        Some(IPV4) => ipv4_udp_offset(bytes),
+        Some(IPV6) => ipv6_udp_offset(bytes)?,
+        Some(_) | None => None,
     };
-    bytes.load::<2>(offset + 2).map(u16::from_be_bytes)
+    Ok(offset.and_then(|offset| bytes.load::<2>(offset + 2)).map(u16::from_be_bytes))
 }
 
-/// Where the UDP header is, behind as many extension headers as a sender might hide it.
 #[inline(always)]
-fn ipv6_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Option<usize> {
+fn ipv4_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Option<usize> {
+    let header = bytes.load::<10>(ETHERNET_LENGTH)?;
+    let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    let is_udp = header[9] == Protocol::Udp as u8 && !is_later_fragment;
+    is_udp.then_some(ETHERNET_LENGTH + usize::from(header[0] & 0x0f) * 4)
+}
+
+/// Where the UDP header is, behind extension headers. More of them than any sender needs are refused, or the header could
+/// hide behind one more.
+#[inline(always)]
+fn ipv6_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<usize>, DropReason> {
     const HOP_BY_HOP: u8 = 0;
+    const UDP: u8 = Protocol::Udp as u8;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
     const EXTENSIONS: usize = 8;
-    let [mut next] = bytes.load::<1>(ETHERNET_LENGTH + 6)?;
+    let Some([mut next]) = bytes.load::<1>(ETHERNET_LENGTH + 6) else { return Ok(None) };
     let mut offset = ETHERNET_LENGTH + 40;
     for _ in 0..EXTENSIONS {
-        let length = match next {
-            17 => return Some(offset),
-            FRAGMENT => 8,
-            HOP_BY_HOP | ROUTING | DESTINATION => {
-                let [units] = bytes.load::<1>(offset + 1)?;
-                8 + usize::from(units) * 8
-            }
-            _ => return None,
+        let extension = match next {
+            UDP => return Ok(Some(offset)),
+            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => bytes.load::<2>(offset),
+            _ => return Ok(None),
         };
-        [next] = bytes.load::<1>(offset)?;
-        offset += length;
+        let Some([following, units]) = extension else { return Ok(None) };
+        offset += if next == FRAGMENT { 8 } else { 8 + usize::from(units) * 8 };
+        next = following;
     }
-    None
+    Err(DropReason::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::ModelNode, settings::Settings};
+    use std::{vec, vec::Vec};
+
+    const OVERLAY_PORT: u16 = 4789;
+
+    fn depart(frame: &[u8]) -> Result<Pass, DropReason> {
+        let settings = Settings { overlay_port: u32::from(OVERLAY_PORT), mark: 1, ..Settings::NONE };
+        judge_departure(&ModelNode::new(settings, 0), frame, 0)
+    }
+
+    /// UDP to the overlay port behind this many destination options.
+    fn ipv6(extensions: usize) -> Vec<u8> {
+        let mut frame = vec![0; ETHERNET_LENGTH + 40];
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        frame[ETHERNET_LENGTH + 6] = if extensions == 0 { 17 } else { 60 };
+        for i in 1..=extensions {
+            frame.extend([if i == extensions { 17 } else { 60 }, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        frame.extend([0, 0]);
+        frame.extend(OVERLAY_PORT.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn no_number_of_extension_headers_hides_the_overlay_port() {
+        for extensions in 0..8 {
+            assert_eq!(depart(&ipv6(extensions)), Err(DropReason::OverlayPort), "{extensions}");
+        }
+        for extensions in 8..20 {
+            assert_eq!(depart(&ipv6(extensions)), Err(DropReason::Malformed), "{extensions}");
+        }
+    }
 }
