@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use tests::bench;
 
-const BENCHES: [(&str, fn() -> anyhow::Result<()>); 3] =
+type Bench = (&'static str, fn() -> anyhow::Result<()>);
+
+const BENCHES: [Bench; 3] =
     [("datapath", bench::datapath::run), ("path", bench::path::run), ("change", bench::change::run)];
 
 fn main() -> ExitCode {
