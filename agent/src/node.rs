@@ -122,6 +122,8 @@ pub struct Node {
     applied: Option<(History, Revision)>,
     pending: Vec<String>,
     unguarded: HashSet<Identity>,
+    /// Whether every endpoint is written as `unguarded` wants it.
+    guarded: bool,
     first: bool,
     unverified: Option<String>,
     repairs: u64,
@@ -160,6 +162,7 @@ impl Node {
             applied: None,
             pending: Vec::new(),
             unguarded: HashSet::new(),
+            guarded: true,
             first: true,
             unverified: None,
             repairs: 0,
@@ -215,9 +218,9 @@ impl Node {
         let Some(state) = state.borrow().clone() else { return };
         let (history, replica) = &*state;
         let desired = compile(replica, &self.name, &self.registry.apps());
-        let outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first);
+        let mut outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first);
         self.first = !outcome.is_complete();
-        self.guard(outcome.unguarded);
+        outcome.failures.extend(self.guard(std::mem::take(&mut outcome.unguarded)));
         if outcome.failures != self.pending {
             for failure in &outcome.failures {
                 error!(failure, "policy is not wholly in force");
@@ -231,19 +234,19 @@ impl Node {
         self.report();
     }
 
-    /// Closes endpoints whose deny did not fit, and opens those whose denies fit again.
-    fn guard(&mut self, unguarded: HashSet<Identity>) {
-        if unguarded == self.unguarded {
-            return;
+    /// Closes endpoints whose deny did not fit, and opens those whose denies fit again. Returns what could not be written;
+    /// that is tried again with the next look.
+    fn guard(&mut self, unguarded: HashSet<Identity>) -> Vec<String> {
+        if self.guarded && unguarded == self.unguarded {
+            return Vec::new();
         }
         self.unguarded = unguarded;
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
-        for endpoint in &endpoints {
-            if let Err(error) = self.write_endpoint(endpoint) {
-                error!(endpoint = endpoint.name(), %error, "an endpoint is not guarded as it should be");
-                self.pending.push(error.to_string());
-            }
-        }
+        let failed = |(endpoint, error): (&Endpoint, DatapathError)| format!("guarding {}: {error}", endpoint.name());
+        let results = endpoints.iter().filter_map(|endpoint| Some((endpoint, self.write_endpoint(endpoint).err()?)));
+        let failures: Vec<String> = results.map(failed).collect();
+        self.guarded = failures.is_empty();
+        failures
     }
 
     fn report(&self) {
