@@ -220,10 +220,10 @@ impl Entry {
             (Kind::Reset, _) => flag::RESET,
             (Kind::Finish, true) => flag::INITIATOR_FINISHED,
             (Kind::Finish, false) => flag::RESPONDER_FINISHED,
-            (Kind::Opening | Kind::Datagram | Kind::Segment | Kind::Reply, _) => 0,
+            (Kind::Opening | Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Error, _) => 0,
         };
         let answer = match (kind, from_initiator) {
-            (Kind::Reset | Kind::Opening, _) | (_, true) => 0,
+            (Kind::Reset | Kind::Opening | Kind::Error, _) | (_, true) => 0,
             (_, false) => flag::ANSWERED,
         };
         self.flags | ended | answer

@@ -43,8 +43,14 @@ pub fn judge<N: Node>(node: &N, packet: &Packet, ends: &Ends) -> Verdict {
     let (tuple, sender) = Tuple::of(packet);
     let context = Context { packet, ends, tuple: &tuple, sender };
     match find(node, &context) {
-        Found::Live(flow) if packet.kind != Kind::Opening => continue_flow(node, &context, &flow),
-        Found::Live(flow) => reopen(node, &context, &flow),
+        Found::Live(flow) => match packet.kind {
+            Kind::Opening => reopen(node, &context, &flow),
+            Kind::Error => quote(node, &context, &flow),
+            Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Finish | Kind::Reset => {
+                continue_flow(node, &context, &flow)
+            }
+        },
+        Found::Stale(_) if packet.kind == Kind::Error => DropReason::NoFlow.into(),
         Found::Stale(handle) => {
             retire(node, handle, &tuple);
             open(node, &context)
@@ -141,6 +147,19 @@ fn continue_flow<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -
     Verdict::ESTABLISHED
 }
 
+/// An error about a known flow passes while the flow may; it leaves the entry as it is.
+#[inline(always)]
+fn quote<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -> Verdict {
+    if flow.entry.word().epoch() == node.epoch() {
+        return Verdict::ESTABLISHED;
+    }
+    match decide(node, &context.question(flow.entry.initiator())) {
+        Decision::Allow(_) => Verdict::ESTABLISHED,
+        Decision::Deny(rule) => Verdict::drop_by(DropReason::FlowRevoked, rule),
+        Decision::NoRule => DropReason::FlowRevoked.into(),
+    }
+}
+
 /// Moves a flow to its next state; the first answer moves its charge.
 #[inline(always)]
 fn advance<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>, flags: u32) -> Result<(), DropReason> {
@@ -187,7 +206,7 @@ fn stamp<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>, epoch: Ep
 /// A packet without a flow: its sender's first one, if its kind may be that and a rule allows it.
 #[inline(always)]
 fn open<N: Node>(node: &N, context: &Context) -> Verdict {
-    if matches!(context.packet.kind, Kind::Reply | Kind::Finish | Kind::Reset) {
+    if matches!(context.packet.kind, Kind::Reply | Kind::Finish | Kind::Reset | Kind::Error) {
         return DropReason::NoFlow.into();
     }
     let epoch = node.epoch();

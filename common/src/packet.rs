@@ -70,6 +70,9 @@ pub enum Kind {
     Finish,
     /// TCP RST: a flow's end.
     Reset,
+    /// An ICMP error about a flow: the packet describes the answer that the quoted packet did not get. It never makes,
+    /// changes or extends an entry.
+    Error,
 }
 
 /// The fields that a verdict needs.
@@ -85,16 +88,6 @@ pub struct Packet {
     pub destination_port: u16,
     /// Echo: the identifier; else 0.
     pub echo_id: u16,
-}
-
-impl Packet {
-    /// The port that rules are asked about if this packet's sender is the initiator.
-    pub const fn rule_port(&self) -> u16 {
-        match self.protocol {
-            Protocol::Tcp | Protocol::Udp => self.destination_port,
-            Protocol::Icmp => 0,
-        }
-    }
 }
 
 pub const ETHERNET_LENGTH: usize = 14;
@@ -152,20 +145,36 @@ pub fn parse_ipv4<B: Bytes + ?Sized>(bytes: &B) -> Result<Packet, DropReason> {
     }
     let protocol = Protocol::from_number(header[9]).ok_or(DropReason::UnsupportedProtocol)?;
     let transport = Transport { offset: ETHERNET_LENGTH + header_length, length: total - header_length };
-    let fields = match protocol {
-        Protocol::Tcp => transport.parse_tcp(bytes),
-        Protocol::Udp => transport.parse_udp(bytes),
-        Protocol::Icmp => transport.parse_icmp(bytes),
-    }?;
-    Ok(Packet {
+    let addresses = Addresses {
         source: Address::from_v4([header[12], header[13], header[14], header[15]]),
         destination: Address::from_v4([header[16], header[17], header[18], header[19]]),
-        protocol,
-        kind: fields.kind,
-        source_port: fields.source_port,
-        destination_port: fields.destination_port,
-        echo_id: fields.echo_id,
-    })
+    };
+    match protocol {
+        Protocol::Tcp => transport.parse_tcp(bytes).map(|fields| addresses.packet(Protocol::Tcp, fields)),
+        Protocol::Udp => transport.parse_udp(bytes).map(|fields| addresses.packet(Protocol::Udp, fields)),
+        Protocol::Icmp => transport.parse_icmp(bytes, &addresses),
+    }
+}
+
+/// Who speaks to whom.
+struct Addresses {
+    source: Address,
+    destination: Address,
+}
+
+impl Addresses {
+    #[inline(always)]
+    fn packet(&self, protocol: Protocol, fields: Fields) -> Packet {
+        Packet {
+            source: self.source,
+            destination: self.destination,
+            protocol,
+            kind: fields.kind,
+            source_port: fields.source_port,
+            destination_port: fields.destination_port,
+            echo_id: fields.echo_id,
+        }
+    }
 }
 
 /// Where the transport header is, and how much of the packet is left from there.
@@ -217,16 +226,70 @@ impl Transport {
     }
 
     #[inline(always)]
-    fn parse_icmp<B: Bytes + ?Sized>(&self, bytes: &B) -> Result<Fields, DropReason> {
+    fn parse_icmp<B: Bytes + ?Sized>(&self, bytes: &B, addresses: &Addresses) -> Result<Packet, DropReason> {
         let header = self.header::<8, B>(bytes)?;
-        let (kind, source_port, destination_port) = match (header[0], header[1]) {
-            (8, 0) => (Kind::Opening, 1, 0),
-            (0, 0) => (Kind::Reply, 0, 1),
-            _ => return Err(DropReason::UnsupportedIcmp),
+        let echo = |kind, asks: u16| Fields {
+            kind,
+            source_port: asks,
+            destination_port: 1 - asks,
+            echo_id: u16::from_be_bytes([header[4], header[5]]),
         };
-        Ok(Fields { kind, source_port, destination_port, echo_id: u16::from_be_bytes([header[4], header[5]]) })
+        match (header[0], header[1]) {
+            (ECHO_REQUEST, 0) => Ok(addresses.packet(Protocol::Icmp, echo(Kind::Opening, 1))),
+            (ECHO_REPLY, 0) => Ok(addresses.packet(Protocol::Icmp, echo(Kind::Reply, 0))),
+            (UNREACHABLE, FRAGMENTATION_NEEDED) if u16::from_be_bytes([header[6], header[7]]) < LEAST_MTU => {
+                Err(DropReason::MtuTooSmall)
+            }
+            (UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM, _) => self.parse_quote(bytes, addresses),
+            _ => Err(DropReason::UnsupportedIcmp),
+        }
+    }
+
+    /// Reads the packet that an error quotes, and turns it round: what its receiver would have answered. It must have gone
+    /// from the error's receiver to the error's sender.
+    #[inline(always)]
+    fn parse_quote<B: Bytes + ?Sized>(&self, bytes: &B, addresses: &Addresses) -> Result<Packet, DropReason> {
+        const ICMP_LENGTH: usize = 8;
+        let quote = self.offset + ICMP_LENGTH;
+        let header = bytes.load::<IPV4_LENGTH>(quote).ok_or(DropReason::Malformed)?;
+        let header_length = usize::from(header[0] & 0x0f) * 4;
+        // The quoted transport header begins where the quoted packet says; eight bytes of it are all that is promised.
+        let whole = header[0] >> 4 == 4
+            && header_length >= IPV4_LENGTH
+            && self.length >= ICMP_LENGTH + header_length + QUOTED_TRANSPORT;
+        if !whole || u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0 {
+            return Err(DropReason::Malformed);
+        }
+        let source = Address::from_v4([header[12], header[13], header[14], header[15]]);
+        let destination = Address::from_v4([header[16], header[17], header[18], header[19]]);
+        if source != addresses.destination || destination != addresses.source {
+            return Err(DropReason::ForeignQuote);
+        }
+        let protocol = Protocol::from_number(header[9]).ok_or(DropReason::UnsupportedProtocol)?;
+        let [a, b, c, d, e, f, ..] =
+            bytes.load::<QUOTED_TRANSPORT>(quote + header_length).ok_or(DropReason::Malformed)?;
+        let (source_port, destination_port, echo_id) = match (protocol, a) {
+            (Protocol::Tcp | Protocol::Udp, _) => (u16::from_be_bytes([c, d]), u16::from_be_bytes([a, b]), 0),
+            (Protocol::Icmp, ECHO_REQUEST) => (0, 1, u16::from_be_bytes([e, f])),
+            (Protocol::Icmp, ECHO_REPLY) => (1, 0, u16::from_be_bytes([e, f])),
+            // No error about an error.
+            (Protocol::Icmp, _) => return Err(DropReason::UnsupportedIcmp),
+        };
+        Ok(addresses.packet(protocol, Fields { kind: Kind::Error, source_port, destination_port, echo_id }))
     }
 }
+
+const ECHO_REPLY: u8 = 0;
+const UNREACHABLE: u8 = 3;
+const ECHO_REQUEST: u8 = 8;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+/// The code of [`UNREACHABLE`] that tells a path's MTU.
+const FRAGMENTATION_NEEDED: u8 = 4;
+/// What every IPv4 host takes; who claims less wants to slow somebody down.
+const LEAST_MTU: u16 = 576;
+/// How much of the quoted transport header an error holds at least.
+const QUOTED_TRANSPORT: usize = 8;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -307,6 +370,45 @@ mod tests {
         let mut frame = tcp(SYN);
         frame[23] = 47;
         assert_eq!(parse(&frame), Err(DropReason::UnsupportedProtocol));
+    }
+
+    /// An error about `tcp(SYN)`, from its receiver to its sender.
+    fn error(kind: u8, code: u8) -> Vec<u8> {
+        let quoted = tcp(SYN);
+        let mut frame = quoted[..34].to_vec();
+        frame[16..18].copy_from_slice(&56_u16.to_be_bytes());
+        frame[23] = 1;
+        frame[26..30].copy_from_slice(&quoted[30..34]);
+        frame[30..34].copy_from_slice(&quoted[26..30]);
+        frame.extend([kind, code, 0, 0, 0, 0, 0x05, 0x78]);
+        frame.extend(&quoted[14..42]);
+        frame
+    }
+
+    #[test]
+    fn an_error_speaks_for_the_answer_that_the_quoted_packet_did_not_get() {
+        for (kind, code) in [(3, 3), (3, 4), (11, 0), (12, 0)] {
+            let packet = parse(&error(kind, code)).expect("well-formed");
+            assert_eq!((packet.kind, packet.protocol), (Kind::Error, Protocol::Tcp));
+            assert_eq!(packet.source, Address::from_v4([10, 255, 2, 3]));
+            assert_eq!((packet.source_port, packet.destination_port), (8080, 40000));
+        }
+    }
+
+    #[test]
+    fn an_error_that_quotes_somebody_else_or_lies_about_the_mtu_is_refused() {
+        let mut foreign = error(3, 3);
+        foreign[14 + 20 + 8 + 15] ^= 1;
+        assert_eq!(parse(&foreign), Err(DropReason::ForeignQuote));
+        let mut small = error(3, 4);
+        small[14 + 20 + 6..14 + 20 + 8].copy_from_slice(&575_u16.to_be_bytes());
+        assert_eq!(parse(&small), Err(DropReason::MtuTooSmall));
+        for kind in [4, 5, 9, 13, 17] {
+            assert_eq!(parse(&error(kind, 0)), Err(DropReason::UnsupportedIcmp), "type {kind}");
+        }
+        for length in 42..70 {
+            assert!(parse(&error(3, 3)[..length]).is_err(), "{length} bytes");
+        }
     }
 
     proptest! {

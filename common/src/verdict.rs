@@ -112,7 +112,7 @@ drop_reasons! {
     UnsupportedEthertype = 2, "unsupported-ethertype";
     /// An IP protocol that no rule can name.
     UnsupportedProtocol = 3, "unsupported-protocol";
-    /// An ICMP message other than echo.
+    /// An ICMP message other than echo and the errors that a flow may meet.
     UnsupportedIcmp = 4, "unsupported-icmp";
     /// A fragment: the part after the first has no ports to judge.
     Fragment = 5, "fragment";
@@ -164,6 +164,10 @@ drop_reasons! {
     TableFull = 28, "table-full";
     /// The kernel refused what the verdict asked for.
     DeliveryFailed = 29, "delivery-failed";
+    /// An ICMP error whose quoted packet did not go from its receiver to its sender.
+    ForeignQuote = 30, "foreign-quote";
+    /// An ICMP error that claims a path MTU which no path has.
+    MtuTooSmall = 31, "mtu-too-small";
 }
 
 impl DropReason {

@@ -271,6 +271,23 @@ fn an_echo_reply_needs_its_request_and_each_side_asks_for_itself() {
 }
 
 #[test]
+fn an_error_passes_with_its_flow_and_changes_nothing() {
+    let scene = Scene::new();
+    scene.allow(Protocol::Udp);
+    assert_eq!(dropped(scene.back(Protocol::Udp, Kind::Error, 1)), Some(DropReason::NoFlow));
+    assert_eq!(scene.there(Protocol::Udp, Kind::Datagram, 1), NEW);
+    let before = scene.only_entry();
+    scene.node.pass_time(1);
+    assert_eq!(scene.back(Protocol::Udp, Kind::Error, 1), KNOWN);
+    assert_eq!(scene.only_entry(), before);
+    scene.allow(Protocol::Udp);
+    assert_eq!(scene.back(Protocol::Udp, Kind::Error, 1), KNOWN);
+    assert_eq!(scene.only_entry(), before, "not even its epoch");
+    scene.node.set_terms(vec![]);
+    assert_eq!(dropped(scene.back(Protocol::Udp, Kind::Error, 1)), Some(DropReason::FlowRevoked));
+}
+
+#[test]
 fn a_full_table_opens_nothing_and_keeps_what_it_has() {
     let mut scene = Scene::with_quotas(Quotas { unanswered: 100, answered: 100 });
     scene.node.capacity = 1;

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use agent::datapath::{Hook, Sizes};
 use common::{
-    Action, DropReason, Identity, Pass, PortRange, Protocol, RuleId, Ruling, Term,
+    Action, DropReason, Identity, Kind, Pass, PortRange, Protocol, RuleId, Ruling, Term,
+    packet::parse_ipv4,
     path::{Trace, Way, judge_egress, judge_from_host, judge_ingress},
     placement::Tag,
 };
@@ -28,6 +29,12 @@ struct Case {
     frame: Vec<u8>,
     arrival: Arrival,
     tag: Option<(Ipv4Addr, u32)>,
+}
+
+impl Case {
+    fn is_error(&self) -> bool {
+        parse_ipv4(self.frame.as_slice()).is_ok_and(|packet| packet.kind == Kind::Error)
+    }
 }
 
 /// What became of it.
@@ -68,7 +75,8 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
             }
             let found = run(&mut lab, &case);
             assert_eq!(found, expected, "seed {seed}, rule set {rule_set}: {case:?}");
-            *seen.entry(format!("{:?} {:?}", case.hook, expected.outcome)).or_default() += 1;
+            let about = if case.is_error() { ", an ICMP error" } else { "" };
+            *seen.entry(format!("{:?} {:?}{about}", case.hook, expected.outcome)).or_default() += 1;
         }
     }
     println!("{} packets over {rule_sets} rule sets, 0 mismatches", rule_sets * PACKETS_PER_RULE_SET);
@@ -95,8 +103,13 @@ fn assert_every_fate_was_met(seen: &BTreeMap<String, usize>) {
         "FromEndpoint Err(UnsupportedProtocol)",
         "FromEndpoint Err(UnsupportedIcmp)",
         "FromEndpoint Err(Malformed)",
+        "FromEndpoint Err(ForeignQuote)",
         "FromEndpoint Err(Fragment)",
         "FromEndpoint Err(UnsupportedEthertype)",
+        "FromEndpoint Ok(Established), an ICMP error",
+        "FromEndpoint Err(NoFlow), an ICMP error",
+        "FromEndpoint Err(FlowRevoked), an ICMP error",
+        "FromOverlay Ok(Established), an ICMP error",
         "FromOverlay Ok(New)",
         "FromOverlay Ok(Established)",
         "FromOverlay Err(WrongTag)",
@@ -202,7 +215,13 @@ fn random_case(rng: &mut Rng, scene: &Scene) -> Case {
 /// A later packet of a flow that was opened, in either direction, through the program that would see it.
 fn follow_up(rng: &mut Rng, scene: &Scene, flow: &Speech) -> Case {
     let turned = rng.bool();
+    let protocol = match flow.kind {
+        Speaking::Tcp(_) => Protocol::Tcp,
+        Speaking::EchoRequest | Speaking::EchoReply => Protocol::Icmp,
+        Speaking::Udp | Speaking::Unreachable(_) | Speaking::Redirect | Speaking::Gre => Protocol::Udp,
+    };
     let kind = match (flow.kind, rng.u8(0..12)) {
+        (_, 11) => Speaking::Unreachable(protocol),
         (Speaking::Tcp(_), 0) => Speaking::Tcp(SYN),
         (Speaking::Tcp(_), 1) => Speaking::Tcp(FIN_ACK),
         (Speaking::Tcp(_), 2) if rng.bool() => Speaking::Tcp(RST),
@@ -292,7 +311,8 @@ fn speech(rng: &mut Rng, source: Ipv4Addr, destination: impl FnOnce(&mut Rng) ->
         14..=18 => Speaking::Udp,
         19..=20 => Speaking::EchoRequest,
         21 => Speaking::EchoReply,
-        22 => Speaking::Unreachable,
+        22 if rng.bool() => Speaking::Redirect,
+        22 => Speaking::Unreachable(*rng.choice(Protocol::ALL.iter()).expect("not empty")),
         _ => Speaking::Gre,
     };
     let server = if rng.u8(0..30) == 0 { 4789 } else { rng.u16(8075..8085) };

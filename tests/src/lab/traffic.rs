@@ -23,8 +23,10 @@ pub enum Speaking {
     Udp,
     EchoRequest,
     EchoReply,
-    /// Another ICMP message.
-    Unreachable,
+    /// An ICMP error about a packet of this protocol that the other end sent.
+    Unreachable(Protocol),
+    /// An ICMP message that is for routers.
+    Redirect,
     /// A protocol that no rule names.
     Gre,
 }
@@ -62,7 +64,7 @@ impl Speech {
             Speaking::EchoRequest | Speaking::EchoReply => {
                 Self { source: self.destination, destination: self.source, ..*self }
             }
-            Speaking::Tcp(_) | Speaking::Udp | Speaking::Unreachable | Speaking::Gre => Self {
+            Speaking::Tcp(_) | Speaking::Udp | Speaking::Unreachable(_) | Speaking::Redirect | Speaking::Gre => Self {
                 source: self.destination,
                 destination: self.source,
                 source_port: self.destination_port,
@@ -104,9 +106,28 @@ impl Speech {
             }
             Speaking::EchoRequest => (1, self.icmp(8)),
             Speaking::EchoReply => (1, self.icmp(0)),
-            Speaking::Unreachable => (1, self.icmp(3)),
+            Speaking::Unreachable(protocol) => (1, self.unreachable(protocol)),
+            Speaking::Redirect => (1, self.icmp(5)),
             Speaking::Gre => (47, vec![0; 8]),
         }
+    }
+
+    /// Says that a packet of the other end did not arrive, and quotes it.
+    fn unreachable(&self, protocol: Protocol) -> Vec<u8> {
+        const HOST_UNREACHABLE: u8 = 1;
+        let kind = match protocol {
+            Protocol::Tcp => Speaking::Tcp(ACK),
+            Protocol::Udp => Speaking::Udp,
+            Protocol::Icmp => Speaking::EchoRequest,
+        };
+        // An echo has one identifier, which both ends name first.
+        let about = match protocol {
+            Protocol::Icmp => Self { kind, source: self.destination, destination: self.source, ..*self },
+            Protocol::Tcp | Protocol::Udp => Self { kind, ..*self }.turned(),
+        };
+        let mut message = vec![3, HOST_UNREACHABLE, 0, 0, 0, 0, 0, 0];
+        message.extend(&about.frame(0)[14..42]);
+        message
     }
 
     fn icmp(&self, kind: u8) -> Vec<u8> {
