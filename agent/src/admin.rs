@@ -87,10 +87,11 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
         Ok(()) | Err(_) => {}
     }
     let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(socket);
+    let bound = UnixListener::bind(socket);
     nix::sys::stat::umask(before);
+    let listener = bound?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
-    listener
+    Ok(listener)
 }
 
 #[derive(Deserialize)]
