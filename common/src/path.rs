@@ -53,10 +53,10 @@ pub struct Trace {
     pub source: Identity,
     /// Whom it is for, as far as that is known.
     pub destination: Identity,
+    mac_rest: u32,
+    mac_first: u16,
     pub way: Way,
     padding: u8,
-    /// The MAC address to deliver to.
-    pub mac: Mac,
 }
 
 impl Trace {
@@ -66,16 +66,28 @@ impl Trace {
         rule: RuleId::NONE,
         source: Identity::UNKNOWN,
         destination: Identity::UNKNOWN,
+        mac_rest: 0,
+        mac_first: 0,
         way: Way::Stack,
         padding: 0,
-        mac: Mac([0; 6]),
     };
+
+    /// The MAC address to deliver to.
+    #[inline(always)]
+    pub const fn mac(&self) -> Mac {
+        Mac::from_words(self.mac_first, self.mac_rest)
+    }
+
+    #[inline(always)]
+    const fn set_mac(&mut self, mac: Mac) {
+        (self.mac_first, self.mac_rest) = mac.words();
+    }
 
     #[inline(always)]
     const fn enter(&mut self, placement: &Placement) {
         self.way = Way::Endpoint;
         self.ifindex = placement.ifindex();
-        self.mac = placement.mac();
+        self.set_mac(placement.mac());
     }
 
     #[inline(always)]
@@ -104,7 +116,7 @@ pub fn judge_egress<S: Site, B: Bytes + ?Sized>(
             prove_arp(bytes, endpoint)?;
             trace.way = Way::Arp;
             trace.ifindex = ifindex;
-            trace.mac = endpoint.mac();
+            trace.set_mac(endpoint.mac());
             Ok(Pass::Established)
         }
         Ethertype::Ipv4 => judge_ipv4_egress(site, bytes, endpoint, trace),
@@ -253,20 +265,27 @@ pub fn judge_departure<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, mark: u3
 fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<u16>, DropReason> {
     const IPV4: [u8; 2] = [8, 0];
     const IPV6: [u8; 2] = [0x86, 0xdd];
-    let offset = match bytes.load::<2>(12) {
-        Some(IPV4) => ipv4_udp_offset(bytes),
-        Some(IPV6) => ipv6_udp_offset(bytes)?,
-        Some(_) | None => None,
+    let offset = match load::<2, B>(bytes, 12)? {
+        IPV4 => ipv4_udp_offset(bytes)?,
+        IPV6 => ipv6_udp_offset(bytes)?,
+        _ => None,
     };
-    Ok(offset.and_then(|offset| bytes.load::<2>(offset + 2)).map(u16::from_be_bytes))
+    let Some(offset) = offset else { return Ok(None) };
+    load::<2, B>(bytes, offset + 2).map(|port| Some(u16::from_be_bytes(port)))
+}
+
+/// Bytes that must be there, or nobody knows what else is.
+#[inline(always)]
+fn load<const N: usize, B: Bytes + ?Sized>(bytes: &B, offset: usize) -> Result<[u8; N], DropReason> {
+    bytes.load::<N>(offset).ok_or(DropReason::Malformed)
 }
 
 #[inline(always)]
-fn ipv4_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Option<usize> {
-    let header = bytes.load::<10>(ETHERNET_LENGTH)?;
+fn ipv4_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<usize>, DropReason> {
+    let header = load::<10, B>(bytes, ETHERNET_LENGTH)?;
     let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
     let is_udp = header[9] == Protocol::Udp as u8 && !is_later_fragment;
-    is_udp.then_some(ETHERNET_LENGTH + usize::from(header[0] & 0x0f) * 4)
+    Ok(is_udp.then_some(ETHERNET_LENGTH + usize::from(header[0] & 0x0f) * 4))
 }
 
 /// Where the UDP header is, behind extension headers. More of them than any sender needs are refused, or the header could
@@ -279,15 +298,14 @@ fn ipv6_udp_offset<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<usize>, DropRe
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
     const EXTENSIONS: usize = 8;
-    let Some([mut next]) = bytes.load::<1>(ETHERNET_LENGTH + 6) else { return Ok(None) };
+    let [mut next] = load::<1, B>(bytes, ETHERNET_LENGTH + 6)?;
     let mut offset = ETHERNET_LENGTH + 40;
     for _ in 0..EXTENSIONS {
-        let extension = match next {
+        let [following, units] = match next {
             UDP => return Ok(Some(offset)),
-            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => bytes.load::<2>(offset),
+            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => load::<2, B>(bytes, offset)?,
             _ => return Ok(None),
         };
-        let Some([following, units]) = extension else { return Ok(None) };
         offset += if next == FRAGMENT { 8 } else { 8 + usize::from(units) * 8 };
         next = following;
     }
@@ -324,6 +342,10 @@ mod tests {
     fn no_number_of_extension_headers_hides_the_overlay_port() {
         for extensions in 0..8 {
             assert_eq!(depart(&ipv6(extensions)), Err(DropReason::OverlayPort), "{extensions}");
+        }
+        for cut in 1..10 {
+            let frame = ipv6(1);
+            assert_eq!(depart(&frame[..frame.len() - cut]), Err(DropReason::Malformed), "{cut} bytes cut");
         }
         for extensions in 8..20 {
             assert_eq!(depart(&ipv6(extensions)), Err(DropReason::Malformed), "{extensions}");

@@ -25,13 +25,13 @@ pub fn deliver(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
     match trace.way {
         Way::Stack => Some(TO_STACK),
         Way::Endpoint => {
-            skb.store(0, &from_gateway(trace.mac)).ok()?;
+            skb.store(0, &from_gateway(trace.mac())).ok()?;
             redirect_peer(trace.ifindex)
         }
         Way::Overlay => encapsulate(skb, kernel, trace),
         Way::Arp => {
             const PACKET_HOST: u32 = 0;
-            arp::answer(skb, trace.mac)?;
+            arp::answer(skb, trace.mac())?;
             // SAFETY: the context is the program's own.
             let typed = unsafe { bpf_skb_change_type(skb.raw(), PACKET_HOST) };
             if typed == 0 { redirect_peer(trace.ifindex) } else { None }

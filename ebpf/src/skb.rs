@@ -5,7 +5,7 @@ use core::{mem::MaybeUninit, ptr};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::__sk_buff,
-    helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
+    helpers::{bpf_skb_pull_data, bpf_skb_store_bytes},
     programs::TcContext,
 };
 use common::packet::Bytes;
@@ -69,11 +69,37 @@ impl Skb {
         if done == 0 { Ok(()) } else { Err(()) }
     }
 
-    /// The `N` bytes at `offset` where they lie in the linear part of the buffer, as they mostly do.
+    /// Where the linear part of the buffer begins and ends.
     #[inline(always)]
-    fn load_direct<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
-        // SAFETY: as above; the verifier turns the two fields into packet pointers.
-        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+    fn linear(self) -> (usize, usize) {
+        // SAFETY: the context pointer is valid for the program's run; the verifier turns the two fields into packet
+        // pointers. Volatile, so that they are read again after a pull, which moves the packet.
+        unsafe {
+            let data = ptr::read_volatile(&raw const (*self.0).data);
+            let end = ptr::read_volatile(&raw const (*self.0).data_end);
+            (data as usize, end as usize)
+        }
+    }
+
+    /// Makes the first `length` bytes linear, if the packet has as many.
+    #[inline(always)]
+    fn pull(self, length: usize) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        // SAFETY: the helper checks the length against the packet. If it fails, the bytes are still not there.
+        unsafe { bpf_skb_pull_data(self.0, length) };
+    }
+}
+
+impl Bytes for Skb {
+    /// One way to read for bytes that are linear already, as they mostly are, and those that had to be pulled: with a
+    /// second way the compiler takes every header apart into bytes to join the two.
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let (mut data, mut end) = self.linear();
+        if data + offset + N > end {
+            self.pull(offset + N);
+            (data, end) = self.linear();
+        }
         let start = data + offset;
         if start + N > end {
             return None;
@@ -97,25 +123,6 @@ impl Skb {
             }
             Some(bytes.assume_init())
         }
-    }
-
-    #[inline(always)]
-    fn load_copied<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
-        let offset = u32::try_from(offset).ok()?;
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        let to = bytes.as_mut_ptr().cast();
-        // SAFETY: the helper checks `offset` against the packet and fills all `N` bytes, or says that it did not.
-        unsafe {
-            let done = bpf_skb_load_bytes(self.0.cast(), offset, to, size_of_u32::<[u8; N]>());
-            if done == 0 { Some(bytes.assume_init()) } else { None }
-        }
-    }
-}
-
-impl Bytes for Skb {
-    #[inline(always)]
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.load_direct(offset).or_else(|| self.load_copied(offset))
     }
 
     #[inline(always)]
