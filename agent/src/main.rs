@@ -64,6 +64,7 @@ async fn run(options: RunOptions) -> Result<()> {
     let mtu = OverlayDevice::mtu_over(&uplink, options.underlay.is_ipv6());
     let overlay = OverlayDevice { name: options.overlay_device.clone(), port: options.overlay_port, mtu };
     let overlay = links.ensure_overlay(&overlay).await?;
+    links.ensure_instance_routing().await?;
 
     let sizes = Sizes { rows: options.rows, flows: options.flows, ..Sizes::default() };
     let mut datapath = Datapath::open(options.bpffs.clone(), &sizes)?;

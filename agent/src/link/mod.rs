@@ -11,12 +11,18 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     address::AddressAttribute,
     link::{LinkAttribute, LinkMessage},
+    rule::RuleAction,
 };
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::{Mutex, mpsc};
 
 pub use overlay::OverlayDevice;
 pub use veth::{VethPair, VethPlan};
+
+/// The routing table of this node's instances: "np", as a number.
+const INSTANCE_TABLE: u32 = 0x6e70;
+/// Ahead of the main table's rule, behind the local one's.
+const INSTANCE_RULE_PRIORITY: u32 = 1_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -108,6 +114,21 @@ impl Links {
             })
         };
         Ok(messages.iter().filter_map(|message| Some((message.header.index, of(&message.attributes)?))).collect())
+    }
+
+    /// Lets only what this node itself sends find the routes to its instances: they stand in a table of their own, which
+    /// forwarded packets are never looked up in. So even where somebody takes our programs off, no packet gets from one
+    /// instance to another, or from outside to one, through the node's own stack.
+    pub async fn ensure_instance_routing(&self) -> Result<()> {
+        // Local output enters the look-up as if it came from the loopback interface.
+        let rule = self.handle.rule().add().v4().input_interface("lo").table_id(INSTANCE_TABLE);
+        let rule = rule.priority(INSTANCE_RULE_PRIORITY).action(RuleAction::ToTable);
+        match rule.execute().await {
+            Err(error) if !is_errno(&error, libc::EEXIST) => {
+                Err(LinkError::netlink("add the rule for instances' routes")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     pub async fn set_up(&self, index: u32) -> Result<()> {

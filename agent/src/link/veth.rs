@@ -12,7 +12,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::{Interface, LinkError, Links, Result, interface, is_errno, netns::Netns};
+use super::{INSTANCE_TABLE, Interface, LinkError, Links, Result, interface, is_errno, netns::Netns};
 
 /// How a pair is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,7 @@ impl Links {
             .destination_prefix(address, 32)
             .output_interface(host_index)
             .scope(RouteScope::Link)
+            .table_id(INSTANCE_TABLE)
             .build();
         let added = self.handle.route().add(route).replace().execute().await;
         added.map_err(LinkError::netlink(format!("add the route to {address}")))

@@ -92,6 +92,16 @@ fn a_deleted_pin_before_the_receiver_lets_nothing_through_and_is_put_back() {
 }
 
 #[test]
+fn even_with_both_hooks_gone_a_node_that_forwards_carries_nothing_between_its_instances() {
+    scenario(Plan::nodes(&["n1"]), |world| {
+        let siege = Siege::lay(world)?;
+        unpin(world.node("n1")?, "from_endpoint", &siege.c.attached.host_interface)?;
+        unpin(world.node("n1")?, "to_endpoint", &siege.b.attached.host_interface)?;
+        siege.lift(world)
+    });
+}
+
+#[test]
 fn a_program_ahead_of_ours_on_an_endpoint_is_overtaken_again() {
     scenario(Plan::nodes(&["n1"]), |world| {
         let siege = Siege::lay(world)?;
