@@ -1,6 +1,6 @@
 //! The local agent: HTTP over its unix socket.
 //!
-//! Only this file knows the socket's paths and bodies. The agent answers for root alone (the socket is 0600), so
+//! Only this module knows the socket's paths and bodies. The agent answers for root alone (the socket is 0600), so
 //! there is no token here.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,10 @@ use tokio::net::UnixStream;
 
 use crate::failure::{Exit, Failure, plain};
 use crate::netns::Netns;
+
+pub(crate) mod events;
+
+pub(crate) use events::{Event, FlowEnd, Kind, Line, Span};
 
 /// How long the agent may take: an attachment waits for the other nodes, up to its own deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,7 +139,11 @@ impl Agent {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| self.unintelligible(&error))?;
-        match tokio::time::timeout(PATIENCE, self.exchange(request)).await {
+        self.in_time(self.exchange(request)).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        match tokio::time::timeout(PATIENCE, answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 Err(Failure::new(Exit::TimedOut, format!("the agent did not answer within {} s", PATIENCE.as_secs())))
@@ -143,8 +151,12 @@ impl Agent {
         }
     }
 
+    async fn connect(&self) -> Result<UnixStream, Failure> {
+        UnixStream::connect(&self.socket).await.map_err(|error| self.no_connection(&error))
+    }
+
     async fn exchange<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.no_connection(&error))?;
+        let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unintelligible(&error))?;
@@ -165,9 +177,7 @@ impl Agent {
         if response.status().is_success() {
             return serde_json::from_slice(response.body()).map_err(|error| self.unintelligible(&error));
         }
-        let status = response.status().as_u16();
-        let problem: Problem = serde_json::from_slice(response.body()).unwrap_or_default();
-        Err(Failure::new(Exit::from_status(status), problem.text(status)))
+        Err(refusal(response))
     }
 
     fn no_connection(&self, error: &io::Error) -> Failure {
@@ -190,6 +200,13 @@ impl Agent {
             ),
         )
     }
+}
+
+/// What an answer that is no success means.
+fn refusal(response: &Response<Bytes>) -> Failure {
+    let status = response.status().as_u16();
+    let problem: Problem = serde_json::from_slice(response.body()).unwrap_or_default();
+    Failure::new(Exit::from_status(status), problem.text(status))
 }
 
 impl Problem {

@@ -9,6 +9,7 @@ mod cf;
 mod global;
 pub(crate) mod help;
 mod node;
+mod observe;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod view;
 pub(crate) use cf::{CfListArgs, CfPolicyArgs};
 pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
+pub(crate) use observe::ObserveArgs;
 pub(crate) use rule::{CheckArgs, ListArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
 pub(crate) use value::Patience;
 pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
@@ -76,6 +78,9 @@ pub(crate) enum Command {
     /// Show the state of the API, and of this node's agent if there is one
     #[command(after_help = help::STATUS)]
     Status(WatchArgs),
+    /// On a node: show what was dropped and which flows began
+    #[command(after_help = help::OBSERVE)]
+    Observe(ObserveArgs),
 
     /// On a node: give a network namespace an endpoint
     #[command(after_help = help::ATTACH)]

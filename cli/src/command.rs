@@ -11,6 +11,7 @@ mod list;
 mod lookup;
 mod meta;
 mod node;
+mod observe;
 mod revoke;
 mod run;
 mod status;
@@ -30,6 +31,7 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Instances(args) => list::instances(args, settings).await,
         Command::Nodes(args) => list::nodes(*args, settings).await,
         Command::Status(args) => status::status(*args, settings).await,
+        Command::Observe(args) => observe::observe(args, settings).await,
         Command::Attach(args) => node::attach(args, settings).await,
         Command::Detach(args) => node::detach(args, settings).await,
         Command::Run(args) => run::run(args, settings).await,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Exit, Failure};
 use crate::terminal::{Look, Terminal};
 
+pub(crate) mod event;
 pub(crate) mod inventory;
 pub(crate) mod phrase;
 pub(crate) mod rule;

@@ -21,6 +21,7 @@ See
   instances   Running instances
   nodes       Nodes, and how far each has come
   status      The API, and this node's agent
+  observe     What this node dropped, and which flows began
 
 On a node
   attach      Give a network namespace an endpoint
@@ -123,6 +124,17 @@ pub(crate) const STATUS: &str = "\
 Examples:
   netpol status
   netpol status -o json";
+
+pub(crate) const OBSERVE: &str = "\
+Examples:
+  netpol observe                                       what the agent has kept, oldest first
+  netpol observe -f --kind drop                        and go on, until Ctrl-C
+  netpol observe -f --last 0 --app appB                only what happens from now on
+  netpol observe --source appA --destination appB --reason no-rule
+  netpol observe -f -o jsonl                           one line of JSON per event
+
+Works on a node, as root: it speaks to the agent's socket. A drop shows its reason, and the deny
+rule if that is one; a new flow shows the rule that allows it. Times are UTC.";
 
 pub(crate) const ATTACH: &str = "\
 Examples:

@@ -53,6 +53,12 @@ impl Field {
     pub(crate) fn maybe(value: Option<impl ToString>) -> Self {
         value.map_or_else(|| Self::new(""), Self::new)
     }
+
+    /// The value in a column of this width, outside of a table.
+    pub(crate) fn padded(&self, width: usize, look: &Look) -> String {
+        let blank = width.saturating_sub(self.text.chars().count());
+        paint(&self.text, self.tone, look) + &" ".repeat(blank)
+    }
 }
 
 /// Headers and rows, ready to be laid out.

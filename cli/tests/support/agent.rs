@@ -88,7 +88,7 @@ fn serve(stream: &UnixStream, answers: Answers, asked: &Mutex<Vec<Asked>>, arriv
     let _ = (&mut &*stream).write_all(format!("{head}{answer}").as_bytes());
 }
 
-fn read_request(stream: &UnixStream) -> (String, Value) {
+pub(super) fn read_request(stream: &UnixStream) -> (String, Value) {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).expect("a request line");

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 pub(crate) mod agent;
 pub(crate) mod api;
+pub(crate) mod events;
 
 /// The binary under test.
 pub(crate) const NETPOL: &str = env!("CARGO_BIN_EXE_netpol");
