@@ -85,6 +85,8 @@ fn what_a_node_forwards_is_not_taken_for_its_own() {
         world.netpol(&["allow", "host", "appC", "--port", "8080", "--protocol", "udp", "--wait"])?.expect_exit(0)?;
         let node = world.node("n1")?;
         node.namespace.inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("turn forwarding on"))?;
+        // The agent's own routes are for what the node sends; somebody made one for all.
+        node.namespace.ip(&format!("route add {}/32 dev {}\n", c.address()?, c.attached.host_interface))?;
         let stranger = world.stranger()?;
         stranger.ip(&format!("route add {}/32 via {}\n", c.address()?, node.underlay))?;
         expect_dropped(world, &stranger, Ipv4Addr::UNSPECIFIED, &c, DropReason::NotFromHost)

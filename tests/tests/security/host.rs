@@ -14,7 +14,7 @@ use tests::world::namespace::Namespace;
 use tests::world::patience::{PATIENCE, await_that};
 use tests::world::{Plan, scenario};
 
-use super::talk::{expect_dropped, instance_socket, passes, turn_forwarding_on, udp_socket};
+use super::talk::{expect_dropped, instance_socket, passes, route_for_all, turn_forwarding_on, udp_socket};
 
 const PORT: u16 = 8080;
 const OVERLAY_PORT: u16 = 4789;
@@ -110,6 +110,7 @@ fn a_forwarded_packet_under_the_nodes_own_address_is_not_the_nodes() {
         world.netpol(&line)?.expect_exit(0)?;
         let node = world.node("n1")?;
         turn_forwarding_on(node)?;
+        route_for_all(node, &c)?;
         let stranger = world.stranger()?;
         let forged = |source: Ipv4Addr| -> Result<Vec<u8>> {
             let datagram = Datagram {

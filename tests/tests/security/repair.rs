@@ -21,7 +21,7 @@ use tests::world::{Plan, World, scenario};
 
 use super::intruder::Intruder;
 use super::maps::{has_account, open_account};
-use super::talk::{expect_dropped, turn_forwarding_on, udp_socket};
+use super::talk::{expect_dropped, route_for_all, turn_forwarding_on, udp_socket};
 
 const PORT: u16 = 8080;
 const OVERLAY: &str = "netpol0";
@@ -77,6 +77,7 @@ fn unpin(node: &Node, program: &str, interface: &str) -> Result<()> {
 fn a_deleted_pin_behind_the_sender_lets_nothing_through_and_is_put_back() {
     scenario(Plan::nodes(&["n1"]), |world| {
         let siege = Siege::lay(world)?;
+        route_for_all(world.node("n1")?, &siege.b)?;
         unpin(world.node("n1")?, "from_endpoint", &siege.c.attached.host_interface)?;
         siege.lift(world)
     });
@@ -86,6 +87,7 @@ fn a_deleted_pin_behind_the_sender_lets_nothing_through_and_is_put_back() {
 fn a_deleted_pin_before_the_receiver_lets_nothing_through_and_is_put_back() {
     scenario(Plan::nodes(&["n1"]), |world| {
         let siege = Siege::lay(world)?;
+        route_for_all(world.node("n1")?, &siege.b)?;
         unpin(world.node("n1")?, "to_endpoint", &siege.b.attached.host_interface)?;
         siege.lift(world)
     });
@@ -105,6 +107,7 @@ fn even_with_both_hooks_gone_a_node_that_forwards_carries_nothing_between_its_in
 fn a_program_ahead_of_ours_on_an_endpoint_is_overtaken_again() {
     scenario(Plan::nodes(&["n1"]), |world| {
         let siege = Siege::lay(world)?;
+        route_for_all(world.node("n1")?, &siege.b)?;
         let node = &world.node("n1")?.namespace;
         let _intruder = Intruder::ahead_of_ours(node, &siege.c.attached.host_interface, TcAttachType::Ingress)?;
         siege.lift(world)
