@@ -271,10 +271,10 @@ async fn events(
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
     let (kept, live) = admin.flows.read();
-    let kept = stream::iter(kept).map(|event| json_line(&event));
+    let kept = stream::iter(kept).map(|seen| json_line(&seen.describe()));
     let body = if query.follow {
-        let live = BroadcastStream::new(live).map(|event| match event {
-            Ok(event) => json_line(&event),
+        let live = BroadcastStream::new(live).map(|seen| match seen {
+            Ok(seen) => json_line(&seen.describe()),
             // Said where it happened, so that a reader knows what he did not see.
             Err(tokio_stream::wrappers::errors::BroadcastStreamRecvError::Lagged(lost)) => {
                 Ok(format!("{{\"kind\":\"lost\",\"events\":{lost}}}\n"))

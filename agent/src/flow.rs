@@ -9,7 +9,7 @@ use std::{
 
 use common::{Identity, Protocol, event::Event};
 use nix::time::{ClockId, clock_gettime};
-use policy_api::model::{AppName, Replica};
+use policy_api::model::{AppName, NodeName};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     datapath::EventReader,
     node::{StateReceiver, current},
+    watch::State,
 };
 
 /// How often the ring is looked into. The programs wake nobody, because that costs more than the packet; the ring holds
@@ -58,11 +59,29 @@ pub struct FlowEnd {
     pub node: Option<String>,
 }
 
+/// An event as the programs told it, and whose numbers those were then. What costs more than a connection, writing it out,
+/// is done for whoever reads, not for every event.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    event: Event,
+    source: Who,
+    destination: Who,
+}
+
+/// Whom an end belonged to; what is not known is absent.
+#[derive(Clone, Debug, Default)]
+struct Who {
+    app: Option<AppName>,
+    is_host: bool,
+    instance: Option<(AppName, u32)>,
+    node: Option<NodeName>,
+}
+
 /// Where events can be read.
 #[derive(Clone)]
 pub struct FlowLog {
-    kept: Arc<Mutex<VecDeque<Arc<FlowEvent>>>>,
-    live: broadcast::Sender<Arc<FlowEvent>>,
+    kept: Arc<Mutex<VecDeque<Seen>>>,
+    live: broadcast::Sender<Seen>,
 }
 
 impl FlowLog {
@@ -71,20 +90,22 @@ impl FlowLog {
     }
 
     /// The events that are kept, oldest first, and those that follow.
-    pub fn read(&self) -> (Vec<Arc<FlowEvent>>, broadcast::Receiver<Arc<FlowEvent>>) {
+    pub fn read(&self) -> (Vec<Seen>, broadcast::Receiver<Seen>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.live.subscribe())
     }
 
-    fn add(&self, events: Vec<FlowEvent>) {
+    fn add(&self, events: Vec<Seen>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in events.into_iter().map(Arc::new) {
-            if kept.len() == KEPT {
-                kept.pop_front();
+        let surplus = (kept.len() + events.len()).saturating_sub(KEPT).min(kept.len());
+        kept.drain(..surplus);
+        let somebody_listens = self.live.receiver_count() > 0;
+        for seen in events {
+            if somebody_listens {
+                // Whoever left in the meantime misses nothing.
+                let _ = self.live.send(seen.clone());
             }
-            kept.push_back(event.clone());
-            // Nobody listening is fine.
-            let _ = self.live.send(event);
+            kept.push_back(seen);
         }
     }
 }
@@ -99,6 +120,7 @@ impl Default for FlowLog {
 pub async fn read_events(mut reader: EventReader, state: StateReceiver, log: FlowLog) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut names = Names::default();
     loop {
         look.tick().await;
         loop {
@@ -106,72 +128,102 @@ pub async fn read_events(mut reader: EventReader, state: StateReceiver, log: Flo
             if events.is_empty() {
                 break;
             }
-            let state = current(&state);
-            let names = Names::new(state.as_deref().map(|(_, replica)| replica));
-            log.add(events.iter().map(|event| names.describe(event)).collect());
+            names.update(current(&state));
+            log.add(events.into_iter().map(|event| names.see(event)).collect());
             tokio::task::yield_now().await;
         }
     }
 }
 
 /// What numbers are called right now.
-struct Names<'a> {
-    replica: Option<&'a Replica>,
-    apps: HashMap<Identity, &'a AppName>,
-    boot: SystemTime,
+#[derive(Default)]
+struct Names {
+    state: Option<State>,
+    apps: HashMap<Identity, AppName>,
 }
 
-impl<'a> Names<'a> {
-    fn new(replica: Option<&'a Replica>) -> Self {
-        let apps = replica.into_iter().flat_map(|replica| replica.apps.values()).map(|app| (app.identity, &app.name));
-        Self { replica, apps: apps.collect(), boot: boot_time() }
+impl Names {
+    fn update(&mut self, state: Option<State>) {
+        let same = match (&self.state, &state) {
+            (Some(held), Some(new)) => Arc::ptr_eq(held, new),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            let apps = state.iter().flat_map(|state| state.1.apps.values());
+            self.apps = apps.map(|app| (app.identity, app.name.clone())).collect();
+            self.state = state;
+        }
     }
 
-    fn describe(&self, event: &Event) -> FlowEvent {
+    fn see(&self, event: Event) -> Seen {
         let (source, destination) = event.identities();
+        Seen {
+            source: self.who(event.source.ip(), source),
+            destination: self.who(event.destination.ip(), destination),
+            event,
+        }
+    }
+
+    /// An end by its proven identity; instance and node only where the address is placed with the same identity.
+    fn who(&self, ip: IpAddr, identity: Identity) -> Who {
+        let binding = self
+            .state
+            .as_deref()
+            .and_then(|(_, replica)| replica.bindings.get(&ip))
+            .filter(|binding| binding.identity == identity || identity == Identity::UNKNOWN);
+        let app = match identity {
+            Identity::UNKNOWN => binding.map(|binding| binding.app.clone()),
+            _ => self.apps.get(&identity).cloned(),
+        };
+        Who {
+            app,
+            is_host: identity == Identity::HOST,
+            instance: binding.map(|binding| (binding.app.clone(), binding.instance)),
+            node: binding.map(|binding| binding.node.clone()),
+        }
+    }
+}
+
+impl Seen {
+    /// The event in words.
+    pub fn describe(&self) -> FlowEvent {
+        let event = &self.event;
         let reason = event.drop_reason().map(|reason| match reason {
             Ok(reason) => reason.name().to_owned(),
             Err(number) => format!("reason-{number}"),
         });
         FlowEvent {
-            time: self.time(event.time),
+            time: time(event.time),
             kind: if reason.is_some() { "drop" } else { "new-flow" },
             reason,
             direction: event.direction().map_or("unknown", |direction| direction.name()),
             protocol: Protocol::from_number(event.protocol).map_or("unknown", Protocol::name),
-            source: self.end(event.source.ip(), event.source_port, source),
-            destination: self.end(event.destination.ip(), event.destination_port, destination),
+            source: self.source.describe(event.source.ip(), event.source_port),
+            destination: self.destination.describe(event.destination.ip(), event.destination_port),
             rule: event.rule().map(|rule| format!("r{}", rule.0)),
         }
     }
+}
 
-    /// An end by its proven identity; instance and node only where the address is placed with the same identity.
-    fn end(&self, ip: IpAddr, port: u16, identity: Identity) -> FlowEnd {
-        let binding = self
-            .replica
-            .and_then(|replica| replica.bindings.get(&ip))
-            .filter(|binding| binding.identity == identity || identity == Identity::UNKNOWN);
-        let app = match identity {
-            Identity::HOST => Some("host".to_owned()),
-            Identity::UNKNOWN => binding.map(|binding| binding.app.to_string()),
-            _ => self.apps.get(&identity).map(ToString::to_string),
-        };
+impl Who {
+    fn describe(&self, ip: IpAddr, port: u16) -> FlowEnd {
+        let app = self.app.as_ref().map(ToString::to_string);
         FlowEnd {
             ip,
             port,
-            app,
-            instance: binding.map(|binding| binding.instance_name()),
-            node: binding.map(|binding| binding.node.to_string()),
+            app: if self.is_host { Some("host".to_owned()) } else { app },
+            instance: self.instance.as_ref().map(|(app, instance)| format!("{app}/{instance}")),
+            node: self.node.as_ref().map(ToString::to_string),
         }
     }
+}
 
-    fn time(&self, nanoseconds: u64) -> String {
-        let time = self.boot + Duration::from_nanos(nanoseconds);
-        let time = OffsetDateTime::from(time).replace_nanosecond(0).map_or(time.into(), |whole| {
-            whole + Duration::from_millis(u64::from(OffsetDateTime::from(time).millisecond()))
-        });
-        time.format(&Rfc3339).unwrap_or_default()
-    }
+/// A time of the clock that the programs count by, as people write it, to the millisecond.
+fn time(nanoseconds: u64) -> String {
+    let time = OffsetDateTime::from(boot_time() + Duration::from_nanos(nanoseconds));
+    let whole = time.replace_nanosecond(u32::from(time.millisecond()) * 1_000_000).unwrap_or(time);
+    whole.format(&Rfc3339).unwrap_or_default()
 }
 
 /// When the clock that the programs count by began.
