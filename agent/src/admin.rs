@@ -147,7 +147,7 @@ impl From<&Endpoint> for EndpointAnswer {
             app: endpoint.app.to_string(),
             instance: endpoint.instance,
             identity: endpoint.identity,
-            addresses: vec![endpoint.address.into()],
+            addresses: endpoint.addresses(),
             interface: endpoint.interface.clone(),
             host_interface: endpoint.host_interface.clone(),
             ifindex: endpoint.ifindex,

@@ -1,20 +1,21 @@
 //! Attaching and detaching: an address, a placement that the other nodes know, a veth, an endpoint. One at a time, so that
 //! no two agree on an address.
 
-use std::{collections::HashSet, net::IpAddr, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use common::Identity;
-use policy_api::model::{AppName, Claim, Labels, NodeName, Prefix, Replica, Revision};
+use policy_api::model::{AppName, Claim, Labels, NodeName, Prefix, Replica, Revision, Slices};
 use tokio::{sync::Mutex, time::interval};
 use tracing::{debug, info, warn};
 
 use crate::{
-    endpoint::{Endpoint, choose_address, host_interface_name, published_address},
+    endpoint::{Endpoint, host_interface_name},
     link::{
         LinkError, Links, VethPlan,
         netns::{Netns, NetnsId},
     },
     node::{NodeError, NodeHandle, StateReceiver, current},
+    pool::{AddressPair, Pool},
     random,
     watch::{Api, ApiError},
 };
@@ -71,7 +72,7 @@ pub struct Attacher {
     node: NodeHandle,
     links: Links,
     name: NodeName,
-    slice: Prefix,
+    slices: Slices,
     mtu: u32,
     own_netns: NetnsId,
     state: StateReceiver,
@@ -85,25 +86,32 @@ pub struct AttacherParts {
     pub node: NodeHandle,
     pub links: Links,
     pub name: NodeName,
-    pub slice: Prefix,
+    pub slices: Slices,
     pub mtu: u32,
     pub state: StateReceiver,
 }
 
 /// Who the new endpoint is, and what the other nodes know of it.
 struct Placed {
-    address: Ipv4Addr,
+    pair: AddressPair,
     instance: u32,
     identity: Identity,
     revision: Option<Revision>,
     note: Option<String>,
 }
 
+impl Placed {
+    fn add_note(&mut self, more: Option<&str>) {
+        let notes: Vec<&str> = self.note.as_deref().into_iter().chain(more).collect();
+        self.note = (!notes.is_empty()).then(|| notes.join("; "));
+    }
+}
+
 impl Attacher {
     pub fn new(parts: AttacherParts) -> Result<Arc<Self>, LinkError> {
-        let AttacherParts { api, node, links, name, slice, mtu, state } = parts;
+        let AttacherParts { api, node, links, name, slices, mtu, state } = parts;
         let own_netns = Netns::own()?.id()?;
-        Ok(Arc::new(Self { api, node, links, name, slice, mtu, own_netns, state, turn: Mutex::new(()) }))
+        Ok(Arc::new(Self { api, node, links, name, slices, mtu, own_netns, state, turn: Mutex::new(()) }))
     }
 
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, AttachError> {
@@ -125,13 +133,17 @@ impl Attacher {
     async fn attach_in_turn(&self, request: &AttachRequest) -> Result<(Endpoint, Option<String>), AttachError> {
         let netns = request.netns.id()?;
         self.refuse_netns(netns).await?;
-        let placed = self.place(request).await?;
+        let without_v6 = self.links.without_v6(&request.netns, self.mtu).await?;
+        let mut placed = self.place(request, without_v6.is_some()).await?;
+        placed.add_note(without_v6);
         match self.build(request, netns, &placed).await {
             Ok(endpoint) => Ok((endpoint, placed.note)),
             Err(error) => {
                 // What nobody uses is given back; the comparison with the endpoints does it if this call cannot.
                 if placed.revision.is_some() {
-                    let _ = self.api.release(IpAddr::V4(placed.address)).await;
+                    for address in placed.pair.addresses() {
+                        let _ = self.api.release(address).await;
+                    }
                 }
                 Err(error)
             }
@@ -155,22 +167,22 @@ impl Attacher {
     }
 
     /// An address and an identity: from the policy API, or without it from what it last said.
-    async fn place(&self, request: &AttachRequest) -> Result<Placed, AttachError> {
-        let taken = self.taken().await?;
-        let replica = current(&self.state);
+    async fn place(&self, request: &AttachRequest, only_v4: bool) -> Result<Placed, AttachError> {
+        let wanted = |pair: AddressPair| if only_v4 { pair.without_v6() } else { pair };
+        let state = current(&self.state);
         let empty = Replica::default();
-        let known = replica.as_deref().map_or(&empty, |(_, replica)| replica);
-        let address = choose_address(known, &self.name, self.slice, &request.app, &taken)
-            .ok_or(AttachError::SliceFull(self.slice))?;
+        let replica = state.as_deref().map_or(&empty, |(_, replica)| replica);
+        let pool = Pool { replica, node: &self.name, slices: self.slices, taken: self.taken().await? };
+        let pair = pool.choose(&request.app).ok_or(AttachError::SliceFull(self.slices.slice_v4))?;
         let claim = Claim {
             app: request.app.clone(),
             instance: request.instance,
-            addresses: vec![IpAddr::V4(address)],
+            addresses: wanted(pair).addresses(),
             labels: request.labels.clone(),
         };
         match self.api.claim(&claim).await {
             Ok(claimed) => Ok(Placed {
-                address,
+                pair: wanted(pair),
                 instance: claimed.instance,
                 identity: claimed.identity,
                 revision: Some(claimed.revision),
@@ -179,27 +191,23 @@ impl Attacher {
             Err(error @ (ApiError::Problem(_) | ApiError::Config(_))) => Err(AttachError::Refused(error)),
             Err(error @ (ApiError::Unreachable { .. } | ApiError::Protocol(_))) => {
                 debug!(%error, "attaching without the policy API");
-                self.place_alone(request, known, &taken, address)
+                let placed = self.place_alone(request, &pool, pair)?;
+                Ok(Placed { pair: wanted(placed.pair), ..placed })
             }
         }
     }
 
     /// With the policy API gone: an address that is still published for the app on this node, else one that only this node
     /// knows.
-    fn place_alone(
-        &self,
-        request: &AttachRequest,
-        known: &Replica,
-        taken: &HashSet<Ipv4Addr>,
-        fresh: Ipv4Addr,
-    ) -> Result<Placed, AttachError> {
+    fn place_alone(&self, request: &AttachRequest, pool: &Pool<'_>, fresh: AddressPair) -> Result<Placed, AttachError> {
+        let known = pool.replica;
         let app = known.apps.get(&request.app).ok_or_else(|| {
             AttachError::Unknown(format!(
                 "the policy API cannot be reached and this node has never heard of app {}, so it has no identity; try again when the API is back",
                 request.app
             ))
         })?;
-        let published = published_address(known, &self.name, &request.app, taken);
+        let published = pool.published(&request.app);
         let note = match published {
             Some(_) => {
                 "the policy API cannot be reached: attached with an address that is still published for this app"
@@ -216,7 +224,7 @@ impl Attacher {
             .collect();
         let lowest = (0..).find(|instance| !live.contains(instance)).unwrap_or(0);
         Ok(Placed {
-            address: published.unwrap_or(fresh),
+            pair: published.unwrap_or(fresh),
             instance: request.instance.unwrap_or(lowest),
             identity: app.identity,
             revision: None,
@@ -230,9 +238,9 @@ impl Attacher {
 
     async fn build(&self, request: &AttachRequest, netns: NetnsId, placed: &Placed) -> Result<Endpoint, AttachError> {
         let plan = VethPlan {
-            host_name: host_interface_name(placed.address),
+            host_name: host_interface_name(placed.pair.v4),
             instance_name: request.interface.clone(),
-            address: placed.address,
+            addresses: placed.pair.addresses(),
             mtu: self.mtu,
         };
         let pair = self.links.create_veth(&plan, &request.netns).await?;
@@ -240,7 +248,8 @@ impl Attacher {
             app: request.app.clone(),
             instance: placed.instance,
             identity: placed.identity.number(),
-            address: placed.address,
+            address: placed.pair.v4,
+            address_v6: placed.pair.v6,
             host_interface: plan.host_name,
             ifindex: pair.host.index,
             mac: pair.instance_mac.0,
@@ -258,14 +267,16 @@ impl Attacher {
         Ok(endpoint)
     }
 
-    /// Takes the endpoint out of a namespace. Its address stays published, for a restart of the app.
+    /// Takes the endpoint out of a namespace. Its addresses stay published, for a restart of the app.
     pub async fn detach(&self, netns: &Netns) -> Result<Endpoint, AttachError> {
         let _turn = self.turn.lock().await;
         let not_attached = || AttachError::NotFound("the namespace is not attached on this node".into());
         let endpoint = self.node.in_netns(netns.id()?).await?.ok_or_else(not_attached)?;
         let removed = self.node.remove(endpoint.ifindex).await?.ok_or_else(not_attached)?;
-        if let Err(error) = self.api.release(IpAddr::V4(removed.address)).await {
-            debug!(%error, "the address will be released when the policy API is back");
+        for address in removed.addresses() {
+            if let Err(error) = self.api.release(address).await {
+                debug!(%error, "the address will be released when the policy API is back");
+            }
         }
         Ok(removed)
     }
@@ -294,7 +305,7 @@ impl Attacher {
             }
         }
         for binding in replica.bindings.values().filter(|binding| binding.node == self.name && binding.is_live()) {
-            if !endpoints.iter().any(|endpoint| IpAddr::V4(endpoint.address) == binding.address) {
+            if !endpoints.iter().any(|endpoint| endpoint.addresses().contains(&binding.address)) {
                 self.api.release(binding.address).await.map_err(AttachError::Refused)?;
                 info!(instance = binding.instance_name(), address = %binding.address, "released an address whose endpoint is gone");
             }
@@ -306,7 +317,7 @@ impl Attacher {
         let claim = Claim {
             app: endpoint.app.clone(),
             instance: Some(endpoint.instance),
-            addresses: vec![IpAddr::V4(endpoint.address)],
+            addresses: endpoint.addresses(),
             labels: endpoint.labels.clone(),
         };
         let claimed = self.api.claim(&claim).await.map_err(AttachError::Refused)?;
@@ -319,11 +330,13 @@ impl Attacher {
 /// Whether the policy API knows an endpoint, or will once this node has read what it answered.
 fn is_placed(replica: &Replica, node: &NodeName, endpoint: &Endpoint) -> bool {
     let answered_later = endpoint.placed.is_some_and(|revision| revision > replica.revision());
-    let known = replica.bindings.get(&IpAddr::V4(endpoint.address)).is_some_and(|binding| {
-        binding.is_live()
-            && binding.node == *node
-            && binding.app == endpoint.app
-            && binding.instance == endpoint.instance
-    });
-    known || answered_later
+    let is_bound = |address| {
+        replica.bindings.get(address).is_some_and(|binding| {
+            binding.is_live()
+                && binding.node == *node
+                && binding.app == endpoint.app
+                && binding.instance == endpoint.instance
+        })
+    };
+    answered_later || endpoint.addresses().iter().all(is_bound)
 }

@@ -1,18 +1,19 @@
-//! The endpoints of this node: what is remembered of each, and which address a new one gets.
+//! The endpoints of this node, and what is remembered of each.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
 use common::{Address, Identity, Mac, placement};
-use policy_api::model::{AppName, Binding, BindingState, Labels, NodeName, Prefix, Replica, Revision};
+use policy_api::model::{AppName, Labels, Revision};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     datapath::{Attachment, Hook},
     link::{Interface, netns::NetnsId},
+    pool::AddressPair,
     state::{self, StateError},
 };
 
@@ -23,6 +24,9 @@ pub struct Endpoint {
     pub instance: u32,
     pub identity: u32,
     pub address: Ipv4Addr,
+    /// None where the namespace has no IPv6, or an agent attached it that knew none.
+    #[serde(default)]
+    pub address_v6: Option<Ipv6Addr>,
     pub host_interface: String,
     pub ifindex: u32,
     pub mac: [u8; 6],
@@ -46,13 +50,19 @@ impl Endpoint {
         format!("{}/{}", self.app, self.instance)
     }
 
-    pub fn address(&self) -> Address {
-        self.address.into()
+    /// One or two, as they are claimed, routed and placed.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.pair().addresses()
+    }
+
+    fn pair(&self) -> AddressPair {
+        AddressPair { v4: self.address, v6: self.address_v6 }
     }
 
     /// What the programs know of it.
     pub fn row(&self) -> placement::Endpoint {
-        placement::Endpoint::new(self.address(), Address::NONE, self.identity(), self.generation, Mac(self.mac))
+        let v6 = self.address_v6.map_or(Address::NONE, Address::from);
+        placement::Endpoint::new(self.address.into(), v6, self.identity(), self.generation, Mac(self.mac))
     }
 
     /// Whether the interface that was made for it is among these.
@@ -116,58 +126,4 @@ impl Registry {
     pub fn apps(&self) -> HashSet<Identity> {
         self.endpoints.values().map(Endpoint::identity).collect()
     }
-}
-
-/// The address that a new endpoint of `app` gets: one that the node has published for the app already, so that the other
-/// nodes know it; else a fresh one; else the one that has been free for longest. None if the slice is full.
-pub fn choose_address(
-    replica: &Replica,
-    node: &NodeName,
-    slice: Prefix,
-    app: &AppName,
-    taken: &HashSet<Ipv4Addr>,
-) -> Option<Ipv4Addr> {
-    let bound: BTreeMap<Ipv4Addr, &Binding> =
-        replica.bindings.values().filter_map(|binding| Some((as_v4(binding.address)?, binding.as_ref()))).collect();
-    let mut freed: Vec<_> = bound
-        .iter()
-        .filter(|(address, binding)| {
-            binding.state == BindingState::Freed && binding.node == *node && !taken.contains(*address)
-        })
-        .collect();
-    freed.sort_by_key(|(_, binding)| binding.revision);
-    let published = freed.iter().find(|(_, binding)| binding.app == *app).map(|(address, _)| **address);
-    let fresh = || hosts(slice).find(|address| !bound.contains_key(address) && !taken.contains(address));
-    let oldest = || freed.first().map(|(address, _)| **address);
-    published.or_else(fresh).or_else(oldest)
-}
-
-/// The address of `app` on this node that the other nodes already know, if one is free.
-pub fn published_address(
-    replica: &Replica,
-    node: &NodeName,
-    app: &AppName,
-    taken: &HashSet<Ipv4Addr>,
-) -> Option<Ipv4Addr> {
-    let free = |binding: &&Binding| {
-        binding.node == *node
-            && binding.app == *app
-            && as_v4(binding.address).is_some_and(|address| !taken.contains(&address))
-    };
-    replica.bindings.values().map(AsRef::as_ref).filter(free).find_map(|binding| as_v4(binding.address))
-}
-
-fn as_v4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    }
-}
-
-/// The addresses of a slice that an instance may have: neither the network's own, nor the broadcast one.
-fn hosts(slice: Prefix) -> impl Iterator<Item = Ipv4Addr> {
-    let IpAddr::V4(network) = slice.address() else { return (1..1).map(Ipv4Addr::from) };
-    let size = 1_u32.checked_shl(32 - u32::from(slice.length())).unwrap_or(0);
-    let first = u32::from(network);
-    (first + 1..first + size.max(2) - 1).map(Ipv4Addr::from)
 }

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod flow;
 pub mod link;
 pub mod node;
+pub mod pool;
 pub mod random;
 pub mod reconcile;
 pub mod state;

@@ -94,7 +94,7 @@ async fn run(options: RunOptions) -> Result<()> {
         node: node.clone(),
         links,
         name,
-        slice: joined.node.slices.slice_v4,
+        slices: joined.node.slices,
         mtu,
         state: state.clone(),
     })?;

@@ -332,7 +332,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         self.apply(state);
         self.program(endpoint)?;
-        self.links.open_veth(endpoint.ifindex, endpoint.address, common::Mac(endpoint.mac)).await?;
+        self.links.open_veth(endpoint.ifindex, &endpoint.addresses(), common::Mac(endpoint.mac)).await?;
         info!(endpoint = endpoint.name(), address = %endpoint.address, "attached");
         Ok(())
     }
@@ -348,8 +348,11 @@ impl Node {
     fn write_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), DatapathError> {
         let row = if self.unguarded.contains(&endpoint.identity()) { endpoint.row().closed() } else { endpoint.row() };
         self.datapath.endpoints.put(&endpoint.ifindex, &row)?;
-        self.datapath.charges.put_new(&endpoint.address(), &Charge::default())?;
-        self.datapath.placements.put(&endpoint.address(), &Placement::local(endpoint.ifindex, &row))
+        for address in endpoint.addresses().into_iter().map(Address::from) {
+            self.datapath.charges.put_new(&address, &Charge::default())?;
+            self.datapath.placements.put(&address, &Placement::local(endpoint.ifindex, &row))?;
+        }
+        Ok(())
     }
 
     async fn remove(&mut self, ifindex: u32) -> Result<Option<Endpoint>, NodeError> {
@@ -367,9 +370,11 @@ impl Node {
         for attachment in endpoint.attachments() {
             self.datapath.detach(&attachment)?;
         }
-        let place = self.datapath.placements.get(&endpoint.address())?;
-        if place.is_some_and(|placement| placement.ifindex() == endpoint.ifindex) {
-            self.datapath.placements.remove(&endpoint.address())?;
+        for address in endpoint.addresses().into_iter().map(Address::from) {
+            let place = self.datapath.placements.get(&address)?;
+            if place.is_some_and(|placement| placement.ifindex() == endpoint.ifindex) {
+                self.datapath.placements.remove(&address)?;
+            }
         }
         self.datapath.endpoints.remove(&endpoint.ifindex)?;
         self.registry.remove(endpoint.ifindex)?;
@@ -438,7 +443,7 @@ impl Node {
             self.links.set_down(endpoint.ifindex).await?;
             self.datapath.detach(&attachment)?;
             self.program(endpoint)?;
-            self.links.open_veth(endpoint.ifindex, endpoint.address, common::Mac(endpoint.mac)).await?;
+            self.links.open_veth(endpoint.ifindex, &endpoint.addresses(), common::Mac(endpoint.mac)).await?;
             self.repairs += 1;
         }
         Ok(())

@@ -62,6 +62,12 @@ impl From<IpAddr> for Address {
     }
 }
 
+impl From<Ipv6Addr> for Address {
+    fn from(v6: Ipv6Addr) -> Self {
+        Self::from_v6(v6.octets())
+    }
+}
+
 impl From<Ipv4Addr> for Address {
     fn from(v4: Ipv4Addr) -> Self {
         Self::from_v4(v4.octets())
@@ -104,6 +110,8 @@ impl Mac {
 
 /// The router that an instance sees: link-local, the same in every instance, answered by the datapath only.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The same for IPv6.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 #[cfg(test)]
 mod tests {

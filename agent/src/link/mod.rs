@@ -1,6 +1,7 @@
 //! Interfaces, addresses, routes and neighbours through rtnetlink. The only module that imports it; it knows nothing of
 //! apps, rules or programs.
 
+mod ipv6;
 pub mod netns;
 mod overlay;
 mod veth;
@@ -121,14 +122,12 @@ impl Links {
     /// instance to another, or from outside to one, through the node's own stack.
     pub async fn ensure_instance_routing(&self) -> Result<()> {
         // Local output enters the look-up as if it came from the loopback interface.
-        let rule = self.handle.rule().add().v4().input_interface("lo").table_id(INSTANCE_TABLE);
-        let rule = rule.priority(INSTANCE_RULE_PRIORITY).action(RuleAction::ToTable);
-        match rule.execute().await {
-            Err(error) if !is_errno(&error, libc::EEXIST) => {
-                Err(LinkError::netlink("add the rule for instances' routes")(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        let rule = || {
+            let rule = self.handle.rule().add().input_interface("lo").table_id(INSTANCE_TABLE);
+            rule.priority(INSTANCE_RULE_PRIORITY).action(RuleAction::ToTable)
+        };
+        added(rule().v4().execute().await)?;
+        if ipv6::is_built_in() { added(rule().v6().execute().await) } else { Ok(()) }
     }
 
     pub async fn set_up(&self, index: u32) -> Result<()> {
@@ -157,10 +156,21 @@ impl Links {
     }
 }
 
+/// A rule that stands already is as good as added.
+fn added(result: std::result::Result<(), rtnetlink::Error>) -> Result<()> {
+    match result {
+        Err(error) if !is_errno(&error, libc::EEXIST) => {
+            Err(LinkError::netlink("add the rule for instances' routes")(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Tells that some interface of this node changed, appeared or went; changes that come together are told once.
 pub fn watch_links() -> Result<mpsc::Receiver<()>> {
-    let (connection, _, mut messages) = new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr])
-        .map_err(LinkError::io("watch interfaces"))?;
+    let (connection, _, mut messages) =
+        new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
+            .map_err(LinkError::io("watch interfaces"))?;
     tokio::spawn(connection);
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {

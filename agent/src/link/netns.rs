@@ -14,7 +14,7 @@ use nix::{
 use rtnetlink::{Handle, new_connection};
 use serde::{Deserialize, Serialize};
 
-use super::{LinkError, Result};
+use super::{LinkError, Result, ipv6};
 
 /// An open network namespace.
 #[derive(Debug)]
@@ -67,21 +67,36 @@ impl Netns {
 
     /// Opens a netlink socket inside. The socket stays there, whoever uses it; only a thread has to go and come back.
     pub(super) async fn netlink(&self) -> Result<Handle> {
-        let descriptor = self.0.try_clone().map_err(LinkError::io("copy a descriptor"))?;
         let runtime = tokio::runtime::Handle::current();
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = self.inside(move || {
+            let _guard = runtime.enter();
+            new_connection().map_err(LinkError::io("open a netlink socket in the namespace"))
+        });
+        let (connection, handle, _) = opened.await?;
+        tokio::spawn(connection);
+        Ok(handle)
+    }
+
+    /// Whether interfaces that are made inside may have IPv6 addresses.
+    pub(super) async fn has_ipv6(&self) -> Result<bool> {
+        self.inside(ipv6::is_enabled).await
+    }
+
+    /// Does something on a thread of its own inside.
+    pub(super) async fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let descriptor = self.0.try_clone().map_err(LinkError::io("copy a descriptor"))?;
+        let done = tokio::task::spawn_blocking(move || {
             let thread = thread::spawn(move || {
                 setns(descriptor, CloneFlags::CLONE_NEWNET)
                     .map_err(|errno| LinkError::io("enter the namespace")(errno.into()))?;
-                let _guard = runtime.enter();
-                new_connection().map_err(LinkError::io("open a netlink socket in the namespace"))
+                work()
             });
             thread.join().map_err(|_| LinkError::Refused("the thread in the namespace panicked".into()))?
         });
-        let opened = opened.await.map_err(|error| LinkError::io("wait for the thread")(io::Error::other(error)))?;
-        let (connection, handle, _) = opened?;
-        tokio::spawn(connection);
-        Ok(handle)
+        done.await.map_err(|error| LinkError::io("wait for the thread")(io::Error::other(error)))?
     }
 }
 

@@ -6,7 +6,7 @@ use common::Mac;
 use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::{LinkUnspec, LinkVxlan};
 
-use super::{Interface, LinkError, Links, Result, interface};
+use super::{Interface, LinkError, Links, Result, interface, ipv6};
 
 /// What the VXLAN header and those around it add to an IPv4 underlay packet.
 const ENCAPSULATION_V4: u32 = 50;
@@ -55,6 +55,7 @@ impl Links {
             Some(device) => device,
             None => self.create_overlay(wanted).await?,
         };
+        ipv6::quiet(&wanted.name)?;
         let settings = LinkUnspec::new_with_index(device.index).mtu(wanted.mtu).up().build();
         let what = format!("set up VXLAN device {}", wanted.name);
         self.handle.link().set(settings).execute().await.map_err(LinkError::netlink(what))?;
