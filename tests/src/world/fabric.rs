@@ -1,6 +1,6 @@
-//! The underlay: a bridge that every machine of the world hangs on, in the range kept for documentation.
+//! The underlay: a bridge that every machine of the world hangs on, in the ranges kept for documentation and private use.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
@@ -33,4 +33,12 @@ impl Fabric {
         machine.ip(&format!("addr add {address}/24 dev {UPLINK}\nlink set {UPLINK} up\n"))?;
         Ok(machine)
     }
+}
+
+/// Gives a machine an IPv6 address on the underlay beside its IPv4 one: the same host.
+pub fn add_ipv6(machine: &Namespace, address: Ipv4Addr) -> Result<Ipv6Addr> {
+    let [.., host] = address.octets();
+    let address = Ipv6Addr::new(0xfd00, 0xc0, 0, 2, 0, 0, 0, host.into());
+    machine.ip(&format!("addr add {address}/64 dev {UPLINK} nodad\n"))?;
+    Ok(address)
 }

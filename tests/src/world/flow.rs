@@ -1,7 +1,7 @@
 //! A live flow between two instances: both ends send all the time, and every delivery is counted and timed.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::instance::Instance;
+use super::instance::{Family, Instance};
 use super::patience::{PATIENCE, await_that};
 use super::probe::Transport;
 
@@ -78,13 +78,21 @@ pub struct Flow {
 impl Flow {
     /// Opens the flow and returns once messages run both ways.
     pub fn open(transport: Transport, from: &Instance, to: &Instance, port: u16) -> Result<Self> {
-        let flow = Self::start(transport, from, to, port)?;
+        Self::open_over(Family::V4, transport, from, to, port)
+    }
+
+    pub fn open_over(family: Family, transport: Transport, from: &Instance, to: &Instance, port: u16) -> Result<Self> {
+        let flow = Self::start_over(family, transport, from, to, port)?;
         flow.await_deliveries(LIVE)?;
         Ok(flow)
     }
 
     /// Opens the flow without expecting anything to arrive; a TCP flow must at least connect.
     pub fn start(transport: Transport, from: &Instance, to: &Instance, port: u16) -> Result<Self> {
+        Self::start_over(Family::V4, transport, from, to, port)
+    }
+
+    pub fn start_over(family: Family, transport: Transport, from: &Instance, to: &Instance, port: u16) -> Result<Self> {
         let started = Instant::now();
         let mut flow = Self {
             forth: Way::new(started),
@@ -94,7 +102,7 @@ impl Flow {
             senders: Vec::new(),
             readers: Vec::new(),
         };
-        let destination = SocketAddrV4::new(to.address()?, port);
+        let destination = SocketAddr::new(to.address_of(family)?, port);
         match transport {
             Transport::Tcp => flow.start_tcp(from, to, destination)?,
             Transport::Udp => flow.start_udp(from, to, destination)?,
@@ -144,11 +152,11 @@ impl Flow {
         self.totals()
     }
 
-    fn start_tcp(&mut self, from: &Instance, to: &Instance, destination: SocketAddrV4) -> Result<()> {
+    fn start_tcp(&mut self, from: &Instance, to: &Instance, destination: SocketAddr) -> Result<()> {
         let listener = to.namespace.inside(|| TcpListener::bind(destination).context("listen"))?;
-        let client = from.namespace.inside(|| {
-            TcpStream::connect_timeout(&SocketAddr::V4(destination), PATIENCE).context("connect a live TCP flow")
-        })?;
+        let client = from
+            .namespace
+            .inside(|| TcpStream::connect_timeout(&destination, PATIENCE).context("connect a live TCP flow"))?;
         let (server, _) = listener.accept().context("accept a live TCP flow")?;
         for stream in [&client, &server] {
             stream.set_nodelay(true)?;
@@ -163,8 +171,8 @@ impl Flow {
         Ok(())
     }
 
-    fn start_udp(&mut self, from: &Instance, to: &Instance, destination: SocketAddrV4) -> Result<()> {
-        let source = from.address()?;
+    fn start_udp(&mut self, from: &Instance, to: &Instance, destination: SocketAddr) -> Result<()> {
+        let source = from.address_of(if destination.is_ipv4() { Family::V4 } else { Family::V6 })?;
         let server = to.namespace.inside(|| UdpSocket::bind(destination).context("bind"))?;
         let client = from.namespace.inside(|| UdpSocket::bind((source, 0)).context("bind"))?;
         server.connect(client.local_addr()?)?;

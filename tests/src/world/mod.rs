@@ -24,7 +24,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::control::Control;
 use self::fabric::Fabric;
-use self::instance::Instance;
+use self::instance::{Family, Instance};
 use self::namespace::Namespace;
 use self::netpol::Invocation;
 use self::node::Node;
@@ -53,11 +53,13 @@ pub struct Plan {
     pub nodes: Vec<String>,
     /// Flags that every agent gets besides the needful, such as `--rows`.
     pub agent_flags: Vec<String>,
+    /// What the nodes speak to each other.
+    pub underlay: Family,
 }
 
 impl Plan {
     pub fn nodes(names: &[&str]) -> Self {
-        Self { nodes: names.iter().map(|&name| name.to_owned()).collect(), agent_flags: Vec::new() }
+        Self { nodes: names.iter().map(|&name| name.to_owned()).collect(), ..Self::default() }
     }
 }
 
@@ -89,7 +91,11 @@ impl World {
         for (number, node) in (1..).zip(&plan.nodes) {
             let underlay = Ipv4Addr::new(192, 0, 2, number);
             let machine = fabric.machine(&format!("{name}-{node}"), &format!("p-{node}"), underlay)?;
-            nodes.push(Node::new(&name, node, machine, underlay, &control, scratch.path()));
+            let mut made = Node::new(&name, node, machine, underlay, &control, scratch.path());
+            if plan.underlay == Family::V6 {
+                made.tunnel_from(fabric::add_ipv6(&made.namespace, underlay)?.into());
+            }
+            nodes.push(made);
         }
         Ok(Self { name, nodes, control, fabric, agent_flags: plan.agent_flags, made: 0, _scratch: scratch })
     }
@@ -135,8 +141,18 @@ impl World {
 
     /// Starts an instance: a fresh namespace, attached by `netpol attach` on the node.
     pub fn run_instance(&mut self, app: &str, node: &str) -> Result<Instance> {
+        let namespace = self.namespace()?;
+        self.attach(namespace, app, node)
+    }
+
+    /// A namespace that is nobody's yet.
+    pub fn namespace(&mut self) -> Result<Namespace> {
         self.made += 1;
-        let namespace = Namespace::create(&format!("{}-i{}", self.name, self.made))?;
+        Namespace::create(&format!("{}-i{}", self.name, self.made))
+    }
+
+    /// Makes a namespace an instance.
+    pub fn attach(&self, namespace: Namespace, app: &str, node: &str) -> Result<Instance> {
         let path = namespace.path().display().to_string();
         let arguments = ["-o", "json", "attach", "--app", app, "--netns", &path];
         let invocation = self.netpol_on(node, &arguments)?.expect_exit(0)?;

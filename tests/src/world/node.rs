@@ -1,7 +1,7 @@
 //! A machine that runs the real `netpol-agent`.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -17,6 +17,7 @@ pub struct Node {
     pub name: String,
     pub namespace: Namespace,
     pub underlay: Ipv4Addr,
+    tunnel: IpAddr,
     pub socket: PathBuf,
     /// Where this node's programs, links and maps are pinned.
     pub pins: PathBuf,
@@ -43,7 +44,6 @@ impl Node {
         let pairs = [
             ("--api", control.url()),
             ("--node", name.to_owned()),
-            ("--underlay", underlay.to_string()),
             ("--token-file", control.join_token(name).display().to_string()),
             ("--ca", control.ca().display().to_string()),
             ("--state-dir", scratch.join(name).display().to_string()),
@@ -52,13 +52,28 @@ impl Node {
         ];
         let arguments = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
         let logs = scratch.to_owned();
-        Self { name: name.to_owned(), namespace, underlay, socket, pins, arguments, logs, agent: None }
+        Self {
+            name: name.to_owned(),
+            namespace,
+            underlay,
+            tunnel: underlay.into(),
+            socket,
+            pins,
+            arguments,
+            logs,
+            agent: None,
+        }
+    }
+
+    /// Has the overlay's packets come from another address than the machine's first.
+    pub fn tunnel_from(&mut self, address: IpAddr) {
+        self.tunnel = address;
     }
 
     /// Starts the agent, for the first time or again, and waits until it enforces.
     pub fn start_agent(&mut self, more: &[String]) -> Result<()> {
         let mut command = self.namespace.command(binary("netpol-agent")?);
-        command.arg("run").args(&self.arguments).args(more);
+        command.arg("run").args(&self.arguments).arg("--underlay").arg(self.tunnel.to_string()).args(more);
         let mut daemon = Daemon::start(&format!("netpol-agent-{}", self.name), &mut command, &self.logs)?;
         let socket = &self.socket;
         daemon.await_ready(|| Ok(agent_socket::get(socket, "/v1/status")?["ready"] == true))?;

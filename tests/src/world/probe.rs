@@ -1,7 +1,7 @@
 //! One question to the network: does a packet of this instance reach that one, and does the answer come back?
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::instance::Instance;
+use super::instance::{Family, Instance};
 use super::netpol::Invocation;
 
 /// How long an expected answer may take on a loaded machine.
@@ -46,24 +46,59 @@ pub enum Outcome {
 
 /// Asks and expects an answer.
 pub fn expect_answer(transport: Transport, from: &Instance, to: &Instance, port: u16) -> Result<Duration> {
-    match ask(transport, from, to, port, ANSWER)? {
+    expect_answer_over(Family::V4, transport, from, to, port)
+}
+
+pub fn expect_answer_over(
+    family: Family,
+    transport: Transport,
+    from: &Instance,
+    to: &Instance,
+    port: u16,
+) -> Result<Duration> {
+    match ask_over(family, transport, from, to, port, ANSWER)? {
         Outcome::Answered(took) => Ok(took),
-        Outcome::Blocked => bail!("{} cannot reach {} on {} {port}", from.name(), to.name(), transport.name()),
+        Outcome::Blocked => {
+            bail!("{} cannot reach {} on {} {port} ({family:?})", from.name(), to.name(), transport.name())
+        }
     }
 }
 
 /// Asks and expects that nothing arrives.
 pub fn expect_blocked(transport: Transport, from: &Instance, to: &Instance, port: u16) -> Result<()> {
-    match ask(transport, from, to, port, SILENCE)? {
+    expect_blocked_over(Family::V4, transport, from, to, port)
+}
+
+pub fn expect_blocked_over(
+    family: Family,
+    transport: Transport,
+    from: &Instance,
+    to: &Instance,
+    port: u16,
+) -> Result<()> {
+    match ask_over(family, transport, from, to, port, SILENCE)? {
         Outcome::Blocked => Ok(()),
-        Outcome::Answered(_) => bail!("{} can reach {} on {} {port}", from.name(), to.name(), transport.name()),
+        Outcome::Answered(_) => {
+            bail!("{} can reach {} on {} {port} ({family:?})", from.name(), to.name(), transport.name())
+        }
     }
 }
 
 /// Listens at `to`, asks from `from`. An error if the question arrives but the answer does not come back.
 pub fn ask(transport: Transport, from: &Instance, to: &Instance, port: u16, patience: Duration) -> Result<Outcome> {
-    let destination = SocketAddrV4::new(to.address()?, port);
-    let source = from.address()?;
+    ask_over(Family::V4, transport, from, to, port, patience)
+}
+
+pub fn ask_over(
+    family: Family,
+    transport: Transport,
+    from: &Instance,
+    to: &Instance,
+    port: u16,
+    patience: Duration,
+) -> Result<Outcome> {
+    let destination = SocketAddr::new(to.address_of(family)?, port);
+    let source = from.address_of(family)?;
     match transport {
         Transport::Tcp => ask_tcp(from, to, source, destination, patience),
         Transport::Udp => ask_udp(from, to, source, destination, patience),
@@ -72,16 +107,20 @@ pub fn ask(transport: Transport, from: &Instance, to: &Instance, port: u16, pati
 
 /// One echo request by `ping`.
 pub fn ping(from: &Instance, to: &Instance) -> Result<bool> {
+    ping_over(Family::V4, from, to)
+}
+
+pub fn ping_over(family: Family, from: &Instance, to: &Instance) -> Result<bool> {
     let mut command: Command = from.namespace.command("ping");
-    command.args(["-n", "-c", "1", "-W", "1"]).arg(to.address()?.to_string());
+    command.args(["-n", "-c", "1", "-W", "1"]).arg(to.address_of(family)?.to_string());
     Ok(Invocation::run(&mut command, "ping".into())?.exit == 0)
 }
 
 fn ask_tcp(
     from: &Instance,
     to: &Instance,
-    source: Ipv4Addr,
-    destination: SocketAddrV4,
+    source: IpAddr,
+    destination: SocketAddr,
     patience: Duration,
 ) -> Result<Outcome> {
     let listener = to.namespace.inside(|| TcpListener::bind(destination).context("listen"))?;
@@ -97,8 +136,8 @@ fn ask_tcp(
     })
 }
 
-fn question_tcp(destination: SocketAddrV4, patience: Duration) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(destination), patience)?;
+fn question_tcp(destination: SocketAddr, patience: Duration) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&destination, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.write_all(&QUESTION)?;
     let mut reply = [0; REPLY.len()];
@@ -107,7 +146,7 @@ fn question_tcp(destination: SocketAddrV4, patience: Duration) -> std::io::Resul
 }
 
 /// Whether a connection came in before the asker was `done`.
-fn answer_tcp(listener: &TcpListener, expected: Ipv4Addr, done: &AtomicBool) -> Result<bool> {
+fn answer_tcp(listener: &TcpListener, expected: IpAddr, done: &AtomicBool) -> Result<bool> {
     while !done.load(Ordering::Relaxed) {
         await_readable(listener)?;
         let (mut stream, peer) = match listener.accept() {
@@ -129,8 +168,8 @@ fn answer_tcp(listener: &TcpListener, expected: Ipv4Addr, done: &AtomicBool) -> 
 fn ask_udp(
     from: &Instance,
     to: &Instance,
-    source: Ipv4Addr,
-    destination: SocketAddrV4,
+    source: IpAddr,
+    destination: SocketAddr,
     patience: Duration,
 ) -> Result<Outcome> {
     let server = to.namespace.inside(|| UdpSocket::bind(destination).context("bind"))?;
@@ -146,7 +185,7 @@ fn ask_udp(
     })
 }
 
-fn question_udp(source: Ipv4Addr, destination: SocketAddrV4, patience: Duration) -> std::io::Result<()> {
+fn question_udp(source: IpAddr, destination: SocketAddr, patience: Duration) -> std::io::Result<()> {
     let socket = UdpSocket::bind((source, 0))?;
     socket.connect(destination)?;
     socket.set_read_timeout(Some(patience))?;
@@ -156,7 +195,7 @@ fn question_udp(source: Ipv4Addr, destination: SocketAddrV4, patience: Duration)
     if reply[..length] == REPLY { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
-fn answer_udp(socket: &UdpSocket, expected: Ipv4Addr, done: &AtomicBool) -> Result<bool> {
+fn answer_udp(socket: &UdpSocket, expected: IpAddr, done: &AtomicBool) -> Result<bool> {
     while !done.load(Ordering::Relaxed) {
         await_readable(socket)?;
         let mut question = [0; QUESTION.len()];
