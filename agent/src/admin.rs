@@ -21,7 +21,7 @@ use axum::{
     routing::{get, post},
     serve::IncomingStream,
 };
-use common::DropReason;
+use common::{Direction, DropReason, event::Counter};
 use futures_util::{StreamExt as _, stream};
 use policy_api::model::{AppName, Labels, NodeName};
 use serde::{Deserialize, Serialize};
@@ -236,6 +236,15 @@ async fn status(State(admin): State<Admin>) -> Result<Json<StatusAnswer>, Proble
 #[derive(Serialize)]
 struct DropsAnswer {
     items: Vec<DropCount>,
+    /// By endpoint: what happened at least once.
+    endpoints: Vec<EndpointDrops>,
+    events_lost: u64,
+}
+
+#[derive(Serialize)]
+struct EndpointDrops {
+    instance: String,
+    items: Vec<DropCount>,
     events_lost: u64,
 }
 
@@ -249,13 +258,30 @@ struct DropCount {
 
 /// Every reason, also those that never happened: what is absent would have to be guessed.
 async fn drops(State(admin): State<Admin>) -> Result<Json<DropsAnswer>, Problem> {
-    let (outcomes, events_lost) = admin.node.counters().await?;
-    let items = outcomes.iter().filter_map(|outcome| {
-        let (direction, counter) = (outcome.direction.name(), outcome.counter);
-        let reason = outcome.dropped.map(DropReason::name)?;
-        Some(DropCount { reason, direction, packets: counter.packets, bytes: counter.bytes })
+    let counted = admin.node.counters().await?;
+    let status = admin.node.status().await?;
+    let endpoints = status.endpoints.iter().map(|endpoint| EndpointDrops {
+        instance: endpoint.name(),
+        items: counted
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.slot == endpoint.slot && outcome.counter.packets > 0)
+            .filter_map(|outcome| Some(DropCount::new(outcome.direction, outcome.dropped?, outcome.counter)))
+            .collect(),
+        events_lost: counted.lost.drops.get(&endpoint.slot).copied().unwrap_or(0),
     });
-    Ok(Json(DropsAnswer { items: items.collect(), events_lost }))
+    let items = counted
+        .totals()
+        .into_iter()
+        .filter_map(|(direction, dropped, counter)| Some(DropCount::new(direction, dropped?, counter)));
+    Ok(Json(DropsAnswer { items: items.collect(), endpoints: endpoints.collect(), events_lost: counted.lost.total() }))
+}
+
+impl DropCount {
+    fn new(direction: Direction, reason: DropReason, counter: Counter) -> Self {
+        let (reason, direction) = (reason.name(), direction.name());
+        Self { reason, direction, packets: counter.packets, bytes: counter.bytes }
+    }
 }
 
 #[derive(Deserialize)]
@@ -295,20 +321,20 @@ fn json_line(event: &FlowEvent) -> io::Result<String> {
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
     let status = admin.node.status().await?;
-    let (outcomes, lost) = admin.node.counters().await?;
+    let counted = admin.node.counters().await?;
     let mut text = String::from(
         "# HELP netpol_datapath_packets_total Packets by outcome and direction.\n# TYPE netpol_datapath_packets_total counter\n",
     );
-    for outcome in &outcomes {
-        let name = outcome.dropped.map_or("passed", DropReason::name);
-        let direction = outcome.direction.name();
-        let packets = outcome.counter.packets;
+    for (direction, dropped, counter) in counted.totals() {
+        let name = dropped.map_or("passed", DropReason::name);
+        let direction = direction.name();
+        let packets = counter.packets;
         text.push_str(&format!(
             "netpol_datapath_packets_total{{outcome=\"{name}\",direction=\"{direction}\"}} {packets}\n"
         ));
     }
     let gauges: BTreeMap<&str, u64> = BTreeMap::from([
-        ("netpol_datapath_events_lost_total", lost),
+        ("netpol_datapath_events_lost_total", counted.lost.total()),
         ("netpol_node_attachment_repairs_total", status.repairs),
         ("netpol_node_ready", u64::from(status.ready)),
         ("netpol_node_connected", u64::from(admin.api.is_connected())),

@@ -255,6 +255,7 @@ impl Attacher {
             mac: pair.instance_mac.0,
             // Never repeated by any agent of any time, so that no flow of an earlier attachment lends a verdict.
             generation: random::number::<4>().map(u32::from_ne_bytes).map_err(AttachError::Random)?,
+            slot: 0,
             netns,
             interface: plan.instance_name,
             labels: request.labels.clone(),

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use common::{
-    Address, Identity, PortPrefix, Protocol, Term,
+    Address, Identity, Layer, Party, PortPrefix, Protocol, Term,
     placement::Placement,
-    rule::{Lengths, PairKey, Row, RowKey, Ruling},
+    rule::{Lengths, Memberships, PairKey, Row, RowKey, Ruling},
 };
 use policy_api::model::{NodeName, Replica, Rule, Selector};
 
@@ -14,25 +14,48 @@ use policy_api::model::{NodeName, Replica, Rule, Selector};
 pub struct Desired {
     pub rows: HashMap<RowKey, Row>,
     pub lengths: HashMap<PairKey, Lengths>,
+    /// The groups of apps, by identity.
+    pub memberships: HashMap<u32, Memberships>,
     /// Instances on other nodes.
     pub placements: HashMap<Address, Placement>,
     /// The underlay addresses of other nodes.
     pub nodes: HashSet<Address>,
+    /// The rules behind the rows.
+    pub rules: HashSet<u32>,
 }
 
 impl Desired {
     /// The rows of these terms and nothing else.
-    pub fn of_terms(terms: impl Iterator<Item = Term>) -> Self {
+    pub fn of_terms(terms: impl IntoIterator<Item = Term>) -> Self {
         let mut desired = Self::default();
-        add_rows(&mut desired, terms);
+        add_rows(&mut desired, terms.into_iter());
         desired
+    }
+
+    /// All that rows may call an app: itself, any app, and its groups.
+    pub fn parties(&self, app: Identity) -> Vec<Party> {
+        let groups = self.memberships.get(&app.number());
+        let groups = groups.into_iter().flat_map(|list| list.groups(app));
+        [Party::one(app), Party::ANY].into_iter().chain(groups).collect()
+    }
+
+    /// The same, with these apps in these groups.
+    #[must_use]
+    pub fn with_members(self, members: impl IntoIterator<Item = (Identity, Party)>) -> Self {
+        let mut groups: BTreeMap<Identity, Vec<Party>> = BTreeMap::new();
+        for (app, group) in members {
+            groups.entry(app).or_default().push(group);
+        }
+        let lists = groups.into_iter().map(|(app, groups)| (app.number(), Memberships::new(app, groups)));
+        Self { memberships: lists.collect(), ..self }
     }
 }
 
 /// Compiles for one node: rules that touch an app with an endpoint here, and everybody else's placements.
 pub fn compile(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity>) -> Desired {
     let terms = replica.rules.values().flat_map(|rule| terms(replica, rule));
-    let here = |term: &Term| local_apps.contains(&term.source) || local_apps.contains(&term.destination);
+    let is_here = |party: Party| party.identity().is_some_and(|identity| local_apps.contains(&identity));
+    let here = |term: &Term| is_here(term.source) || is_here(term.destination);
     let mut desired = Desired::of_terms(terms.filter(here));
     add_placements(&mut desired, replica, node);
     desired
@@ -40,18 +63,19 @@ pub fn compile(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity
 
 /// A rule as terms; none if it names an app that is not known, which the policy API never sends.
 pub fn terms<'a>(replica: &'a Replica, rule: &'a Rule) -> impl Iterator<Item = Term> + 'a {
-    let ends = identity(replica, &rule.source).zip(identity(replica, &rule.destination));
+    let ends = party(replica, &rule.source).zip(party(replica, &rule.destination));
     let ruling = Ruling { action: rule.action.into(), rule: rule.id.into() };
     let protocol = Protocol::from(rule.protocol);
     ends.into_iter().flat_map(move |(source, destination)| {
-        rule.ports.ranges().iter().map(move |ports| Term { source, destination, protocol, ports: *ports, ruling })
+        let term = move |ports| Term { source, destination, protocol, ports, layer: Layer::Enforced, ruling };
+        rule.ports.ranges().iter().copied().map(term)
     })
 }
 
-fn identity(replica: &Replica, selector: &Selector) -> Option<Identity> {
+fn party(replica: &Replica, selector: &Selector) -> Option<Party> {
     match selector {
-        Selector::Host => Some(Identity::HOST),
-        Selector::App(name) => replica.apps.get(name).map(|app| app.identity),
+        Selector::Host => Some(Party::HOST),
+        Selector::App(name) => replica.apps.get(name).map(|app| Party::one(app.identity)),
     }
 }
 
@@ -59,6 +83,7 @@ fn identity(replica: &Replica, selector: &Selector) -> Option<Identity> {
 fn add_rows(desired: &mut Desired, terms: impl Iterator<Item = Term>) {
     let mut pairs: HashMap<PairKey, BTreeMap<PortPrefix, Ruling>> = HashMap::new();
     for term in terms {
+        desired.rules.insert(term.ruling.rule.0);
         let direct = pairs.entry(term.pair()).or_default();
         for prefix in term.ports.prefixes() {
             direct.entry(prefix).and_modify(|ruling| *ruling = ruling.stronger(term.ruling)).or_insert(term.ruling);
@@ -98,12 +123,25 @@ fn add_placements(desired: &mut Desired, replica: &Replica, node: &NodeName) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::{Action, PortRange, Question, RuleId, Rules, Terms, decide};
+    use common::{
+        Action, PortRange, Question, RuleId, Rules, decide,
+        decide::decide_with_audit,
+        rule::{Membership, Scope},
+        terms::Terms,
+    };
     use proptest::prelude::*;
 
     struct Maps(Desired);
 
     impl Rules for Maps {
+        fn scope(&self) -> Scope {
+            Scope::of(self.0.lengths.keys().copied())
+        }
+
+        fn membership(&self, app: Identity, place: usize) -> Membership {
+            self.0.memberships.get(&app.number()).map_or(Membership::NONE, |groups| groups.at(place))
+        }
+
         fn lengths(&self, key: &PairKey) -> Option<Lengths> {
             self.0.lengths.get(key).copied()
         }
@@ -117,36 +155,62 @@ mod tests {
         Identity::new(number).expect("24 bits")
     }
 
+    fn group(number: u32) -> Party {
+        Party::group(number).expect("24 bits")
+    }
+
+    /// 256 and 257 are in group 1.
+    fn members() -> Vec<(Identity, Party)> {
+        vec![(identity(256), group(1)), (identity(257), group(1))]
+    }
+
+    fn party() -> impl Strategy<Value = Party> {
+        let one = (256_u32..259).prop_map(|number| Party::one(identity(number)));
+        prop_oneof![3 => one, 1 => Just(Party::ANY), 1 => Just(group(1)), 1 => Just(Party::HOST)]
+    }
+
     prop_compose! {
-        fn term()(destination in 256_u32..258, a in 0_u16..40, b in 0_u16..40, top: bool, deny: bool, rule in 1_u32..30) -> Term {
+        fn term()(source in party(), destination in party(), a in 0_u16..40, b in 0_u16..40, top: bool, deny: bool,
+                  audited in prop::bool::weighted(0.2), rule in 1_u32..30) -> Term {
             let lift = if top { u16::MAX - 40 } else { 0 };
             let ports = PortRange::new(lift + a.min(b), lift + a.max(b)).expect("ordered");
             let action = if deny { Action::Deny } else { Action::Allow };
+            let layer = if audited { Layer::Audited } else { Layer::Enforced };
             let ruling = Ruling { action, rule: RuleId(rule) };
-            Term { source: identity(300), destination: identity(destination), protocol: Protocol::Tcp, ports, ruling }
+            Term { source, destination, protocol: Protocol::Tcp, ports, layer, ruling }
         }
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1_000))]
+        #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]
         fn compiled_rows_decide_as_the_rules_themselves(terms in prop::collection::vec(term(), 0..12)) {
-            let maps = Maps(Desired::of_terms(terms.iter().copied()));
-            for port in (0..41).chain(u16::MAX - 41..=u16::MAX) {
-                for destination in [256, 257] {
-                    let question = Question { source: identity(300), destination: identity(destination), protocol: Protocol::Tcp, port };
-                    prop_assert_eq!(decide(&maps, &question), decide(&Terms(&terms), &question));
+            let members = members();
+            let maps = Maps(Desired::of_terms(terms.iter().copied()).with_members(members.iter().copied()));
+            let rules = Terms { terms: &terms, members: &members };
+            for port in (0..41).step_by(3).chain(u16::MAX - 41..=u16::MAX) {
+                for (source, destination) in [(256, 257), (258, 256), (1, 258), (257, 1)] {
+                    let (source, destination) = (identity(source), identity(destination));
+                    let question = Question { source, destination, protocol: Protocol::Tcp, port };
+                    let (found, wanted) = (decide(&maps, &question), decide(&rules, &question));
+                    prop_assert_eq!(found, wanted);
+                    let audited = decide_with_audit(&maps, &question, found);
+                    prop_assert_eq!(audited, decide_with_audit(&rules, &question, wanted));
                 }
             }
         }
     }
 
     #[test]
-    fn one_rule_costs_one_row_per_prefix_and_one_word_per_pair() {
+    fn one_rule_costs_one_row_per_prefix_and_one_word_per_pair_whoever_it_is_about() {
         let ports = PortRange::new(8080, 8080).expect("ordered");
         let ruling = Ruling { action: Action::Allow, rule: RuleId(1) };
-        let term = Term { source: identity(256), destination: identity(257), protocol: Protocol::Tcp, ports, ruling };
-        let desired = Desired::of_terms([term].into_iter());
-        assert_eq!((desired.rows.len(), desired.lengths.len()), (1, 1));
+        for party in [Party::one(identity(256)), Party::ANY, group(1)] {
+            let destination = Party::one(identity(257));
+            let term =
+                Term { source: party, destination, protocol: Protocol::Tcp, ports, layer: Layer::Enforced, ruling };
+            let desired = Desired::of_terms([term]).with_members(members());
+            assert_eq!((desired.rows.len(), desired.lengths.len()), (1, 1), "{party:?}");
+        }
     }
 }

@@ -95,6 +95,9 @@ pub(crate) struct LifetimeOptions {
     /// An echo
     #[arg(long, env = "NETPOL_ICMP_LIFETIME", default_value_t = 30, value_name = "S")]
     icmp_lifetime: u32,
+    /// A datagram whose fragments do not all come
+    #[arg(long, env = "NETPOL_FRAGMENTED_LIFETIME", default_value_t = 10, value_name = "S")]
+    fragmented_lifetime: u32,
 }
 
 impl LifetimeOptions {
@@ -106,6 +109,7 @@ impl LifetimeOptions {
             udp_answered: Ticks::at_least(self.udp_lifetime),
             unanswered: Ticks::at_least(self.unanswered_lifetime),
             icmp: Ticks::at_least(self.icmp_lifetime),
+            fragmented: Ticks::at_least(self.fragmented_lifetime),
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct Endpoint {
     pub mac: [u8; 6],
     /// Different for each attachment, so that no flow of an earlier one lends it a verdict.
     pub generation: u32,
+    /// Where its packets are counted; 0, with all that belongs to none, until the node has given it a slot of its own.
+    #[serde(default)]
+    pub slot: u32,
     pub netns: NetnsId,
     pub interface: String,
     #[serde(default)]
@@ -63,6 +66,7 @@ impl Endpoint {
     pub fn row(&self) -> placement::Endpoint {
         let v6 = self.address_v6.map_or(Address::NONE, Address::from);
         placement::Endpoint::new(self.address.into(), v6, self.identity(), self.generation, Mac(self.mac))
+            .counted_in(self.slot)
     }
 
     /// Whether the interface that was made for it is among these.
@@ -121,6 +125,12 @@ impl Registry {
 
     pub fn in_netns(&self, netns: NetnsId) -> Option<&Endpoint> {
         self.endpoints.values().find(|endpoint| endpoint.netns == netns)
+    }
+
+    /// The lowest slot that no endpoint is counted in, below this one; the first is for what belongs to none.
+    pub fn free_slot(&self, end: u32) -> Option<u32> {
+        let taken: HashSet<u32> = self.endpoints.values().map(|endpoint| endpoint.slot).collect();
+        (1..end).find(|slot| !taken.contains(slot))
     }
 
     pub fn apps(&self) -> HashSet<Identity> {

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{Identity, Protocol, event::Event};
+use common::{
+    Identity, Protocol, RuleId,
+    event::{Event, EventKind},
+};
 use nix::time::{ClockId, clock_gettime};
 use policy_api::model::{AppName, NodeName};
 use serde::Serialize;
@@ -34,7 +37,7 @@ const KEPT: usize = 4_096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FlowEvent {
     pub time: String,
-    /// `drop` or `new-flow`.
+    /// What happened ([`EventKind`]).
     pub kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -42,8 +45,17 @@ pub struct FlowEvent {
     pub protocol: &'static str,
     pub source: FlowEnd,
     pub destination: FlowEnd,
+    /// The rule that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The rule that would have decided otherwise, were it enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would: Option<String>,
+    /// What the flow carried, where it is over or cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// One end of a flow; what is not known is left out.
@@ -193,15 +205,20 @@ impl Seen {
             Ok(reason) => reason.name().to_owned(),
             Err(number) => format!("reason-{number}"),
         });
+        let rule = |rule: RuleId| format!("r{}", rule.0);
+        let whole = event.kind().filter(|kind| matches!(kind, EventKind::End | EventKind::Cut));
         FlowEvent {
             time: time(event.time),
-            kind: if reason.is_some() { "drop" } else { "new-flow" },
+            kind: event.kind().map_or("unknown", EventKind::name),
             reason,
             direction: event.direction().map_or("unknown", |direction| direction.name()),
             protocol: Protocol::from_number(event.protocol).map_or("unknown", Protocol::name),
             source: self.source.describe(event.source.ip(), event.source_port),
             destination: self.destination.describe(event.destination.ip(), event.destination_port),
-            rule: event.rule().map(|rule| format!("r{}", rule.0)),
+            rule: event.rule().map(rule),
+            would: event.would().map(rule),
+            packets: whole.map(|_| event.packets),
+            bytes: whole.map(|_| event.bytes),
         }
     }
 }

@@ -16,8 +16,8 @@ use agent::{
 };
 use anyhow::{Context as _, Result, bail};
 use common::{
-    event::{REPORT_DROPS, REPORT_NEW_FLOWS},
-    settings::{DEFAULT_MARK, Quotas, Settings},
+    event::{REPORT_DROPS, REPORT_FLOWS},
+    settings::{DEFAULT_MARK, Quotas, REFUSE, Settings},
 };
 use policy_api::model::{Joined, NodeName};
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,7 +68,7 @@ async fn run(options: RunOptions) -> Result<()> {
 
     let sizes = Sizes { rows: options.rows, flows: options.flows, ..Sizes::default() };
     let mut datapath = Datapath::open(options.bpffs.clone(), &sizes)?;
-    datapath.set_settings(&settings(&datapath, &options, overlay.index)?)?;
+    datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;
     datapath.start_sweep()?;
     let events = datapath.take_events()?;
 
@@ -155,8 +155,11 @@ async fn join(api: &Arc<Api>, options: &RunOptions) -> Result<Joined> {
     }
 }
 
+/// Drops that each endpoint may report in a second: more than anybody reads, less than a flood.
+const DROP_REPORTS: u32 = 1_000;
+
 /// The programs' settings; the seed stays, so that flows stay.
-fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32) -> Result<Settings> {
+fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32, mtu: u32) -> Result<Settings> {
     let seed = match datapath.settings()?.seed {
         0 => u64::from_ne_bytes(random::number().context("a seed")?),
         seed => seed,
@@ -167,9 +170,12 @@ fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32) -> 
         overlay_ifindex,
         mark: DEFAULT_MARK,
         overlay_port: u32::from(options.overlay_port),
-        events: REPORT_NEW_FLOWS | REPORT_DROPS,
+        switches: REPORT_FLOWS | REPORT_DROPS | REFUSE,
+        mtu,
+        drop_reports: DROP_REPORTS,
+        reserved: 0,
         lifetimes: options.lifetimes.lifetimes(),
-        quotas: Quotas { unanswered: options.unanswered_flows, answered: options.answered_flows },
+        quotas: Quotas { unanswered: options.unanswered_flows, answered: options.answered_flows, ..Quotas::default() },
     })
 }
 

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use common::{Address, Identity, event::Charge, placement::Placement};
+use common::{
+    Address, Direction, DropReason, Identity,
+    event::{Charge, Counter},
+    placement::{Placement, Standing},
+};
 use policy_api::model::{History, NodeName, Overlay, Report, Revision};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -19,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     compile::compile,
-    datapath::{Attachment, Counters, Datapath, DatapathError, Hook, Outcome},
+    datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
     endpoint::{Endpoint, Registry},
     link::{LinkError, Links, netns::NetnsId},
     reconcile::Programmed,
@@ -38,6 +42,8 @@ pub enum NodeError {
     Link(#[from] LinkError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("this node has as many endpoints as it can have, {}; detach some, or attach on another node", ENDPOINTS - 1)]
+    Full,
     #[error("the agent is stopping")]
     Stopping,
 }
@@ -51,7 +57,7 @@ pub enum Request {
     /// Takes an endpoint out of the datapath; its veth is deleted first.
     Remove(u32, oneshot::Sender<Result<Option<Endpoint>, NodeError>>),
     Status(oneshot::Sender<Status>),
-    Counters(oneshot::Sender<Result<(Vec<Outcome>, u64), DatapathError>>),
+    Counters(oneshot::Sender<Result<Counted, DatapathError>>),
 }
 
 /// What the node is doing.
@@ -69,6 +75,30 @@ pub struct Status {
     pub repairs: u64,
     /// Addresses of endpoints that are closed because a deny did not fit.
     pub closed: Vec<Ipv4Addr>,
+}
+
+/// What the programs counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    pub outcomes: Vec<Outcome>,
+    pub lost: Lost,
+}
+
+impl Counted {
+    /// Each outcome, summed over the endpoints; also those that never happened.
+    pub fn totals(&self) -> Vec<(Direction, Option<DropReason>, Counter)> {
+        let mut totals: Vec<(Direction, Option<DropReason>, Counter)> = Vec::new();
+        for Outcome { direction, dropped, counter, .. } in &self.outcomes {
+            match totals.iter_mut().find(|total| (total.0, total.1) == (*direction, *dropped)) {
+                Some((_, _, total)) => {
+                    total.packets += counter.packets;
+                    total.bytes += counter.bytes;
+                }
+                None => totals.push((*direction, *dropped, *counter)),
+            }
+        }
+        totals
+    }
 }
 
 /// A way to ask the node.
@@ -92,7 +122,7 @@ impl NodeHandle {
         self.ask(Request::Status).await
     }
 
-    pub async fn counters(&self) -> Result<(Vec<Outcome>, u64), NodeError> {
+    pub async fn counters(&self) -> Result<Counted, NodeError> {
         Ok(self.ask(Request::Counters).await??)
     }
 
@@ -220,7 +250,9 @@ impl Node {
         let desired = compile(replica, &self.name, &self.registry.apps());
         let mut outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first);
         self.first = !outcome.is_complete();
-        outcome.failures.extend(self.guard(std::mem::take(&mut outcome.unguarded)));
+        let unguarded = |app: &Identity| desired.parties(*app).iter().any(|party| outcome.unguarded.contains(party));
+        let unguarded = self.registry.apps().into_iter().filter(unguarded).collect();
+        outcome.failures.extend(self.guard(unguarded));
         if outcome.failures != self.pending {
             for failure in &outcome.failures {
                 error!(failure, "policy is not wholly in force");
@@ -293,10 +325,14 @@ impl Node {
                 let _ = reply.send(self.status());
             }
             Request::Counters(reply) => {
-                let counters: &Counters = &self.datapath.counters;
-                let _ = reply.send(counters.read().and_then(|outcomes| Ok((outcomes, counters.events_lost()?))));
+                let _ = reply.send(self.counted());
             }
         }
+    }
+
+    fn counted(&self) -> Result<Counted, DatapathError> {
+        let slots: BTreeSet<u32> = self.registry.all().map(|endpoint| endpoint.slot).chain([0]).collect();
+        Ok(Counted { outcomes: self.datapath.counters.read(slots)?, lost: self.datapath.counters.lost()? })
     }
 
     fn status(&self) -> Status {
@@ -316,6 +352,9 @@ impl Node {
     }
 
     async fn add(&mut self, endpoint: Endpoint, state: &watch::Receiver<Option<State>>) -> Result<(), NodeError> {
+        let slot = self.registry.free_slot(ENDPOINTS).ok_or(NodeError::Full)?;
+        self.datapath.counters.clear(slot)?;
+        let endpoint = Endpoint { slot, ..endpoint };
         self.registry.put(endpoint.clone())?;
         let added = self.guard_and_open(&endpoint, state).await;
         if added.is_err() {
@@ -346,7 +385,9 @@ impl Node {
     }
 
     fn write_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), DatapathError> {
-        let row = if self.unguarded.contains(&endpoint.identity()) { endpoint.row().closed() } else { endpoint.row() };
+        let closed = self.unguarded.contains(&endpoint.identity());
+        let standing = if closed { Standing::CLOSED } else { Standing::ORDINARY };
+        let row = endpoint.row().standing_as(standing);
         self.datapath.endpoints.put(&endpoint.ifindex, &row)?;
         for address in endpoint.addresses().into_iter().map(Address::from) {
             self.datapath.charges.put_new(&address, &Charge::default())?;

@@ -1,15 +1,17 @@
 //! Brings the maps from what they hold to what they must hold, in an order in which no packet sees a permit that neither
 //! the old policy nor the new one gives: add denies, add allows, remove allows, remove denies, raise the epoch.
 //!
+//! Where apps change groups too, allows are removed before the groups and added behind them, for the same reason.
+//!
 //! What does not fit is said: the revision is then not applied, and an endpoint whose deny did not fit is closed.
 
 use std::collections::{HashMap, HashSet};
 
 use common::{
-    Action, Address, Identity,
-    event::Charge,
+    Action, Address, Identity, Party,
+    event::{Charge, Usage},
     placement::{Place, Placement},
-    rule::{Lengths, PairKey, Row, RowKey},
+    rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope},
 };
 
 use crate::{
@@ -22,8 +24,11 @@ use crate::{
 pub struct Programmed {
     rows: HashMap<RowKey, Row>,
     lengths: HashMap<PairKey, Lengths>,
+    memberships: HashMap<u32, Memberships>,
     placements: HashMap<Address, Placement>,
     nodes: HashSet<Address>,
+    /// Rules that are credited with what they let pass.
+    rules: HashSet<u32>,
 }
 
 /// What a reconciliation did.
@@ -34,8 +39,10 @@ pub struct Outcome {
     pub writes: usize,
     /// What did not fit; empty if the maps now hold all that they must.
     pub failures: Vec<String>,
-    /// Apps with a deny that did not fit: their endpoints have to be closed.
-    pub unguarded: HashSet<Identity>,
+    /// Whom a deny that did not fit is about: their endpoints have to be closed.
+    pub unguarded: HashSet<Party>,
+    /// The epoch was raised: flows may have been cut.
+    pub raised: bool,
 }
 
 impl Outcome {
@@ -59,7 +66,7 @@ const KNOWN: u32 = 1;
 /// Removes a placement, unless an endpoint of this node took the address over.
 fn remove_remote(datapath: &mut Datapath, address: &Address) -> Result<(), DatapathError> {
     match datapath.placements.get(address)?.and_then(|placement| placement.place()) {
-        Some(Place::Local | Place::Closed | Place::Host) => Ok(()),
+        Some(Place::Local | Place::Host) => Ok(()),
         Some(Place::Remote) | None => datapath.placements.remove(address),
     }
 }
@@ -71,6 +78,8 @@ impl Programmed {
         Ok(Self {
             rows: datapath.rows.read()?.into_iter().collect(),
             lengths: datapath.lengths.read()?.into_iter().collect(),
+            memberships: datapath.memberships.read()?.into_iter().collect(),
+            rules: datapath.usage.read()?.into_iter().map(|(rule, _)| rule).collect(),
             placements: datapath.placements.read()?.into_iter().filter(remote).collect(),
             nodes: datapath.nodes.read()?.into_iter().map(|(address, _)| address).collect(),
         })
@@ -80,17 +89,35 @@ impl Programmed {
         self.rows.len()
     }
 
-    /// Brings the maps to what is desired. Placement and rows are written in this order; the epoch is raised if a row
-    /// changed, whether or not everything fitted, and always on `first`.
-    pub fn reconcile(&mut self, datapath: &mut Datapath, desired: &Desired, first: bool) -> Outcome {
+    /// Brings the maps to what is desired. Placement and rows are written in this order; the epoch is raised if anything
+    /// changed that a verdict reads, whether or not everything fitted, and always if `raise` says so.
+    pub fn reconcile(&mut self, datapath: &mut Datapath, desired: &Desired, raise: bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.reconcile_nodes(datapath, desired, &mut outcome);
         self.reconcile_placements(datapath, desired, &mut outcome);
+        self.credit_rules(datapath, desired, &mut outcome);
         let changed = self.reconcile_rows(datapath, desired, &mut outcome);
-        if changed || first {
-            datapath.raise_epoch();
+        if changed || raise {
+            datapath.raise_epoch(Scope::of(self.lengths.keys().copied()));
+            outcome.raised = true;
         }
         outcome
+    }
+
+    /// Opens an account for each rule, and closes those of rules that are gone.
+    fn credit_rules(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
+        let new: Vec<_> = desired.rules.difference(&self.rules).copied().collect();
+        let old: Vec<_> = self.rules.difference(&desired.rules).copied().collect();
+        for rule in new {
+            if outcome.wrote(&format!("usage of r{rule}"), datapath.usage.put_new(&rule, &Usage::default())) {
+                self.rules.insert(rule);
+            }
+        }
+        for rule in old {
+            if outcome.wrote(&format!("usage of r{rule}"), datapath.usage.remove(&rule)) {
+                self.rules.remove(&rule);
+            }
+        }
     }
 
     fn reconcile_nodes(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
@@ -127,19 +154,45 @@ impl Programmed {
         }
     }
 
-    /// True if any row or length was touched.
+    /// True if anything was touched that a verdict reads.
     fn reconcile_rows(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) -> bool {
         let plan = Plan::new(self, desired);
-        let before = outcome.writes;
+        let before = (outcome.writes, outcome.failures.len());
+        let members_change = self.memberships != desired.memberships;
         self.put_rows(datapath, &plan.add_denies, outcome);
         self.put_lengths(datapath, plan.lengths_with_old(self, desired), outcome);
-        self.put_rows(datapath, &plan.add_allows, outcome);
-        self.remove_rows(datapath, &plan.remove_allows, outcome);
+        if members_change {
+            self.remove_rows(datapath, &plan.remove_allows, outcome);
+            self.reconcile_memberships(datapath, desired, outcome);
+            self.put_rows(datapath, &plan.add_allows, outcome);
+        } else {
+            self.put_rows(datapath, &plan.add_allows, outcome);
+            self.remove_rows(datapath, &plan.remove_allows, outcome);
+        }
         self.remove_rows(datapath, &plan.remove_denies, outcome);
         self.put_rows(datapath, &plan.replace_denies, outcome);
         self.put_lengths(datapath, differing(&desired.lengths, &self.lengths).collect(), outcome);
         self.remove_lengths(datapath, desired, outcome);
-        outcome.writes > before || !outcome.failures.is_empty()
+        (outcome.writes, outcome.failures.len()) != before
+    }
+
+    fn reconcile_memberships(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
+        let changed: Vec<_> = differing(&desired.memberships, &self.memberships).collect();
+        let gone = |app: &&u32| !desired.memberships.contains_key(app);
+        let gone: Vec<_> = self.memberships.keys().filter(gone).copied().collect();
+        for (app, groups) in changed {
+            if outcome.wrote("groups of an app", datapath.memberships.put(&app, &groups)) {
+                self.memberships.insert(app, groups);
+            } else {
+                // One of its groups may be denied.
+                outcome.unguarded.extend(Identity::new(app).map(Party::one));
+            }
+        }
+        for app in gone {
+            if outcome.wrote("groups of an app", datapath.memberships.remove(&app)) {
+                self.memberships.remove(&app);
+            }
+        }
     }
 
     fn put_rows(&mut self, datapath: &mut Datapath, rows: &[(RowKey, Row)], outcome: &mut Outcome) {
@@ -147,7 +200,7 @@ impl Programmed {
         let missing: HashSet<usize> = refused.iter().flat_map(|refused| refused.indices.iter().copied()).collect();
         for (i, (key, row)) in rows.iter().enumerate() {
             if missing.contains(&i) {
-                if action(*key, *row) == Some(Action::Deny) {
+                if action(*key, *row).is_some_and(Action::is_deny) {
                     outcome.unguarded.extend(ends(key.pair()));
                 }
             } else {
@@ -217,16 +270,17 @@ impl Plan {
         let mut plan = Self::default();
         for (key, row) in differing(&desired.rows, &programmed.rows) {
             let standing = programmed.rows.get(&key).and_then(|row| action(key, *row));
-            match (action(key, row), standing) {
-                (Some(Action::Deny), _) => plan.add_denies.push((key, row)),
-                (_, Some(Action::Deny)) => plan.replace_denies.push((key, row)),
-                (_, Some(Action::Allow) | None) => plan.add_allows.push((key, row)),
+            let was_deny = standing.is_some_and(Action::is_deny);
+            match action(key, row).is_some_and(Action::is_deny) {
+                true => plan.add_denies.push((key, row)),
+                false if was_deny => plan.replace_denies.push((key, row)),
+                false => plan.add_allows.push((key, row)),
             }
         }
         for (key, row) in programmed.rows.iter().filter(|(key, _)| !desired.rows.contains_key(key)) {
-            match action(*key, *row) {
-                Some(Action::Deny) => plan.remove_denies.push(*key),
-                Some(Action::Allow) | None => plan.remove_allows.push(*key),
+            match action(*key, *row).is_some_and(Action::is_deny) {
+                true => plan.remove_denies.push(*key),
+                false => plan.remove_allows.push(*key),
             }
         }
         plan
@@ -248,8 +302,9 @@ fn action(key: RowKey, row: Row) -> Option<Action> {
     row.ruling(key).map(|ruling| ruling.action)
 }
 
-fn ends(pair: PairKey) -> impl Iterator<Item = Identity> {
-    [pair.source(), pair.destination()].into_iter().filter_map(Identity::new)
+fn ends(pair: PairKey) -> impl Iterator<Item = Party> {
+    let (source, destination) = pair.parties();
+    [source, destination].into_iter()
 }
 
 /// Elements of `desired` that `programmed` lacks or holds otherwise.

@@ -12,6 +12,10 @@ pub struct Address([u64; 2]);
 
 crate::border!(Address = 16, Mac = 6);
 
+/// The second word of IPv4-mapped addresses begins with this.
+const V4_PREFIX: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+const V4_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+
 impl Address {
     pub const NONE: Self = Self([0; 2]);
 
@@ -20,20 +24,22 @@ impl Address {
         Self([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])])
     }
 
-    pub fn from_v6(octets: [u8; 16]) -> Self {
-        let (high, low) = octets.split_at(8);
-        let word = |half: &[u8]| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(half);
-            u64::from_ne_bytes(bytes)
-        };
-        Self([word(high), word(low)])
+    #[inline(always)]
+    pub const fn from_v6(octets: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+        Self([u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])])
     }
 
     /// The last four bytes, which are the address if it is an IPv4 one.
     pub const fn v4_octets(self) -> [u8; 4] {
         let [_, _, _, _, a, b, c, d] = self.0[1].to_ne_bytes();
         [a, b, c, d]
+    }
+
+    /// An address of its two words, as they lie in memory.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        Self(words)
     }
 
     pub const fn words(self) -> [u64; 2] {
@@ -44,12 +50,47 @@ impl Address {
         self.0[0] == 0 && self.0[1] == 0
     }
 
-    /// As the standard library's type; IPv4-mapped addresses come out as IPv4.
-    pub fn ip(self) -> IpAddr {
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        self.0[0] == 0 && self.0[1] & V4_MASK == V4_PREFIX
+    }
+
+    /// The address's bytes; of an IPv4 one in its IPv4-mapped form.
+    pub fn octets(self) -> [u8; 16] {
         let mut octets = [0; 16];
         octets[..8].copy_from_slice(&self.0[0].to_ne_bytes());
         octets[8..].copy_from_slice(&self.0[1].to_ne_bytes());
-        Ipv6Addr::from(octets).to_canonical()
+        octets
+    }
+
+    /// Multicast of either family, or the IPv4 broadcast address.
+    #[inline(always)]
+    pub const fn is_for_many(self) -> bool {
+        let [first, ..] = self.0[0].to_ne_bytes();
+        let [a, b, c, d] = self.v4_octets();
+        if self.is_v4() { a & 0xf0 == 0xe0 || a & b & c & d == 0xff } else { first == 0xff }
+    }
+
+    /// An IPv6 link-local address.
+    #[inline(always)]
+    pub const fn is_link_local(self) -> bool {
+        let [a, b, ..] = self.0[0].to_ne_bytes();
+        a == 0xfe && b & 0xc0 == 0x80
+    }
+
+    /// What a stack uses before it has an address of its own: a link-local one, or none.
+    #[inline(always)]
+    pub const fn is_provisional(self) -> bool {
+        let [a, b, c, d] = self.v4_octets();
+        let unspecified_v4 = self.is_v4() && a | b | c | d == 0;
+        let link_local_v4 = self.is_v4() && a == 169 && b == 254;
+        self.is_none() || self.is_link_local() || unspecified_v4 || link_local_v4
+    }
+
+    /// As the standard library's type; IPv4-mapped addresses come out as IPv4.
+    pub fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.octets()).to_canonical()
     }
 }
 

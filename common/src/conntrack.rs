@@ -8,6 +8,7 @@ use crate::{
     check::digest,
     packet::{Kind, Packet, Protocol},
     placement::End,
+    rule::RuleId,
     settings::{Lifetimes, Ticks},
 };
 
@@ -59,11 +60,23 @@ impl Tuple {
     }
 
     pub fn protocol(&self) -> Option<Protocol> {
-        Protocol::from_number(u8::try_from(self.protocol).ok()?)
+        Protocol::from_number(self.protocol_number())
     }
 
     #[inline(always)]
-    fn words(&self) -> [u64; 5] {
+    pub const fn protocol_number(&self) -> u8 {
+        #[expect(clippy::cast_possible_truncation, reason = "made from a u8")]
+        {
+            self.protocol as u8
+        }
+    }
+
+    pub const fn echo_id(&self) -> u16 {
+        self.echo_id
+    }
+
+    #[inline(always)]
+    pub(crate) fn words(&self) -> [u64; 5] {
         let [a, b] = self.low.words();
         let [c, d] = self.high.words();
         let ports = u64::from(self.low_port) << 16 | u64::from(self.high_port);
@@ -143,6 +156,11 @@ impl Binding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub word: u64,
+    /// What passed since the last time it was settled ([`Traffic`]).
+    pub traffic: u64,
+    /// What had passed when it was last settled.
+    pub packets: u64,
+    pub bytes: u64,
     pub flags: u32,
     pub seen: Ticks,
     /// The rule that allowed it.
@@ -150,9 +168,44 @@ pub struct Entry {
     pub reserved: u32,
 }
 
-crate::border!(Tuple = 40, Entry = 24);
+crate::border!(Tuple = 40, Entry = 48);
 
-/// Bits of [`Entry::flags`]; only ever set, never cleared.
+/// Packets (26 bits) and bytes (38 bits) in one word, so that a packet is counted by one addition. Settled every few
+/// seconds, long before one flow could fill it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic(u64);
+
+impl Traffic {
+    const SHIFT: u32 = 38;
+
+    /// One packet of this many bytes.
+    #[inline(always)]
+    pub const fn packet(bytes: u32) -> Self {
+        Self(1 << Self::SHIFT | bytes as u64)
+    }
+
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    #[inline(always)]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn packets(self) -> u64 {
+        self.0 >> Self::SHIFT
+    }
+
+    #[inline(always)]
+    pub const fn bytes(self) -> u64 {
+        self.0 & ((1 << Self::SHIFT) - 1)
+    }
+}
+
+/// Bits of [`Entry::flags`]. All but [`flag::CUT`] are only ever set, never cleared.
 pub mod flag {
     pub const INITIATOR_HIGH: u32 = 1;
     pub const ANSWERED: u32 = 1 << 1;
@@ -161,15 +214,24 @@ pub mod flag {
     pub const RESET: u32 = 1 << 4;
     /// Its charge was given back.
     pub const RETIRED: u32 = 1 << 5;
+    /// Its initiator is on this node, so that this node counts it.
+    pub const OURS: u32 = 1 << 6;
+    /// Its rule has counted it.
+    pub const COUNTED: u32 = 1 << 7;
+    /// It was found to be no longer allowed, and this was reported.
+    pub const CUT: u32 = 1 << 8;
 }
 
 impl Entry {
-    pub fn new(word: Word, initiator: Side, seen: Ticks, rule: u32) -> Self {
-        let flags = match initiator {
+    /// A flow whose first packet passes now. `ours` says whether its initiator is on this node.
+    #[inline(always)]
+    pub fn new(word: Word, initiator: Side, ours: bool, seen: Ticks, rule: u32, first: Traffic) -> Self {
+        let side = match initiator {
             Side::Low => 0,
             Side::High => flag::INITIATOR_HIGH,
         };
-        Self { word: word.raw(), flags, seen, rule, reserved: 0 }
+        let flags = if ours { side | flag::OURS } else { side };
+        Self { word: word.raw(), traffic: first.raw(), packets: 0, bytes: 0, flags, seen, rule, reserved: 0 }
     }
 
     #[inline(always)]
@@ -205,10 +267,10 @@ impl Entry {
         const FINISHED: u32 = flag::INITIATOR_FINISHED | flag::RESPONDER_FINISHED;
         match protocol {
             Protocol::Icmp => lifetimes.icmp,
-            Protocol::Tcp if self.is_ended() => lifetimes.tcp_ended,
-            Protocol::Tcp | Protocol::Udp if !self.is_answered() => lifetimes.unanswered,
+            Protocol::Tcp | Protocol::Sctp if self.is_ended() => lifetimes.tcp_ended,
+            Protocol::Tcp | Protocol::Udp | Protocol::Sctp if !self.is_answered() => lifetimes.unanswered,
             Protocol::Tcp if self.flags & FINISHED != 0 => lifetimes.tcp_half_closed,
-            Protocol::Tcp => lifetimes.tcp,
+            Protocol::Tcp | Protocol::Sctp => lifetimes.tcp,
             Protocol::Udp => lifetimes.udp_answered,
         }
     }
@@ -220,31 +282,45 @@ impl Entry {
             (Kind::Reset, _) => flag::RESET,
             (Kind::Finish, true) => flag::INITIATOR_FINISHED,
             (Kind::Finish, false) => flag::RESPONDER_FINISHED,
-            (Kind::Opening | Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Error, _) => 0,
+            (Kind::Opening | Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Error | Kind::Tail, _) => 0,
         };
         let answer = match (kind, from_initiator) {
-            (Kind::Reset | Kind::Opening | Kind::Error, _) | (_, true) => 0,
+            (Kind::Reset | Kind::Opening | Kind::Error | Kind::Tail, _) | (_, true) => 0,
             (_, false) => flag::ANSWERED,
         };
         self.flags | ended | answer
     }
 }
 
-/// What a flow's initiator is charged for.
+/// What an instance is charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Unanswered,
     Answered,
+    /// Datagrams whose fragments are still coming.
+    Fragmented,
 }
 
 impl Entry {
+    #[inline(always)]
     pub const fn class(&self) -> Class {
         if self.is_answered() { Class::Answered } else { Class::Unanswered }
     }
 
     /// Whether its charge was given back already.
+    #[inline(always)]
     pub const fn is_retired(&self) -> bool {
         self.flags & flag::RETIRED != 0
+    }
+
+    #[inline(always)]
+    pub const fn is_ours(&self) -> bool {
+        self.flags & flag::OURS != 0
+    }
+
+    #[inline(always)]
+    pub const fn is_cut(&self) -> bool {
+        self.flags & flag::CUT != 0
     }
 }
 
@@ -269,28 +345,56 @@ pub trait Conntrack {
     /// Sets flags and returns those that stood before.
     fn set_flags(&self, handle: Self::Handle, flags: u32) -> u32;
     fn touch(&self, handle: Self::Handle, now: Ticks);
+    /// Counts a packet.
+    fn count(&self, handle: Self::Handle, packet: Traffic);
+    /// Moves what was counted into the totals and returns how much that was.
+    fn settle(&self, handle: Self::Handle) -> Traffic;
+    /// Names another rule as the one that allows the flow, and takes the mark of a cut off it.
+    fn reattribute(&self, handle: Self::Handle, rule: RuleId);
     fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted;
     fn remove(&self, tuple: &Tuple);
-    /// Adds one flow to the initiator's charge and returns what stood before; `None` if nobody is charged there.
-    fn charge(&self, initiator: &Address, class: Class) -> Option<u64>;
-    fn discharge(&self, initiator: &Address, class: Class);
+    /// Adds one to what an instance is charged and returns what stood before; `None` if nobody is charged there.
+    fn charge(&self, instance: &Address, class: Class) -> Option<u64>;
+    fn discharge(&self, instance: &Address, class: Class);
+    /// Adds to what a rule has let pass, or kept from passing.
+    fn credit(&self, rule: RuleId, traffic: Traffic, flows: u32);
+    /// Tells that a flow is over.
+    fn ended(&self, tuple: &Tuple, entry: &Entry);
+}
+
+/// Credits a flow's rule with what passed since the last time.
+#[inline(always)]
+pub fn credit<C: Conntrack>(table: &C, handle: C::Handle, entry: &Entry) {
+    let traffic = table.settle(handle);
+    if !entry.is_ours() {
+        return;
+    }
+    let is_new = entry.flags & flag::COUNTED == 0 && table.set_flags(handle, flag::COUNTED) & flag::COUNTED == 0;
+    if is_new || traffic != Traffic::default() {
+        table.credit(RuleId(entry.rule), traffic, u32::from(is_new));
+    }
 }
 
 /// Removes an entry and its charge; whoever makes the word dead does it, once. The flag settles with a first answer that
 /// comes at the same time (`judge::advance`) who gives back which charge.
-#[inline(always)]
+#[inline(never)]
 pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
     let entry = table.read(handle);
     if entry.word() != Word::DEAD && table.swap_word(handle, entry.word(), Word::DEAD) {
         let flags = table.set_flags(handle, flag::RETIRED);
-        table.discharge(&tuple.address(entry.initiator()), Entry { flags, ..entry }.class());
+        let entry = Entry { flags, ..entry };
+        credit(table, handle, &entry);
+        let Entry { packets, bytes, .. } = table.read(handle);
+        table.discharge(&tuple.address(entry.initiator()), entry.class());
         table.remove(tuple);
+        table.ended(tuple, &Entry { packets, bytes, ..entry });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Fragment;
 
     const LIFETIMES: Lifetimes = Lifetimes {
         tcp: Ticks(80_000),
@@ -299,10 +403,13 @@ mod tests {
         udp_answered: Ticks(168),
         unanswered: Ticks(28),
         icmp: Ticks(29),
+        fragmented: Ticks(5),
     };
 
     fn life(protocol: Protocol, flags: u32) -> u32 {
-        Entry { word: 1, flags, seen: Ticks(0), rule: 1, reserved: 0 }.lifetime(protocol, &LIFETIMES).0
+        Entry { flags, ..Entry::new(Word::from_raw(1), Side::Low, true, Ticks(0), 1, Traffic::default()) }
+            .lifetime(protocol, &LIFETIMES)
+            .0
     }
 
     #[test]
@@ -327,6 +434,10 @@ mod tests {
             source_port: 40000,
             destination_port: 8080,
             echo_id: 0,
+            transport: 34,
+            header: 20,
+            length: 20,
+            fragment: Fragment::WHOLE,
         };
         let back = Packet {
             source: there.destination,

@@ -1,18 +1,40 @@
 //! What policy says about a flow: the one place where rows become a decision.
 
+use core::mem::MaybeUninit;
+
 use crate::{
     identity::Identity,
     packet::Protocol,
     port::PortPrefix,
-    rule::{Action, Lengths, PairKey, Row, RowKey, RuleId, Ruling},
+    rule::{Action, Layer, Lengths, Membership, Memberships, PairKey, Party, Row, RowKey, RuleId, Scope},
 };
 
 /// Look-ups of rows: BPF maps in the kernel, the model in the policy API, hash maps in tests.
 pub trait Rules {
+    /// Which kinds of rows there are.
+    fn scope(&self) -> Scope;
+    /// The word at this place of the list of groups that an app is in; [`Membership::NONE`] where there is no list.
+    fn membership(&self, app: Identity, place: usize) -> Membership;
     /// The prefix lengths in use for a pair.
     fn lengths(&self, key: &PairKey) -> Option<Lengths>;
     /// The row with exactly this key.
     fn row(&self, key: &RowKey) -> Option<Row>;
+
+    /// Makes the decision between two identities the strongest of what all parties of both sides say. The programs have
+    /// their own way to walk: the verifier follows each step of a loop.
+    fn widen(&self, question: &Question, layer: Layer, decision: &mut Decision)
+    where
+        Self: Sized,
+    {
+        let mut place = MaybeUninit::uninit();
+        let Ok(widening) = Widening::begin(&mut place, self, question, layer, *decision) else {
+            return *decision = Decision::DOUBT;
+        };
+        for _ in 0..widening.steps() {
+            widening.step(self);
+        }
+        *decision = widening.decision();
+    }
 }
 
 /// A flow, from its initiator.
@@ -25,21 +47,195 @@ pub struct Question {
     pub port: u16,
 }
 
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    Allow(RuleId),
-    Deny(RuleId),
+/// What policy says, by strength: what stands further down beats what stands above.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Answer {
     /// Nothing matches: default deny.
     NoRule,
+    Allow,
+    Deny,
+    /// Denied, and the sender is not told.
+    DenySilently,
 }
 
-/// Judges a flow: the longest matching prefix decides, because its row already holds the verdict over all that cover it.
+/// An answer and the rule behind it. All fields are always set, as in [`crate::Verdict`] and for the same reason.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub answer: Answer,
+    /// The rule that decided, or [`RuleId::NONE`].
+    pub rule: RuleId,
+}
+
+impl Decision {
+    pub const NO_RULE: Self = Self { answer: Answer::NoRule, rule: RuleId::NONE };
+
+    /// A row or a list was recycled under our eyes: it may have been a deny, so nothing may speak for it. The sender is
+    /// not told, because his next packet gets the real answer.
+    pub const DOUBT: Self = Self { answer: Answer::DenySilently, rule: RuleId::NONE };
+
+    #[inline(always)]
+    pub const fn is_allow(&self) -> bool {
+        matches!(self.answer, Answer::Allow)
+    }
+
+    /// The one of two decisions that holds: deny beats allow, which beats nothing; of equals the older rule is named.
+    #[inline(always)]
+    pub fn stronger(self, other: Self) -> Self {
+        let is_deny = |decision: &Self| decision.answer >= Answer::Deny;
+        let (ours, theirs) = (is_deny(&self), is_deny(&other));
+        if ours != theirs {
+            return if ours { self } else { other };
+        }
+        match (self.answer, other.answer) {
+            (Answer::NoRule, _) => other,
+            (_, Answer::NoRule) => self,
+            _ if self.rule <= other.rule => self,
+            _ => other,
+        }
+    }
+}
+
+/// Judges a flow by the rules that are enforced.
 #[inline(always)]
-pub fn decide(rules: &impl Rules, question: &Question) -> Decision {
-    let pair = PairKey::new(question.source, question.destination, question.protocol);
+pub fn decide<R: Rules>(rules: &R, question: &Question) -> Decision {
+    decide_layer(rules, question, Layer::Enforced)
+}
+
+/// What would be decided if all audited rules were enforced too. Ask only where there are some ([`Scope::has_audit`]).
+#[inline(always)]
+pub fn decide_with_audit<R: Rules>(rules: &R, question: &Question, enforced: Decision) -> Decision {
+    enforced.stronger(decide_layer(rules, question, Layer::Audited))
+}
+
+/// Rows between the two identities first: most nodes have no others that could speak about this flow.
+#[inline(always)]
+fn decide_layer<R: Rules>(rules: &R, question: &Question, layer: Layer) -> Decision {
+    let mut decision =
+        decide_pair(rules, question, layer, Party::one(question.source), Party::one(question.destination));
+    if !rules.scope().wide(question.source).is_none() {
+        rules.widen(question, layer, &mut decision);
+    }
+    decision
+}
+
+/// All that rows may call one side of a flow: the identity itself, `any`, and its groups.
+#[derive(Clone, Copy, Debug)]
+struct Parties {
+    list: [Party; Self::MOST],
+    count: u32,
+}
+
+impl Parties {
+    const MOST: usize = 2 + Memberships::MOST;
+
+    #[inline(always)]
+    fn one(identity: Identity) -> Self {
+        let mut parties = Self { list: [Party::NONE; Self::MOST], count: 1 };
+        parties.list[0] = Party::one(identity);
+        parties
+    }
+
+    /// Adds `any` and groups. `Err` where it cannot be known who they are.
+    #[inline(always)]
+    fn add<R: Rules>(&mut self, rules: &R, identity: Identity, any: bool, groups: bool) -> Result<(), ()> {
+        if any && identity.is_app() {
+            self.list[1] = Party::ANY;
+            self.count = 2;
+        }
+        if groups && identity.is_app() {
+            let count = rules.membership(identity, 0).count();
+            for place in 0..Memberships::MOST {
+                if place >= count {
+                    break;
+                }
+                self.list[2 + place] = rules.membership(identity, place).group(identity, count).ok_or(())?;
+                self.count = 3 + place as u32;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn at(&self, place: u32) -> Party {
+        self.list.get(place as usize).copied().unwrap_or(Party::NONE)
+    }
+}
+
+/// A question on its way through all pairs of parties.
+#[derive(Clone, Copy, Debug)]
+pub struct Widening {
+    question: Question,
+    layer: Layer,
+    source: Parties,
+    destination: Parties,
+    /// The places of the next pair.
+    from: u32,
+    to: u32,
+    decision: Decision,
+}
+
+impl Widening {
+    /// Starts from what the rows between the two identities say, in a place of the caller's; `Err` where it cannot be known
+    /// who the parties are.
+    #[inline(always)]
+    pub fn begin<'a, R: Rules>(
+        place: &'a mut MaybeUninit<Self>,
+        rules: &R,
+        question: &Question,
+        layer: Layer,
+        narrow: Decision,
+    ) -> Result<&'a mut Self, ()> {
+        let widening = place.write(Self {
+            question: *question,
+            layer,
+            source: Parties::one(question.source),
+            destination: Parties::one(question.destination),
+            from: 0,
+            to: 0,
+            decision: narrow,
+        });
+        let wide = rules.scope().wide(question.source);
+        widening.source.add(rules, question.source, wide.from_any, wide.from_groups)?;
+        widening.destination.add(rules, question.destination, wide.to_any, wide.to_groups)?;
+        Ok(widening)
+    }
+
+    #[inline(always)]
+    pub const fn steps(&self) -> u32 {
+        self.source.count * self.destination.count
+    }
+
+    /// Asks the rows of the next pair.
+    #[inline(always)]
+    pub fn step<R: Rules>(&mut self, rules: &R) {
+        // The first pair is the two identities, who were asked before.
+        let is_first = self.from == 0 && self.to == 0;
+        let (from, to) = (self.source.at(self.from), self.destination.at(self.to));
+        if !is_first && from != Party::NONE && to != Party::NONE {
+            self.decision = self.decision.stronger(decide_pair(rules, &self.question, self.layer, from, to));
+        }
+        self.to += 1;
+        if self.to >= self.destination.count {
+            self.to = 0;
+            self.from += 1;
+        }
+    }
+
+    #[inline(always)]
+    pub const fn decision(&self) -> Decision {
+        self.decision
+    }
+}
+
+/// Asks the rows of one pair of parties: the longest matching prefix decides, because its row already holds the verdict
+/// over all that cover it.
+#[inline(always)]
+fn decide_pair<R: Rules>(rules: &R, question: &Question, layer: Layer, source: Party, destination: Party) -> Decision {
+    let pair = PairKey::new(source, destination, question.protocol, layer);
     let Some(lengths) = rules.lengths(&pair).and_then(|lengths| lengths.bits(pair)) else {
-        return Decision::NoRule;
+        return Decision::NO_RULE;
     };
     let mut length = PortPrefix::LONGEST + 1;
     while length > 0 {
@@ -49,12 +245,13 @@ pub fn decide(rules: &impl Rules, question: &Question) -> Decision {
         }
         let key = RowKey::new(pair, PortPrefix::covering(question.port, length));
         let Some(row) = rules.row(&key) else { continue };
-        return match row.ruling(key) {
-            Some(Ruling { action: Action::Allow, rule }) => Decision::Allow(rule),
-            Some(Ruling { action: Action::Deny, rule }) => Decision::Deny(rule),
-            // Recycled under our eyes: it may have been a deny, and a shorter prefix must not speak for it.
-            None => Decision::NoRule,
+        let Some(ruling) = row.ruling(key) else { return Decision::DOUBT };
+        let answer = match ruling.action {
+            Action::Allow => Answer::Allow,
+            Action::Deny => Answer::Deny,
+            Action::DenySilently => Answer::DenySilently,
         };
+        return Decision { answer, rule: ruling.rule };
     }
-    Decision::NoRule
+    Decision::NO_RULE
 }

@@ -2,15 +2,18 @@
 //!
 //! The fast path is one look-up and a comparison. The epoch is read before any row and stamped after, so a race with the
 //! agent costs one more look, never a stale permit.
+//!
+//! The slow ways are functions of their own that take a few references and return a small value: that is what the BPF
+//! target can call, and it keeps the stack of the fast path, of which there are 512 bytes for all, as small as it is.
 
 use crate::{
-    conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Tuple, Word, retire},
-    decide::{Decision, Question, Rules, decide},
+    conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Traffic, Tuple, Word, credit, retire},
+    decide::{Answer, Decision, Question, Rules, decide, decide_with_audit},
     packet::{Kind, Packet, Protocol},
     placement::End,
     rule::RuleId,
     settings::{Settings, Ticks},
-    verdict::{DropReason, Verdict},
+    verdict::{DropReason, Grounds, Note, Outcome, Pass, Verdict},
 };
 
 /// Everything that a verdict reads or writes on a node.
@@ -25,37 +28,112 @@ pub trait Node: Rules + Conntrack {
 pub struct Ends {
     pub source: End,
     pub destination: End,
+    pub softening: Softening,
 }
 
-/// What the stages hand on about one packet.
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    packet: &'a Packet,
-    ends: &'a Ends,
-    tuple: &'a Tuple,
-    /// The side that sent this packet.
+/// Which flows pass here whatever policy says, because this node's ends of them are in audit: those that the packet's source
+/// began, and those that its destination began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Softening {
+    pub from_source: bool,
+    pub from_destination: bool,
+}
+
+impl Softening {
+    /// Of flows between two apps, whoever began them.
+    #[inline(always)]
+    pub const fn both(soft: bool) -> Self {
+        Self { from_source: soft, from_destination: soft }
+    }
+}
+
+/// A packet as it comes before the judge.
+#[derive(Clone, Copy, Debug)]
+pub struct Matter {
+    tuple: Tuple,
+    ends: Ends,
+    kind: Kind,
+    protocol: Protocol,
+    /// The side that sent the packet.
     sender: Side,
+    /// The length of the frame.
+    bytes: u32,
 }
 
-/// Judges a packet: the flow it belongs to, or the one it would open.
+impl Matter {
+    #[inline(always)]
+    pub fn new(packet: &Packet, ends: Ends, bytes: u32) -> Self {
+        let (tuple, sender) = Tuple::of(packet);
+        Self { tuple, ends, kind: packet.kind, protocol: packet.protocol, sender, bytes }
+    }
+
+    /// A flow without a packet, from one of its ends; none for a protocol that no flow has.
+    #[inline(always)]
+    pub fn of_flow(tuple: &Tuple, sender: Side, ends: Ends) -> Option<Self> {
+        Some(Self { tuple: *tuple, ends, kind: Kind::Segment, protocol: tuple.protocol()?, sender, bytes: 0 })
+    }
+
+    #[inline(always)]
+    fn binding(&self, seed: u64, initiator: Side) -> Binding {
+        let (low, high) = match self.sender {
+            Side::Low => (self.ends.source, self.ends.destination),
+            Side::High => (self.ends.destination, self.ends.source),
+        };
+        Binding::new(seed, &self.tuple, initiator, low, high)
+    }
+
+    /// The question to policy if this side is the initiator.
+    #[inline(always)]
+    fn question(&self, initiator: Side) -> Question {
+        let (source, destination) = if initiator == self.sender {
+            (self.ends.source, self.ends.destination)
+        } else {
+            (self.ends.destination, self.ends.source)
+        };
+        Question {
+            source: source.identity,
+            destination: destination.identity,
+            protocol: self.protocol,
+            port: if self.protocol.has_ports() { self.tuple.port(initiator.other()) } else { 0 },
+        }
+    }
+
+    /// Whether this node's ends of a flow that this side began are in audit.
+    #[inline(always)]
+    fn is_soft(&self, initiator: Side) -> bool {
+        if initiator == self.sender { self.ends.softening.from_source } else { self.ends.softening.from_destination }
+    }
+
+    #[inline(always)]
+    fn traffic(&self) -> Traffic {
+        Traffic::packet(self.bytes)
+    }
+}
+
+/// Judges a packet, and says on which grounds.
+pub fn judge<N: Node>(node: &N, packet: &Packet, ends: &Ends, bytes: u32) -> Verdict {
+    let mut grounds = Grounds::NONE;
+    let outcome = try_matter(node, &Matter::new(packet, *ends, bytes), &mut grounds);
+    Verdict { outcome, grounds }
+}
+
+/// Judges a packet: the flow it belongs to, or the one it would open. `grounds` are none before.
 #[inline(always)]
-pub fn judge<N: Node>(node: &N, packet: &Packet, ends: &Ends) -> Verdict {
-    let (tuple, sender) = Tuple::of(packet);
-    let context = Context { packet, ends, tuple: &tuple, sender };
-    match find(node, &context) {
-        Found::Live(flow) => match packet.kind {
-            Kind::Opening => reopen(node, &context, &flow),
-            Kind::Error => quote(node, &context, &flow),
-            Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Finish | Kind::Reset => {
-                continue_flow(node, &context, &flow)
+pub fn try_matter<N: Node>(node: &N, matter: &Matter, grounds: &mut Grounds) -> Outcome {
+    match find(node, matter) {
+        Found::Live(flow) => match matter.kind {
+            Kind::Opening => reopen(node, matter, flow.handle, grounds),
+            Kind::Error => quote(node, matter, flow.handle, grounds),
+            Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Finish | Kind::Reset | Kind::Tail => {
+                continue_flow(node, matter, &flow, grounds)
             }
         },
-        Found::Stale(_) if packet.kind == Kind::Error => DropReason::NoFlow.into(),
+        Found::Stale(_) if matches!(matter.kind, Kind::Error | Kind::Tail) => Outcome::Drop(DropReason::NoFlow),
         Found::Stale(handle) => {
-            retire(node, handle, &tuple);
-            open(node, &context)
+            retire(node, handle, &matter.tuple);
+            open(node, matter, grounds)
         }
-        Found::Nothing => open(node, &context),
+        Found::Nothing => open(node, matter, grounds),
     }
 }
 
@@ -75,100 +153,175 @@ enum Found<H> {
 }
 
 #[inline(always)]
-fn find<N: Node>(node: &N, context: &Context) -> Found<N::Handle> {
-    let Some(handle) = node.find(context.tuple) else { return Found::Nothing };
+fn find<N: Node>(node: &N, matter: &Matter) -> Found<N::Handle> {
+    let Some(handle) = node.find(&matter.tuple) else { return Found::Nothing };
     let entry = node.read(handle);
     let now = node.now();
     let settings = node.settings();
-    let binding = context.binding(settings.seed, entry.initiator());
-    let reopened = context.packet.kind == Kind::Opening && entry.is_ended();
-    if !entry.word().is_bound_to(binding)
-        || reopened
-        || entry.is_expired(context.packet.protocol, now, &settings.lifetimes)
-    {
+    let binding = matter.binding(settings.seed, entry.initiator());
+    let reopened = matter.kind == Kind::Opening && entry.is_ended();
+    if !entry.word().is_bound_to(binding) || reopened || entry.is_expired(matter.protocol, now, &settings.lifetimes) {
         return Found::Stale(handle);
     }
     Found::Live(Flow { handle, entry, now })
 }
 
-impl Context<'_> {
+/// What policy says, and what it would say otherwise. All fields are always set, as in [`crate::Verdict`] and for the same
+/// reason.
+#[derive(Clone, Copy)]
+struct Judgement {
+    decision: Decision,
+    passes: bool,
+    note: Note,
+    would: RuleId,
+}
+
+/// Puts a question to policy.
+#[inline(never)]
+fn consult<N: Node>(node: &N, matter: &Matter, initiator: Side, judgement: &mut Judgement) {
+    let question = matter.question(initiator);
+    let softened = matter.is_soft(initiator);
+    judgement.decision = decide(node, &question);
+    let allowed = judgement.decision.is_allow();
+    judgement.passes = allowed || softened;
+    if softened && !allowed {
+        judgement.note = Note::WouldDeny;
+        judgement.would = judgement.decision.rule;
+    } else if node.scope().has_audit() {
+        let audited = decide_with_audit(node, &question, judgement.decision);
+        if audited.is_allow() != allowed {
+            judgement.note = if allowed { Note::WouldDeny } else { Note::WouldAllow };
+            judgement.would = audited.rule;
+        }
+    }
+}
+
+impl Judgement {
+    /// What policy says to a flow that this side began.
     #[inline(always)]
-    fn binding(&self, seed: u64, initiator: Side) -> Binding {
-        let (low, high) = match self.sender {
-            Side::Low => (self.ends.source, self.ends.destination),
-            Side::High => (self.ends.destination, self.ends.source),
-        };
-        Binding::new(seed, self.tuple, initiator, low, high)
+    fn of<N: Node>(node: &N, matter: &Matter, initiator: Side) -> Self {
+        let mut judgement =
+            Self { decision: Decision::NO_RULE, passes: false, note: Note::Nothing, would: RuleId::NONE };
+        consult(node, matter, initiator, &mut judgement);
+        judgement
     }
 
-    /// The question to policy if this side is the initiator.
+    /// The rule by which it passes: none, where only audit lets it.
     #[inline(always)]
-    fn question(&self, initiator: Side) -> Question {
-        let (source, destination) = if initiator == self.sender {
-            (self.ends.source, self.ends.destination)
-        } else {
-            (self.ends.destination, self.ends.source)
+    fn allowed_by(&self) -> RuleId {
+        if self.decision.is_allow() { self.decision.rule } else { RuleId::NONE }
+    }
+
+    /// Lets pass, saying what would be otherwise.
+    #[inline(always)]
+    fn passed(&self, pass: Pass, grounds: &mut Grounds) -> Outcome {
+        grounds.note = self.note;
+        grounds.would = self.would;
+        Outcome::Pass(pass)
+    }
+
+    /// Keeps a first packet from passing.
+    #[inline(always)]
+    fn denied(&self, grounds: &mut Grounds) -> Outcome {
+        let reason = match self.decision.answer {
+            Answer::NoRule | Answer::Allow => DropReason::NoRule,
+            Answer::Deny | Answer::DenySilently => DropReason::DenyRule,
         };
-        Question {
-            source: source.identity,
-            destination: destination.identity,
-            protocol: self.packet.protocol,
-            port: match self.packet.protocol {
-                Protocol::Tcp | Protocol::Udp => self.tuple.port(initiator.other()),
-                Protocol::Icmp => 0,
-            },
+        self.dropped(reason, grounds)
+    }
+
+    #[inline(always)]
+    fn dropped(&self, reason: DropReason, grounds: &mut Grounds) -> Outcome {
+        *grounds = Grounds {
+            rule: self.decision.rule,
+            would: self.would,
+            note: self.note,
+            silent: self.decision.answer == Answer::DenySilently,
+            ..Grounds::NONE
+        };
+        Outcome::Drop(reason)
+    }
+
+    /// Counts a packet that a deny rule keeps from passing.
+    #[inline(always)]
+    fn blame<N: Node>(&self, node: &N, matter: &Matter) {
+        if self.decision.rule != RuleId::NONE {
+            node.credit(self.decision.rule, matter.traffic(), 0);
         }
     }
 }
 
 /// A packet of a known flow: judged again if policy changed since, in whichever direction it goes.
 #[inline(always)]
-fn continue_flow<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -> Verdict {
-    let epoch = node.epoch();
+fn continue_flow<N: Node>(node: &N, matter: &Matter, flow: &Flow<N::Handle>, grounds: &mut Grounds) -> Outcome {
     let initiator = flow.entry.initiator();
-    if flow.entry.word().epoch() != epoch {
-        match decide(node, &context.question(initiator)) {
-            Decision::Allow(_) => stamp(node, context, flow, epoch),
-            Decision::Deny(rule) => return Verdict::drop_by(DropReason::FlowRevoked, rule),
-            Decision::NoRule => return DropReason::FlowRevoked.into(),
-        }
-    }
-    let from_initiator = initiator == context.sender;
-    let flags = flow.entry.flags_after(context.packet.kind, from_initiator);
-    if flags != flow.entry.flags
-        && let Err(reason) = advance(node, context, flow, flags)
+    if flow.entry.word().epoch() != node.epoch()
+        && let Outcome::Drop(reason) = judge_again(node, matter, flow.handle, grounds)
     {
-        return reason.into();
+        return Outcome::Drop(reason);
     }
-    let extends = from_initiator || context.packet.protocol == Protocol::Tcp;
+    let from_initiator = initiator == matter.sender;
+    let flags = flow.entry.flags_after(matter.kind, from_initiator);
+    if flags != flow.entry.flags
+        && let Err(reason) = advance(node, matter, flow.handle, flags)
+    {
+        return Outcome::Drop(reason);
+    }
+    let extends = from_initiator || extends_both_ways(matter.protocol);
     if extends && flow.now != flow.entry.seen && !flow.entry.is_ended() {
         node.touch(flow.handle, flow.now);
     }
-    Verdict::ESTABLISHED
+    node.count(flow.handle, matter.traffic());
+    Outcome::Pass(Pass::Established)
+}
+
+/// Whether answers keep a flow alive: where both ends agree on when it is over.
+#[inline(always)]
+const fn extends_both_ways(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Tcp | Protocol::Sctp => true,
+        Protocol::Udp | Protocol::Icmp => false,
+    }
+}
+
+/// A flow that was judged under another epoch: it stands, and is stamped, or is revoked.
+#[inline(never)]
+fn judge_again<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
+    let epoch = node.epoch();
+    let judgement = Judgement::of(node, matter, node.read(handle).initiator());
+    if !judgement.passes {
+        judgement.blame(node, matter);
+        return judgement.dropped(DropReason::FlowRevoked, grounds);
+    }
+    stamp(node, matter, handle, epoch, judgement.allowed_by());
+    judgement.passed(Pass::Established, grounds)
 }
 
 /// An error about a known flow passes while the flow may; it leaves the entry as it is.
-#[inline(always)]
-fn quote<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -> Verdict {
-    if flow.entry.word().epoch() == node.epoch() {
-        return Verdict::ESTABLISHED;
+#[inline(never)]
+fn quote<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
+    let entry = node.read(handle);
+    if entry.word().epoch() == node.epoch() {
+        return Outcome::Pass(Pass::Established);
     }
-    match decide(node, &context.question(flow.entry.initiator())) {
-        Decision::Allow(_) => Verdict::ESTABLISHED,
-        Decision::Deny(rule) => Verdict::drop_by(DropReason::FlowRevoked, rule),
-        Decision::NoRule => DropReason::FlowRevoked.into(),
+    let judgement = Judgement::of(node, matter, entry.initiator());
+    if judgement.passes {
+        Outcome::Pass(Pass::Established)
+    } else {
+        judgement.dropped(DropReason::FlowRevoked, grounds)
     }
 }
 
 /// Moves a flow to its next state; the first answer moves its charge.
-#[inline(always)]
-fn advance<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>, flags: u32) -> Result<(), DropReason> {
-    let answers = Entry { flags, ..flow.entry }.is_answered() && !flow.entry.is_answered();
-    let initiator = context.tuple.address(flow.entry.initiator());
+#[inline(never)]
+fn advance<N: Node>(node: &N, matter: &Matter, handle: N::Handle, flags: u32) -> Result<(), DropReason> {
+    let entry = node.read(handle);
+    let answers = Entry { flags, ..entry }.is_answered() && !entry.is_answered();
+    let initiator = matter.tuple.address(entry.initiator());
     if answers && !charge(node, &initiator, Class::Answered) {
         return Err(DropReason::QuotaAnswered);
     }
-    let before = Entry { flags: node.set_flags(flow.handle, flags), ..flow.entry };
+    let before = Entry { flags: node.set_flags(handle, flags), ..entry };
     if answers {
         // Whoever set the flag first keeps the new charge and returns the old one; the other returns his own. Of a retired
         // entry the old one has been returned.
@@ -180,62 +333,112 @@ fn advance<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>, flags: 
 
 /// A SYN or an echo request where a flow already lives: its sender's new flow to policy, but never a new owner for the
 /// entry.
-#[inline(always)]
-fn reopen<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>) -> Verdict {
+#[inline(never)]
+fn reopen<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
     let epoch = node.epoch();
-    match decide(node, &context.question(context.sender)) {
-        Decision::Allow(_) => {
-            if flow.entry.initiator() == context.sender {
-                stamp(node, context, flow, epoch);
-                node.touch(flow.handle, flow.now);
-            }
-            Verdict::ESTABLISHED
-        }
-        Decision::Deny(rule) => Verdict::drop_by(DropReason::DenyRule, rule),
-        Decision::NoRule => DropReason::NoRule.into(),
+    let judgement = Judgement::of(node, matter, matter.sender);
+    if !judgement.passes {
+        judgement.blame(node, matter);
+        return judgement.denied(grounds);
     }
+    if node.read(handle).initiator() == matter.sender {
+        stamp(node, matter, handle, epoch, judgement.allowed_by());
+        node.touch(handle, node.now());
+        node.count(handle, matter.traffic());
+    }
+    judgement.passed(Pass::Established, grounds)
 }
 
 /// Writes the epoch that was read before the rows. Losing to another CPU is fine: it stamped what it read, too.
-#[inline(always)]
-fn stamp<N: Node>(node: &N, context: &Context, flow: &Flow<N::Handle>, epoch: Epoch) {
-    let binding = context.binding(node.settings().seed, flow.entry.initiator());
-    let _ = node.swap_word(flow.handle, flow.entry.word(), Word::new(epoch, binding));
+#[inline(never)]
+fn stamp<N: Node>(node: &N, matter: &Matter, handle: N::Handle, epoch: Epoch, rule: RuleId) {
+    let entry = node.read(handle);
+    if entry.rule != rule.0 || entry.is_cut() {
+        // What passed so far was the other rule's doing.
+        credit(node, handle, &entry);
+        node.reattribute(handle, rule);
+    }
+    let binding = matter.binding(node.settings().seed, entry.initiator());
+    let _ = node.swap_word(handle, entry.word(), Word::new(epoch, binding));
 }
 
 /// A packet without a flow: its sender's first one, if its kind may be that and a rule allows it.
-#[inline(always)]
-fn open<N: Node>(node: &N, context: &Context) -> Verdict {
-    if matches!(context.packet.kind, Kind::Reply | Kind::Finish | Kind::Reset | Kind::Error) {
-        return DropReason::NoFlow.into();
+#[inline(never)]
+fn open<N: Node>(node: &N, matter: &Matter, grounds: &mut Grounds) -> Outcome {
+    if matches!(matter.kind, Kind::Reply | Kind::Finish | Kind::Reset | Kind::Error | Kind::Tail) {
+        return Outcome::Drop(DropReason::NoFlow);
     }
     let epoch = node.epoch();
-    match decide(node, &context.question(context.sender)) {
-        Decision::Allow(rule) => create(node, context, epoch, rule),
-        Decision::Deny(_) | Decision::NoRule if context.packet.kind == Kind::Segment => DropReason::NoFlow.into(),
-        Decision::Deny(rule) => Verdict::drop_by(DropReason::DenyRule, rule),
-        Decision::NoRule => DropReason::NoRule.into(),
+    let judgement = Judgement::of(node, matter, matter.sender);
+    if judgement.passes {
+        return match create(node, matter, epoch, judgement.allowed_by()) {
+            Ok(pass) => {
+                grounds.rule = judgement.allowed_by();
+                judgement.passed(pass, grounds)
+            }
+            Err(reason) => Outcome::Drop(reason),
+        };
+    }
+    if matter.kind == Kind::Segment {
+        return Outcome::Drop(DropReason::NoFlow);
+    }
+    judgement.blame(node, matter);
+    judgement.denied(grounds)
+}
+
+#[inline(never)]
+fn create<N: Node>(node: &N, matter: &Matter, epoch: Epoch, rule: RuleId) -> Result<Pass, DropReason> {
+    let initiator = matter.tuple.address(matter.sender);
+    if !charge(node, &initiator, Class::Unanswered) {
+        return Err(DropReason::QuotaUnanswered);
+    }
+    let word = Word::new(epoch, matter.binding(node.settings().seed, matter.sender));
+    let ours = matter.ends.source.is_here();
+    let entry = Entry::new(word, matter.sender, ours, node.now(), rule.0, matter.traffic());
+    let inserted = node.insert(&matter.tuple, &entry);
+    if inserted != Inserted::Created {
+        node.discharge(&initiator, Class::Unanswered);
+    }
+    match inserted {
+        Inserted::Created => Ok(Pass::New),
+        // Another CPU made the flow from a packet that was judged by the same rows.
+        Inserted::Exists => Ok(Pass::Established),
+        Inserted::Full => Err(DropReason::TableFull),
     }
 }
 
+/// What a look at a flow found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reviewed {
+    /// It may go on, or is nobody's.
+    Stands,
+    /// It may not go on, and was marked so before.
+    KnownCut,
+    /// It may not go on.
+    Cut,
+}
+
+/// Judges a flow as its next packet from its initiator would be. Stamps what stands, so that the next look is cheap; does
+/// not mark what is cut, because only the caller knows whether he could say so.
 #[inline(always)]
-fn create<N: Node>(node: &N, context: &Context, epoch: Epoch, rule: RuleId) -> Verdict {
-    let initiator = context.packet.source;
-    if !charge(node, &initiator, Class::Unanswered) {
-        return DropReason::QuotaUnanswered.into();
+pub fn review<N: Node>(node: &N, handle: N::Handle, matter: &Matter, isolated: bool) -> Reviewed {
+    let entry = node.read(handle);
+    let epoch = node.epoch();
+    let ours = entry.word().is_bound_to(matter.binding(node.settings().seed, entry.initiator()));
+    if !ours || entry.is_expired(matter.protocol, node.now(), &node.settings().lifetimes) {
+        return Reviewed::Stands;
     }
-    let word = Word::new(epoch, context.binding(node.settings().seed, context.sender));
-    match node.insert(context.tuple, &Entry::new(word, context.sender, node.now(), rule.0)) {
-        Inserted::Created => Verdict::opened(rule),
-        outcome @ (Inserted::Exists | Inserted::Full) => {
-            node.discharge(&initiator, Class::Unanswered);
-            match outcome {
-                // Another CPU made the flow from a packet that was judged by the same rows.
-                Inserted::Exists | Inserted::Created => Verdict::ESTABLISHED,
-                Inserted::Full => DropReason::TableFull.into(),
-            }
+    if !isolated {
+        if entry.word().epoch() == epoch {
+            return Reviewed::Stands;
+        }
+        let judgement = Judgement::of(node, matter, entry.initiator());
+        if judgement.passes {
+            stamp(node, matter, handle, epoch, judgement.allowed_by());
+            return Reviewed::Stands;
         }
     }
+    if entry.is_cut() { Reviewed::KnownCut } else { Reviewed::Cut }
 }
 
 /// Charges one flow, unless the initiator is at its limit or holds no charge account (it is being removed).
@@ -244,6 +447,7 @@ fn charge<N: Node>(node: &N, initiator: &crate::Address, class: Class) -> bool {
     let limit = match class {
         Class::Unanswered => node.settings().quotas.unanswered,
         Class::Answered => node.settings().quotas.answered,
+        Class::Fragmented => node.settings().quotas.fragmented,
     };
     match node.charge(initiator, class) {
         None => false,

@@ -4,8 +4,8 @@
 //! not allocate, and knows numbers only: names of apps, rules as users write them and BPF maps are somebody else's.
 //!
 //! Read in this order: [`packet`] (bytes to fields), [`placement`] (who may send from where), [`rule`] and [`decide`]
-//! (what policy says), [`conntrack`] (flows), [`judge`](mod@judge) (the verdict on a flow), [`path`] (the whole way of a packet,
-//! one function per program), [`event`] (what is told about it).
+//! (what policy says), [`conntrack`] (flows), [`datagram`] (fragments), [`judge`](mod@judge) (the verdict on a flow), [`path`] (the whole way of a packet,
+//! one function per program), [`refusal`] and [`event`] (what is told about it).
 #![no_std]
 
 #[cfg(any(test, feature = "model"))]
@@ -14,6 +14,7 @@ extern crate std;
 pub mod address;
 pub mod check;
 pub mod conntrack;
+pub mod datagram;
 pub mod decide;
 pub mod event;
 pub mod identity;
@@ -24,6 +25,7 @@ pub mod packet;
 pub mod path;
 pub mod placement;
 pub mod port;
+pub mod refusal;
 pub mod rule;
 pub mod settings;
 pub mod terms;
@@ -31,18 +33,18 @@ pub mod verdict;
 
 pub use address::{Address, Mac};
 pub use conntrack::{Entry, Tuple};
-pub use decide::{Decision, Question, Rules, decide};
+pub use decide::{Answer, Decision, Question, Rules, decide};
 pub use identity::Identity;
-pub use judge::{Ends, Node, judge};
-pub use packet::{Kind, Packet, Protocol};
+pub use judge::{Ends, Node, Softening, judge};
+pub use packet::{Family, Fragment, Kind, Packet, Protocol};
 pub use port::{PortPrefix, PortRange};
-pub use rule::{Action, RuleId, Ruling};
+pub use rule::{Action, Layer, Party, RuleId, Ruling};
 pub use terms::{Term, Terms};
-pub use verdict::{Direction, DropReason, Outcome, Pass, Verdict};
+pub use verdict::{Direction, DropReason, Grounds, Note, Outcome, Pass, Verdict};
 
 /// The version of every layout in this crate that a pinned map holds; it names the pin directory, so that programs never
 /// meet maps of another layout.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Declares that a type may be copied to and from a BPF map byte by byte.
 macro_rules! border {

@@ -5,13 +5,15 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     address::Address,
-    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Tuple, Word},
+    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Traffic, Tuple, Word, flag},
+    datagram::{Datagram, DatagramKey, Datagrams},
     decide::Rules,
-    event::Charge,
+    event::{Charge, Usage},
+    identity::Identity,
     judge::Node,
     path::Site,
     placement::{Endpoint, Placement},
-    rule::{Lengths, PairKey, Row, RowKey},
+    rule::{Lengths, Membership, PairKey, Party, Row, RowKey, RuleId, Scope},
     settings::{Settings, Ticks},
     terms::{Term, Terms},
 };
@@ -20,8 +22,12 @@ use crate::{
 #[derive(Debug)]
 pub struct ModelNode {
     pub terms: RefCell<std::vec::Vec<Term>>,
+    /// Who is in which group.
+    pub members: RefCell<std::vec::Vec<(Identity, Party)>>,
     pub flows: RefCell<HashMap<Tuple, Entry>>,
+    pub datagrams: RefCell<HashMap<DatagramKey, Datagram>>,
     pub charges: RefCell<HashMap<Address, Charge>>,
+    pub usage: RefCell<HashMap<RuleId, Usage>>,
     pub endpoints: HashMap<u32, Endpoint>,
     pub placements: HashMap<Address, Placement>,
     pub nodes: HashSet<Address>,
@@ -35,8 +41,11 @@ impl ModelNode {
     pub fn new(settings: Settings, capacity: usize) -> Self {
         Self {
             terms: RefCell::default(),
+            members: RefCell::default(),
             flows: RefCell::default(),
+            datagrams: RefCell::default(),
             charges: RefCell::default(),
+            usage: RefCell::default(),
             endpoints: HashMap::new(),
             placements: HashMap::new(),
             nodes: HashSet::new(),
@@ -62,18 +71,31 @@ impl ModelNode {
         self.now.set(Ticks(self.now.get().0 + ticks));
     }
 
+    /// Asks the rules, as they stand.
+    fn ask<T>(&self, question: impl FnOnce(&Terms) -> T) -> T {
+        question(&Terms { terms: &self.terms.borrow(), members: &self.members.borrow() })
+    }
+
     fn with<T>(&self, tuple: &Tuple, change: impl FnOnce(&mut Entry) -> T) -> T {
         change(self.flows.borrow_mut().get_mut(tuple).expect("a handle is the key of an entry that was found"))
     }
 }
 
 impl Rules for ModelNode {
+    fn scope(&self) -> Scope {
+        self.ask(|rules| rules.scope())
+    }
+
+    fn membership(&self, app: Identity, place: usize) -> Membership {
+        self.ask(|rules| rules.membership(app, place))
+    }
+
     fn lengths(&self, key: &PairKey) -> Option<Lengths> {
-        Terms(&self.terms.borrow()).lengths(key)
+        self.ask(|rules| rules.lengths(key))
     }
 
     fn row(&self, key: &RowKey) -> Option<Row> {
-        Terms(&self.terms.borrow()).row(key)
+        self.ask(|rules| rules.row(key))
     }
 }
 
@@ -110,6 +132,26 @@ impl Conntrack for ModelNode {
         self.with(&handle, |entry| entry.seen = now);
     }
 
+    fn count(&self, handle: Tuple, packet: Traffic) {
+        self.with(&handle, |entry| entry.traffic = entry.traffic.wrapping_add(packet.raw()));
+    }
+
+    fn settle(&self, handle: Tuple) -> Traffic {
+        self.with(&handle, |entry| {
+            let traffic = Traffic::from_raw(std::mem::take(&mut entry.traffic));
+            entry.packets += traffic.packets();
+            entry.bytes += traffic.bytes();
+            traffic
+        })
+    }
+
+    fn reattribute(&self, handle: Tuple, rule: RuleId) {
+        self.with(&handle, |entry| {
+            entry.rule = rule.0;
+            entry.flags &= !flag::CUT;
+        });
+    }
+
     fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted {
         let mut flows = self.flows.borrow_mut();
         if flows.contains_key(tuple) {
@@ -140,6 +182,49 @@ impl Conntrack for ModelNode {
             *count = count.wrapping_sub(1);
         }
     }
+
+    fn credit(&self, rule: RuleId, traffic: Traffic, flows: u32) {
+        let mut usage = self.usage.borrow_mut();
+        let usage = usage.entry(rule).or_default();
+        usage.packets += traffic.packets();
+        usage.bytes += traffic.bytes();
+        usage.flows += u64::from(flows);
+    }
+
+    fn ended(&self, _: &Tuple, _: &Entry) {}
+}
+
+impl Datagrams for ModelNode {
+    fn find_datagram(&self, key: &DatagramKey) -> Option<Datagram> {
+        self.datagrams.borrow().get(key).copied()
+    }
+
+    fn insert_datagram(&self, key: &DatagramKey, datagram: &Datagram) -> bool {
+        let mut datagrams = self.datagrams.borrow_mut();
+        let is_free = datagrams.len() < self.capacity && !datagrams.contains_key(key);
+        if is_free {
+            datagrams.insert(*key, *datagram);
+        }
+        is_free
+    }
+
+    fn advance_datagram(&self, key: &DatagramKey, come: u32, whole: u32) -> Option<(u32, u32)> {
+        let mut datagrams = self.datagrams.borrow_mut();
+        let datagram = datagrams.get_mut(key)?;
+        datagram.come += come;
+        datagram.whole = datagram.whole.max(whole);
+        Some((datagram.come, datagram.whole))
+    }
+
+    fn poison_datagram(&self, key: &DatagramKey) {
+        if let Some(datagram) = self.datagrams.borrow_mut().get_mut(key) {
+            datagram.poisoned = 1;
+        }
+    }
+
+    fn remove_datagram(&self, key: &DatagramKey) -> bool {
+        self.datagrams.borrow_mut().remove(key).is_some()
+    }
 }
 
 impl Charge {
@@ -147,6 +232,7 @@ impl Charge {
         match class {
             Class::Unanswered => &mut self.unanswered,
             Class::Answered => &mut self.answered,
+            Class::Fragmented => &mut self.fragmented,
         }
     }
 }

@@ -3,18 +3,24 @@
 //!
 //! Nothing in a packet is believed: at an endpoint the interface says who sends, in the overlay the placement does.
 
+use core::mem::MaybeUninit;
+
 use crate::{
-    address::{Address, Mac},
+    address::{Address, GATEWAY_V4, GATEWAY_V6, Mac},
+    conntrack::Tuple,
+    datagram::{Datagrams, recall, remember},
     identity::Identity,
-    judge::{Ends, Node, judge},
-    packet::{Bytes, ETHERNET_LENGTH, Ethertype, Packet, Protocol, parse_frame, parse_ipv4, parse_ipv4_source},
-    placement::{End, Endpoint, Place, Placement, Tag, prove_tag},
-    rule::RuleId,
-    verdict::{DropReason, Outcome, Pass},
+    judge::{Ends, Matter, Node, Reviewed, Softening, review, try_matter},
+    packet::{
+        Bytes, ETHERNET_LENGTH, Ethertype, Family, IPV6_LENGTH, Packet, Protocol, is_neighbor_discovery, parse,
+        parse_frame, parse_source,
+    },
+    placement::{End, Endpoint, Place, Placement, Standing, Tag, prove_tag},
+    verdict::{DropReason, Grounds, Outcome, Pass},
 };
 
 /// A node's look-ups of who is where.
-pub trait Site: Node {
+pub trait Site: Node + Datagrams {
     /// The endpoint whose host-side veth this is.
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// Where an address is placed.
@@ -33,8 +39,10 @@ pub enum Way {
     Endpoint,
     /// To another node, tagged with its source app's identity.
     Overlay,
-    /// Back into the instance that asked for its gateway.
+    /// Back into the instance that asked for its gateway by ARP.
     Arp,
+    /// Back into the instance that asked for its gateway by neighbour discovery.
+    Neighbor,
 }
 
 /// What the stages find out about a packet, filled in as they go: where it will go if it may, and who its ends are. One
@@ -47,29 +55,79 @@ pub struct Trace {
     pub node: Address,
     /// The host-side veth to deliver behind.
     pub ifindex: u32,
-    /// The rule that decided, or [`RuleId::NONE`].
-    pub rule: RuleId,
     /// Who sent it, as far as that is proven.
     pub source: Identity,
     /// Whom it is for, as far as that is known.
     pub destination: Identity,
+    /// What the verdict rests on.
+    pub grounds: Grounds,
+    /// Where the endpoint that it concerns is counted.
+    pub slot: u32,
     mac_rest: u32,
     mac_first: u16,
     pub way: Way,
-    padding: u8,
+    /// Whether the packet could be read.
+    parsed: bool,
+    padding: [u8; 4],
+}
+
+/// All that is found out about a packet: what the stages trace; what it says, once it is read; and how it comes before the
+/// judge. What the later stages write is not set before.
+#[repr(C)]
+pub struct Findings {
+    pub trace: Trace,
+    packet: MaybeUninit<Packet>,
+    matter: MaybeUninit<Matter>,
+}
+
+impl Findings {
+    /// Nothing is known yet.
+    pub const fn new() -> Self {
+        Self { trace: Trace::EMPTY, packet: MaybeUninit::uninit(), matter: MaybeUninit::uninit() }
+    }
+
+    /// What the packet says, if it could be read.
+    #[inline(always)]
+    pub const fn packet(&self) -> Option<&Packet> {
+        // SAFETY: `parsed` is set only after all of the packet was written.
+        if self.trace.parsed { Some(unsafe { self.packet.assume_init_ref() }) } else { None }
+    }
+
+    /// Reads the packet; what is found goes on being written beside it.
+    #[inline(always)]
+    fn read<B: Bytes + ?Sized>(&mut self, bytes: &B, family: Family) -> Result<Read<'_>, DropReason> {
+        let packet = parse(bytes, family, &mut self.packet)?;
+        self.trace.parsed = true;
+        Ok(Read { packet, trace: &mut self.trace, matter: &mut self.matter })
+    }
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A packet that could be read, and what is found out about it.
+struct Read<'a> {
+    packet: &'a mut Packet,
+    trace: &'a mut Trace,
+    matter: &'a mut MaybeUninit<Matter>,
 }
 
 impl Trace {
     pub const EMPTY: Self = Self {
         node: Address::NONE,
         ifindex: 0,
-        rule: RuleId::NONE,
         source: Identity::UNKNOWN,
         destination: Identity::UNKNOWN,
+        grounds: Grounds::NONE,
+        slot: 0,
         mac_rest: 0,
         mac_first: 0,
         way: Way::Stack,
-        padding: 0,
+        parsed: false,
+        padding: [0; 4],
     };
 
     /// The MAC address to deliver to.
@@ -95,6 +153,13 @@ impl Trace {
         self.way = Way::Overlay;
         self.node = placement.node();
     }
+
+    #[inline(always)]
+    const fn return_to(&mut self, way: Way, ifindex: u32, endpoint: &Endpoint) {
+        self.way = way;
+        self.ifindex = ifindex;
+        self.set_mac(endpoint.mac());
+    }
 }
 
 /// What an instance sends: its source is proven by the interface alone, then both ends of the flow are judged.
@@ -103,9 +168,11 @@ pub fn judge_egress<S: Site, B: Bytes + ?Sized>(
     site: &S,
     bytes: &B,
     ifindex: u32,
-    trace: &mut Trace,
+    found: &mut Findings,
 ) -> Result<Pass, DropReason> {
-    let endpoint = open_endpoint(site, ifindex)?;
+    let endpoint = site.endpoint(ifindex).ok_or(DropReason::UnknownEndpoint)?;
+    let trace = &mut found.trace;
+    trace.slot = endpoint.slot();
     trace.source = endpoint.end().identity;
     let frame = parse_frame(bytes)?;
     if frame.source != endpoint.mac() {
@@ -113,41 +180,120 @@ pub fn judge_egress<S: Site, B: Bytes + ?Sized>(
     }
     match frame.ethertype? {
         Ethertype::Arp => {
+            pass_barrier(endpoint.standing())?;
             prove_arp(bytes, endpoint)?;
-            trace.way = Way::Arp;
-            trace.ifindex = ifindex;
-            trace.set_mac(endpoint.mac());
+            trace.return_to(Way::Arp, ifindex, endpoint);
             Ok(Pass::Established)
         }
-        Ethertype::Ipv4 => judge_ipv4_egress(site, bytes, endpoint, trace),
+        Ethertype::Ip(Family::V6) if solicits(bytes)? => {
+            pass_barrier(endpoint.standing())?;
+            prove_solicitation(bytes, endpoint)?;
+            trace.return_to(Way::Neighbor, ifindex, endpoint);
+            Ok(Pass::Established)
+        }
+        Ethertype::Ip(family) => judge_ip_egress(site, bytes, family, Departure { endpoint, ifindex }, found),
+    }
+}
+
+/// The endpoint that a packet comes out of.
+struct Departure<'a> {
+    endpoint: &'a Endpoint,
+    ifindex: u32,
+}
+
+#[inline(always)]
+fn judge_ip_egress<S: Site, B: Bytes + ?Sized>(
+    site: &S,
+    bytes: &B,
+    family: Family,
+    from: Departure,
+    found: &mut Findings,
+) -> Result<Pass, DropReason> {
+    let endpoint = from.endpoint;
+    let source = parse_source(bytes, family)?;
+    if source != endpoint.address(family) || source.is_none() {
+        return Err(if source.is_provisional() { DropReason::LinkLocal } else { DropReason::SpoofedSource });
+    }
+    let read = found.read(bytes, family)?;
+    let (packet, trace) = (&*read.packet, &mut *read.trace);
+    let for_overlay_port =
+        packet.protocol == Protocol::Udp && u32::from(packet.destination_port) == site.settings().overlay_port;
+    let Some(destination) = site.placement(&packet.destination) else {
+        return Err(nowhere(packet, for_overlay_port));
+    };
+    trace.destination = destination.end().identity;
+    let here = (Some(Place::Local), endpoint.standing());
+    let place = destination.place();
+    match place {
+        Some(Place::Remote) => trace.tunnel(destination),
+        Some(Place::Local) => trace.enter(destination),
+        Some(Place::Host) if for_overlay_port => return Err(DropReason::OverlayPort),
+        Some(Place::Host) => {}
+        None => return Err(nowhere(packet, for_overlay_port)),
+    }
+    pass_barrier(endpoint.standing().and(destination.standing()))?;
+    if place == Some(Place::Remote) && is_too_big(site, bytes, family, packet) {
+        return Err(DropReason::TooBig);
+    }
+    let ends = Ends {
+        source: endpoint.end(),
+        destination: destination.end(),
+        softening: softening(here, (place, destination.standing())),
+    };
+    settle(site, bytes, read, from.ifindex, ends)
+}
+
+/// Why a packet for an address that nobody has is dropped.
+#[inline(always)]
+fn nowhere(packet: &Packet, for_overlay_port: bool) -> DropReason {
+    if for_overlay_port {
+        DropReason::OverlayPort
+    } else if packet.destination.is_for_many() {
+        DropReason::Multicast
+    } else {
+        DropReason::UnknownDestination
     }
 }
 
 #[inline(always)]
-fn judge_ipv4_egress<S: Site, B: Bytes + ?Sized>(
-    site: &S,
-    bytes: &B,
-    endpoint: &Endpoint,
-    trace: &mut Trace,
-) -> Result<Pass, DropReason> {
-    let source = parse_ipv4_source(bytes)?;
-    if source != endpoint.address_v4() {
-        return Err(DropReason::SpoofedSource);
+fn pass_barrier(standing: Standing) -> Result<(), DropReason> {
+    match standing.barrier() {
+        None => Ok(()),
+        Some(reason) => Err(reason),
     }
-    let packet = parse_ipv4(bytes)?;
-    let for_overlay_port =
-        packet.protocol == Protocol::Udp && u32::from(packet.destination_port) == site.settings().overlay_port;
-    let nowhere = if for_overlay_port { DropReason::OverlayPort } else { DropReason::UnknownDestination };
-    let destination = site.placement(&packet.destination).ok_or(nowhere)?;
-    trace.destination = destination.end().identity;
-    match destination.place().ok_or(nowhere)? {
-        Place::Remote => trace.tunnel(destination),
-        Place::Local => trace.enter(destination),
-        Place::Closed => return Err(DropReason::EndpointClosed),
-        Place::Host if for_overlay_port => return Err(DropReason::OverlayPort),
-        Place::Host => {}
+}
+
+/// Whether the packet, or each of those it is to be cut into, is longer than the overlay takes and may not be cut further.
+#[inline(always)]
+fn is_too_big<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, family: Family, packet: &Packet) -> bool {
+    let mtu = site.settings().mtu as usize;
+    if bytes.length() <= ETHERNET_LENGTH + mtu {
+        return false;
     }
-    settle(site, &packet, endpoint.end(), destination.end(), trace)
+    let segment = bytes.segment();
+    if segment != 0 && usize::from(packet.transport) + usize::from(packet.header) + segment <= ETHERNET_LENGTH + mtu {
+        return false;
+    }
+    const DONT_FRAGMENT: u8 = 0x40;
+    match family {
+        Family::V4 => bytes.load::<1>(ETHERNET_LENGTH + 6).is_none_or(|[flags]| flags & DONT_FRAGMENT != 0),
+        Family::V6 => true,
+    }
+}
+
+/// Which flows between two places are softened here: those whose ends of this node are all in audit. With no app at its
+/// other end a flow is softened outwards only.
+#[inline(always)]
+fn softening(source: (Option<Place>, Standing), destination: (Option<Place>, Standing)) -> Softening {
+    let (from, to) = (source.1.is_audited(), destination.1.is_audited());
+    match (source.0, destination.0) {
+        (Some(Place::Local), Some(Place::Local)) => Softening::both(from && to),
+        (Some(Place::Local), Some(Place::Remote)) => Softening::both(from),
+        (Some(Place::Remote), Some(Place::Local)) => Softening::both(to),
+        (Some(Place::Local), Some(Place::Host)) => Softening { from_source: from, from_destination: false },
+        (Some(Place::Host), Some(Place::Local)) => Softening { from_source: false, from_destination: to },
+        (_, _) => Softening::both(false),
+    }
 }
 
 /// ARP is answered for one fixed gateway only, and only to the endpoint itself.
@@ -159,12 +305,45 @@ fn prove_arp<B: Bytes + ?Sized>(bytes: &B, endpoint: &Endpoint) -> Result<(), Dr
         bytes.load::<28>(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
     let sender = Address::from_v4([s0, s1, s2, s3]);
     // A probe asks before the instance has an address.
-    let own = sender == endpoint.address_v4() || sender == Address::from_v4([0; 4]);
+    let own = sender == endpoint.address(Family::V4) || sender == Address::from_v4([0; 4]);
     let honest = u64::from_ne_bytes([h0, h1, h2, h3, h4, h5, h6, h7]) == u64::from_ne_bytes(REQUEST)
         && Mac([m0, m1, m2, m3, m4, m5]) == endpoint.mac()
         && own
-        && Address::from_v4([t0, t1, t2, t3]) == Address::from_v4(crate::address::GATEWAY_V4.octets());
+        && Address::from_v4([t0, t1, t2, t3]) == Address::from_v4(GATEWAY_V4.octets());
     if honest { Ok(()) } else { Err(DropReason::SpoofedArp) }
+}
+
+const ICMPV6: usize = ETHERNET_LENGTH + IPV6_LENGTH;
+
+/// Whether an IPv6 packet is one of neighbour discovery.
+#[inline(always)]
+fn solicits<B: Bytes + ?Sized>(bytes: &B) -> Result<bool, DropReason> {
+    const NEXT: u8 = 58;
+    let [next] = load::<1, B>(bytes, ETHERNET_LENGTH + 6)?;
+    if next != NEXT {
+        return Ok(false);
+    }
+    load::<1, B>(bytes, ICMPV6).map(|[kind]| is_neighbor_discovery(kind))
+}
+
+/// A question for the one gateway there is, from the endpoint itself, is answered; all else is dropped.
+#[inline(always)]
+fn prove_solicitation<B: Bytes + ?Sized>(bytes: &B, endpoint: &Endpoint) -> Result<(), DropReason> {
+    /// Neighbour solicitation.
+    const QUESTION: u8 = 135;
+    // Nobody forwards with this hop limit.
+    const HOPS: u8 = 255;
+    let source = parse_source(bytes, Family::V6)?;
+    let [hops] = load::<1, B>(bytes, ETHERNET_LENGTH + 7)?;
+    let [kind, code] = load::<2, B>(bytes, ICMPV6)?;
+    let target = load::<16, B>(bytes, ICMPV6 + 8)?;
+    let own = source == endpoint.address(Family::V6) && !source.is_none() || source.is_link_local();
+    let honest = kind == QUESTION
+        && code == 0
+        && hops == HOPS
+        && own
+        && Address::from_v6(target) == Address::from_v6(GATEWAY_V6.octets());
+    if honest { Ok(()) } else { Err(DropReason::NeighborDiscovery) }
 }
 
 /// What the node's stack sends to an instance: only what was made here (`entered_by` 0), from an address of this node, is
@@ -175,25 +354,34 @@ pub fn judge_from_host<S: Site, B: Bytes + ?Sized>(
     bytes: &B,
     ifindex: u32,
     entered_by: u32,
-    trace: &mut Trace,
+    found: &mut Findings,
 ) -> Result<Pass, DropReason> {
-    let endpoint = open_endpoint(site, ifindex)?;
+    let endpoint = site.endpoint(ifindex).ok_or(DropReason::UnknownEndpoint)?;
+    let trace = &mut found.trace;
+    trace.slot = endpoint.slot();
     trace.destination = endpoint.end().identity;
-    let Ethertype::Ipv4 = parse_frame(bytes)?.ethertype? else {
+    let Ethertype::Ip(family) = parse_frame(bytes)?.ethertype? else {
         return Err(DropReason::SpoofedArp);
     };
-    let source = parse_ipv4_source(bytes)?;
+    let source = parse_source(bytes, family)?;
     match site.placement(&source).and_then(Placement::place) {
         Some(Place::Host) if entered_by == 0 => {}
-        Some(Place::Local | Place::Closed | Place::Remote) => return Err(DropReason::OverlaySourceFromHost),
+        Some(Place::Local | Place::Remote) => return Err(DropReason::OverlaySourceFromHost),
         Some(Place::Host) | None => return Err(DropReason::NotFromHost),
     }
-    let packet = parse_ipv4(bytes)?;
-    trace.source = Identity::HOST;
-    if packet.destination != endpoint.address_v4() {
+    pass_barrier(endpoint.standing())?;
+    let read = found.read(bytes, family)?;
+    read.trace.source = Identity::HOST;
+    if read.packet.destination != endpoint.address(family) {
         return Err(DropReason::NotLocal);
     }
-    settle(site, &packet, End::HOST, endpoint.end(), trace)
+    let here = (Some(Place::Local), endpoint.standing());
+    let ends = Ends {
+        source: End::HOST,
+        destination: endpoint.end(),
+        softening: softening((Some(Place::Host), Standing::ORDINARY), here),
+    };
+    settle(site, bytes, read, ifindex, ends)
 }
 
 /// What other nodes send: the tag is proven by placement before anything else is believed.
@@ -202,47 +390,78 @@ pub fn judge_ingress<S: Site, B: Bytes + ?Sized>(
     site: &S,
     bytes: &B,
     tag: &Tag,
-    trace: &mut Trace,
+    found: &mut Findings,
 ) -> Result<Pass, DropReason> {
-    let Ethertype::Ipv4 = parse_frame(bytes)?.ethertype? else {
+    let Ethertype::Ip(family) = parse_frame(bytes)?.ethertype? else {
         return Err(DropReason::UnsupportedEthertype);
     };
-    let inner = parse_ipv4_source(bytes)?;
+    let inner = parse_source(bytes, family)?;
     prove_tag(tag, site.placement(&inner), |node| site.is_node(node))?;
-    trace.source = tag.identity;
-    let packet = parse_ipv4(bytes)?;
-    let destination = site.placement(&packet.destination).ok_or(DropReason::NotLocal)?;
+    found.trace.source = tag.identity;
+    let read = found.read(bytes, family)?;
+    let destination = site.placement(&read.packet.destination).ok_or(DropReason::NotLocal)?;
+    let trace = &mut *read.trace;
     match destination.place() {
         Some(Place::Local) => trace.enter(destination),
-        Some(Place::Closed) => return Err(DropReason::EndpointClosed),
         Some(Place::Remote | Place::Host) | None => return Err(DropReason::NotLocal),
     }
+    trace.slot = destination.slot();
     trace.destination = destination.end().identity;
-    settle(site, &packet, End { identity: tag.identity, generation: 0 }, destination.end(), trace)
+    // What is isolated elsewhere is held back there.
+    pass_barrier(destination.standing())?;
+    let ends = Ends {
+        source: End { identity: tag.identity, generation: 0 },
+        destination: destination.end(),
+        softening: softening((Some(Place::Remote), Standing::ORDINARY), (Some(Place::Local), destination.standing())),
+    };
+    settle(site, bytes, read, FROM_OVERLAY, ends)
 }
 
-/// Asks the engine.
+/// The entrance of what comes from other nodes; what comes from an endpoint has its host-side veth's number.
+const FROM_OVERLAY: u32 = 0;
+
+/// Asks the engine; fragments through the memory of their datagram.
 #[inline(always)]
-fn settle<S: Site>(
+fn settle<S: Site, B: Bytes + ?Sized>(
     site: &S,
-    packet: &Packet,
-    source: End,
-    destination: End,
-    trace: &mut Trace,
+    bytes: &B,
+    read: Read,
+    entrance: u32,
+    ends: Ends,
 ) -> Result<Pass, DropReason> {
-    let verdict = judge(site, packet, &Ends { source, destination });
-    trace.rule = verdict.rule();
-    match verdict.outcome() {
-        Outcome::Pass(pass) => Ok(pass),
+    let Read { packet, trace, matter } = read;
+    let whole = packet.fragment.is_whole();
+    if !whole {
+        recall(site, packet, entrance)?;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel counts a packet's bytes in 32 bits")]
+    let matter = matter.write(Matter::new(packet, ends, bytes.length() as u32));
+    match try_matter(site, matter, &mut trace.grounds) {
+        Outcome::Pass(pass) if whole => Ok(pass),
+        Outcome::Pass(pass) => {
+            let limit = site.settings().quotas.fragmented;
+            remember(site, packet, entrance, site.now(), limit).map_or(Ok(pass), Err)
+        }
         Outcome::Drop(reason) => Err(reason),
     }
 }
 
-/// The endpoint on whose veth the packet is, if anything may pass there.
+/// Looks at a flow without a packet, in a place of the caller's: whether it may go on, and if not, whether that was known
+/// before.
 #[inline(always)]
-fn open_endpoint<S: Site>(site: &S, ifindex: u32) -> Result<&Endpoint, DropReason> {
-    let endpoint = site.endpoint(ifindex).ok_or(DropReason::UnknownEndpoint)?;
-    if endpoint.is_closed() { Err(DropReason::EndpointClosed) } else { Ok(endpoint) }
+pub fn review_flow<S: Site>(site: &S, handle: S::Handle, tuple: &Tuple, place: &mut MaybeUninit<Matter>) -> Reviewed {
+    let initiator = site.read(handle).initiator();
+    // Of an instance that is gone nothing is cut; its flows bind nobody any more.
+    let Some(from) = site.placement(&tuple.address(initiator)) else { return Reviewed::Stands };
+    let Some(to) = site.placement(&tuple.address(initiator.other())) else { return Reviewed::Stands };
+    let isolated = from.standing().and(to.standing()).barrier().is_some();
+    let ends = Ends {
+        source: from.end(),
+        destination: to.end(),
+        softening: softening((from.place(), from.standing()), (to.place(), to.standing())),
+    };
+    let Some(matter) = Matter::of_flow(tuple, initiator, ends) else { return Reviewed::Stands };
+    review(site, handle, place.write(matter), isolated)
 }
 
 /// What leaves the node by its uplink: nothing but our own programs may send to the overlay port, or it could pass for

@@ -3,6 +3,7 @@
 use crate::{
     address::{Address, Mac},
     identity::Identity,
+    packet::Family,
     verdict::DropReason,
 };
 
@@ -14,38 +15,104 @@ pub struct Endpoint {
     address_v6: Address,
     identity: u32,
     generation: u32,
+    slot: u32,
     mac_rest: u32,
     mac_first: u16,
     flags: u16,
+    reserved: u32,
 }
 
-const CLOSED: u16 = 1;
+/// What holds for an instance as a whole, whatever rules say. One bit each.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing(u16);
+
+impl Standing {
+    pub const ORDINARY: Self = Self(0);
+    /// A row did not fit, so that nothing may enter or leave.
+    pub const CLOSED: Self = Self(1);
+    /// Somebody cut it off.
+    pub const ISOLATED: Self = Self(1 << 1);
+    /// What its own end would drop by policy passes and is reported.
+    pub const AUDITED: Self = Self(1 << 2);
+
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline(always)]
+    pub const fn is_audited(self) -> bool {
+        self.0 & Self::AUDITED.0 != 0
+    }
+
+    /// Why nothing may pass, if nothing may.
+    #[inline(always)]
+    pub const fn barrier(self) -> Option<DropReason> {
+        if self.0 & (Self::CLOSED.0 | Self::ISOLATED.0) == 0 {
+            None
+        } else if self.0 & Self::CLOSED.0 != 0 {
+            Some(DropReason::EndpointClosed)
+        } else {
+            Some(DropReason::Isolated)
+        }
+    }
+}
 
 impl Endpoint {
     pub fn new(address_v4: Address, address_v6: Address, identity: Identity, generation: u32, mac: Mac) -> Self {
         let (mac_first, mac_rest) = mac.words();
-        Self { address_v4, address_v6, identity: identity.number(), generation, mac_rest, mac_first, flags: 0 }
+        Self {
+            address_v4,
+            address_v6,
+            identity: identity.number(),
+            generation,
+            slot: 0,
+            mac_rest,
+            mac_first,
+            flags: 0,
+            reserved: 0,
+        }
     }
 
-    /// The same endpoint, with nothing let in or out.
+    /// The same endpoint, counted in this slot.
     #[must_use]
-    pub fn closed(self) -> Self {
-        Self { flags: self.flags | CLOSED, ..self }
+    pub fn counted_in(self, slot: u32) -> Self {
+        Self { slot, ..self }
     }
 
-    pub const fn is_closed(&self) -> bool {
-        self.flags & CLOSED != 0
+    /// The same endpoint, in this standing.
+    #[must_use]
+    pub fn standing_as(self, standing: Standing) -> Self {
+        Self { flags: standing.0, ..self }
     }
 
-    pub const fn address_v4(&self) -> Address {
-        self.address_v4
+    #[inline(always)]
+    pub const fn standing(&self) -> Standing {
+        Standing(self.flags)
     }
 
+    /// Its address of a family; [`Address::NONE`] if it has none.
+    #[inline(always)]
+    pub const fn address(&self, family: Family) -> Address {
+        match family {
+            Family::V4 => self.address_v4,
+            Family::V6 => self.address_v6,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    #[inline(always)]
     pub const fn mac(&self) -> Mac {
         Mac::from_words(self.mac_first, self.mac_rest)
     }
 
     /// The end of a flow that this endpoint is.
+    #[inline(always)]
     pub fn end(&self) -> End {
         End { identity: Identity::from_vni(self.identity), generation: self.generation }
     }
@@ -61,6 +128,12 @@ pub struct End {
 
 impl End {
     pub const HOST: Self = Self { identity: Identity::HOST, generation: 0 };
+
+    /// Whether it is on this node: an endpoint, or the node itself.
+    #[inline(always)]
+    pub const fn is_here(&self) -> bool {
+        self.generation != 0 || self.identity.number() == Identity::HOST.number()
+    }
 }
 
 /// Where an address is. The zero value is nowhere.
@@ -71,15 +144,16 @@ pub struct Placement {
     identity: u32,
     generation: u32,
     ifindex: u32,
+    slot: u32,
     mac_rest: u32,
     mac_first: u16,
-    kind: u16,
+    kind: u8,
+    flags: u8,
 }
 
-const REMOTE: u16 = 1;
-const LOCAL: u16 = 2;
-const HOST: u16 = 3;
-const CLOSED_LOCAL: u16 = 4;
+const REMOTE: u8 = 1;
+const LOCAL: u8 = 2;
+const HOST: u8 = 3;
 
 /// What is at an address. Without payloads: the compiler leaves parts of them unset, and the verifier (6.18:
 /// `R3 !read_ok`) refuses to see those moved.
@@ -89,15 +163,22 @@ pub enum Place {
     Remote,
     /// An endpoint of this node.
     Local,
-    /// An endpoint of this node that nothing may enter.
-    Closed,
     /// This node itself.
     Host,
 }
 
 impl Placement {
-    const NOWHERE: Self =
-        Self { node: Address::NONE, identity: 0, generation: 0, ifindex: 0, mac_rest: 0, mac_first: 0, kind: 0 };
+    const NOWHERE: Self = Self {
+        node: Address::NONE,
+        identity: 0,
+        generation: 0,
+        ifindex: 0,
+        slot: 0,
+        mac_rest: 0,
+        mac_first: 0,
+        kind: 0,
+        flags: 0,
+    };
 
     pub const HOST: Self = Self { identity: Identity::HOST.number(), kind: HOST, ..Self::NOWHERE };
 
@@ -107,14 +188,28 @@ impl Placement {
 
     pub const fn local(ifindex: u32, endpoint: &Endpoint) -> Self {
         Self {
-            node: Address::NONE,
             identity: endpoint.identity,
             generation: endpoint.generation,
             ifindex,
+            slot: endpoint.slot,
             mac_rest: endpoint.mac_rest,
             mac_first: endpoint.mac_first,
-            kind: if endpoint.is_closed() { CLOSED_LOCAL } else { LOCAL },
+            kind: LOCAL,
+            ..Self::NOWHERE
         }
+        .standing_as(endpoint.standing())
+    }
+
+    /// The same placement, in this standing.
+    #[must_use]
+    pub const fn standing_as(self, standing: Standing) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "three bits so far")]
+        Self { flags: standing.0 as u8, ..self }
+    }
+
+    #[inline(always)]
+    pub const fn standing(&self) -> Standing {
+        Standing(self.flags as u16)
     }
 
     /// What is there; nothing for bytes that no constructor made.
@@ -123,7 +218,6 @@ impl Placement {
         match self.kind {
             REMOTE => Some(Place::Remote),
             LOCAL => Some(Place::Local),
-            CLOSED_LOCAL => Some(Place::Closed),
             HOST => Some(Place::Host),
             _ => None,
         }
@@ -147,6 +241,12 @@ impl Placement {
         self.ifindex
     }
 
+    /// Where a local instance is counted.
+    #[inline(always)]
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// The MAC address of a local instance.
     #[inline(always)]
     pub const fn mac(&self) -> Mac {
@@ -154,13 +254,18 @@ impl Placement {
     }
 }
 
-crate::border!(Endpoint = 48, Placement = 40);
+crate::border!(Endpoint = 56, Placement = 40);
 
 /// What an overlay packet claims, from its outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
     pub node: Address,
     pub identity: Identity,
+}
+
+impl Tag {
+    /// Nobody's claim.
+    pub const NONE: Self = Self { node: Address::NONE, identity: Identity::UNKNOWN };
 }
 
 /// Proves a tag by placement: the inner source must be an instance that is placed on the sending node and has the

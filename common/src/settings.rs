@@ -39,6 +39,8 @@ pub struct Lifetimes {
     pub udp_answered: Ticks,
     pub unanswered: Ticks,
     pub icmp: Ticks,
+    /// A datagram whose fragments do not all come.
+    pub fragmented: Ticks,
 }
 
 impl Default for Lifetimes {
@@ -50,21 +52,25 @@ impl Default for Lifetimes {
             udp_answered: Ticks::at_least(180),
             unanswered: Ticks::at_least(30),
             icmp: Ticks::at_least(30),
+            fragmented: Ticks::at_least(10),
         }
     }
 }
 
-/// How many flows one instance may have open as their initiator, at each node.
+/// How much one instance may have open at each node: flows as their initiator, datagrams as their sender.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quotas {
     pub unanswered: u32,
     pub answered: u32,
+    /// Datagrams whose fragments are still coming.
+    pub fragmented: u32,
+    pub reserved: u32,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { unanswered: 8_192, answered: 65_536 }
+        Self { unanswered: 8_192, answered: 65_536, fragmented: 1_024, reserved: 0 }
     }
 }
 
@@ -82,8 +88,13 @@ pub struct Settings {
     pub mark: u32,
     /// The UDP port of the overlay.
     pub overlay_port: u32,
-    /// Event kinds that are reported, one bit each.
-    pub events: u32,
+    /// What is reported and whether refusals are told, one bit each.
+    pub switches: u32,
+    /// The longest IP packet that fits into the overlay without being cut.
+    pub mtu: u32,
+    /// Drops that each endpoint may report in a second.
+    pub drop_reports: u32,
+    pub reserved: u32,
     pub lifetimes: Lifetimes,
     pub quotas: Quotas,
 }
@@ -96,7 +107,10 @@ impl Settings {
         overlay_ifindex: 0,
         mark: 0,
         overlay_port: 0,
-        events: 0,
+        switches: 0,
+        mtu: 0,
+        drop_reports: 0,
+        reserved: 0,
         lifetimes: Lifetimes {
             tcp: Ticks(0),
             tcp_half_closed: Ticks(0),
@@ -104,12 +118,16 @@ impl Settings {
             udp_answered: Ticks(0),
             unanswered: Ticks(0),
             icmp: Ticks(0),
+            fragmented: Ticks(0),
         },
-        quotas: Quotas { unanswered: 0, answered: 0 },
+        quotas: Quotas { unanswered: 0, answered: 0, fragmented: 0, reserved: 0 },
     };
 }
+
+/// A bit of [`Settings::switches`]: endpoints are told at once what was refused to them.
+pub const REFUSE: u32 = 4;
 
 /// Marks what our programs send to the overlay port; "np" twice, so that a capture shows whose it is.
 pub const DEFAULT_MARK: u32 = 0x6e70_6e70;
 
-crate::border!(Lifetimes = 24, Quotas = 8, Settings = 72);
+crate::border!(Lifetimes = 28, Quotas = 16, Settings = 96);

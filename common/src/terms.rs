@@ -8,22 +8,23 @@ use crate::{
     identity::Identity,
     packet::Protocol,
     port::{PortPrefix, PortRange},
-    rule::{Lengths, PairKey, Row, RowKey, Ruling},
+    rule::{Layer, Lengths, Membership, Memberships, PairKey, Party, Row, RowKey, Ruling, Scope},
 };
 
 /// One rule for one protocol and one port range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Term {
-    pub source: Identity,
-    pub destination: Identity,
+    pub source: Party,
+    pub destination: Party,
     pub protocol: Protocol,
     pub ports: PortRange,
+    pub layer: Layer,
     pub ruling: Ruling,
 }
 
 impl Term {
     pub const fn pair(&self) -> PairKey {
-        PairKey::new(self.source, self.destination, self.protocol)
+        PairKey::new(self.source, self.destination, self.protocol, self.layer)
     }
 
     /// How many rows this term costs where no other term has the same prefix.
@@ -32,13 +33,16 @@ impl Term {
     }
 }
 
-/// A list of terms as look-ups of rows.
+/// A list of terms as look-ups of rows, and who is in which group.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a>(pub &'a [Term]);
+pub struct Terms<'a> {
+    pub terms: &'a [Term],
+    pub members: &'a [(Identity, Party)],
+}
 
 impl Terms<'_> {
     fn of(&self, pair: PairKey) -> impl Iterator<Item = &Term> {
-        self.0.iter().filter(move |term| term.pair() == pair)
+        self.terms.iter().filter(move |term| term.pair() == pair)
     }
 
     fn prefixes(&self, pair: PairKey) -> impl Iterator<Item = (PortPrefix, Ruling)> {
@@ -47,6 +51,15 @@ impl Terms<'_> {
 }
 
 impl Rules for Terms<'_> {
+    fn scope(&self) -> Scope {
+        Scope::of(self.terms.iter().map(Term::pair))
+    }
+
+    fn membership(&self, app: Identity, place: usize) -> Membership {
+        let groups = self.members.iter().filter(|(member, _)| *member == app).map(|(_, group)| *group);
+        Memberships::new(app, groups).at(place)
+    }
+
     fn lengths(&self, key: &PairKey) -> Option<Lengths> {
         self.of(*key).next()?;
         Some(Lengths::new(*key, self.prefixes(*key).map(|(prefix, _)| prefix)))
@@ -64,23 +77,57 @@ impl Rules for Terms<'_> {
 mod tests {
     use super::*;
     use crate::{
-        decide::{Decision, Question, decide},
+        decide::{Answer, Decision, Question, decide, decide_with_audit},
         rule::{Action, RuleId},
     };
     use proptest::prelude::*;
-    use std::vec::Vec;
+    use std::{vec, vec::Vec};
+
+    const APPS: core::ops::Range<u32> = 256..260;
+
+    fn app(number: u32) -> Identity {
+        Identity::new(number).expect("24 bits")
+    }
+
+    fn group(number: u32) -> Party {
+        Party::group(number).expect("24 bits")
+    }
+
+    /// 256 is in group 1, 257 in 1 and 2, 258 in 2; 259 is in none.
+    fn members() -> Vec<(Identity, Party)> {
+        [(256, 1), (257, 1), (257, 2), (258, 2)].map(|(member, number)| (app(member), group(number))).to_vec()
+    }
+
+    fn stands_for(party: Party, identity: Identity) -> bool {
+        match party {
+            Party::ANY => identity.is_app(),
+            group if group.is_group() => members().contains(&(identity, group)),
+            one => one == Party::one(identity),
+        }
+    }
 
     /// The contract's sentence, word by word: any matching deny, else any matching allow, else denied.
-    fn oracle(terms: &[Term], question: &Question) -> (bool, bool) {
+    fn oracle(terms: &[Term], question: &Question, layers: &[Layer]) -> Answer {
         let matches = |term: &&Term| {
-            term.source == question.source
-                && term.destination == question.destination
+            layers.contains(&term.layer)
+                && stands_for(term.source, question.source)
+                && stands_for(term.destination, question.destination)
                 && term.protocol == question.protocol
                 && term.ports.contains(question.port)
         };
-        let denied = terms.iter().filter(matches).any(|term| term.ruling.action == Action::Deny);
-        let allowed = terms.iter().filter(matches).any(|term| term.ruling.action == Action::Allow);
-        (denied, allowed)
+        let says = |deny| terms.iter().filter(matches).any(|term| term.ruling.action.is_deny() == deny);
+        match (says(true), says(false)) {
+            (true, _) => Answer::Deny,
+            (false, true) => Answer::Allow,
+            (false, false) => Answer::NoRule,
+        }
+    }
+
+    fn agrees(decision: Decision, answer: Answer) -> bool {
+        match answer {
+            Answer::Deny | Answer::DenySilently => decision.answer >= Answer::Deny,
+            Answer::Allow | Answer::NoRule => decision.answer == answer,
+        }
     }
 
     /// Few ports, close to each other and to powers of two, so that ranges meet, nest and touch.
@@ -89,7 +136,16 @@ mod tests {
     }
 
     fn identity() -> impl Strategy<Value = Identity> {
-        (256_u32..259).prop_map(|number| Identity::new(number).expect("24 bits"))
+        prop_oneof![4 => APPS.prop_map(app), 1 => Just(Identity::HOST), 1 => Just(Identity::UNKNOWN)]
+    }
+
+    fn party() -> impl Strategy<Value = Party> {
+        prop_oneof![
+            4 => APPS.prop_map(|number| Party::one(app(number))),
+            1 => Just(Party::HOST),
+            1 => Just(Party::ANY),
+            2 => (1_u32..3).prop_map(group),
+        ]
     }
 
     fn protocol() -> impl Strategy<Value = Protocol> {
@@ -97,22 +153,27 @@ mod tests {
     }
 
     prop_compose! {
-        fn term()(source in identity(), destination in identity(), protocol in protocol(), a in port(), b in port(),
-                  all in prop::bool::weighted(0.2), deny: bool, rule in 1_u32..50) -> Term {
-            let ports = match protocol {
-                Protocol::Icmp => PortRange::ALL,
-                Protocol::Tcp | Protocol::Udp if all => PortRange::ALL,
-                Protocol::Tcp | Protocol::Udp => PortRange::new(a.min(b), a.max(b)).expect("ordered"),
+        fn term()(source in party(), destination in party(), protocol in protocol(), a in port(), b in port(),
+                  all in prop::bool::weighted(0.2), action in 0_u8..4, audited in prop::bool::weighted(0.25),
+                  rule in 1_u32..50) -> Term {
+            let ports = match protocol.has_ports() {
+                true if !all => PortRange::new(a.min(b), a.max(b)).expect("ordered"),
+                true | false => PortRange::ALL,
             };
-            let action = if deny { Action::Deny } else { Action::Allow };
-            Term { source, destination, protocol, ports, ruling: Ruling { action, rule: RuleId(rule) } }
+            let action = match action {
+                0 => Action::Deny,
+                1 => Action::DenySilently,
+                _ => Action::Allow,
+            };
+            let layer = if audited { Layer::Audited } else { Layer::Enforced };
+            Term { source, destination, protocol, ports, layer, ruling: Ruling { action, rule: RuleId(rule) } }
         }
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
         #[test]
-        fn the_longest_row_says_what_all_matching_rules_say_together(
+        fn rows_say_what_all_matching_rules_say_together(
             terms in prop::collection::vec(term(), 0..12),
             source in identity(), destination in identity(), protocol in protocol(), probe in port(),
         ) {
@@ -120,18 +181,48 @@ mod tests {
                 let (first, last) = (term.ports.first(), term.ports.last());
                 [first, last, first.saturating_sub(1), last.saturating_add(1)]
             });
+            let members = members();
+            let rules = Terms { terms: &terms, members: &members };
             for port in ends.chain([probe]).collect::<Vec<_>>() {
-                let port = if protocol == Protocol::Icmp { 0 } else { port };
+                let port = if protocol.has_ports() { port } else { 0 };
                 let question = Question { source, destination, protocol, port };
-                let (denied, allowed) = oracle(&terms, &question);
-                let decision = decide(&Terms(&terms), &question);
-                let as_expected = match decision {
-                    Decision::Deny(_) => denied,
-                    Decision::Allow(_) => allowed && !denied,
-                    Decision::NoRule => !allowed && !denied,
-                };
-                prop_assert!(as_expected, "{question:?}: {decision:?}, denied {denied}, allowed {allowed}");
+                let enforced = decide(&rules, &question);
+                let wanted = oracle(&terms, &question, &[Layer::Enforced]);
+                prop_assert!(agrees(enforced, wanted), "{question:?}: {enforced:?}, not {wanted:?}");
+                let with_audit = decide_with_audit(&rules, &question, enforced);
+                let wanted = oracle(&terms, &question, &[Layer::Enforced, Layer::Audited]);
+                prop_assert!(agrees(with_audit, wanted), "{question:?} with audit: {with_audit:?}, not {wanted:?}");
             }
+        }
+    }
+
+    #[test]
+    fn any_is_apps_only_and_a_group_its_members_only() {
+        let ruling = Ruling { action: Action::Allow, rule: RuleId(1) };
+        let base = Term {
+            source: Party::ANY,
+            destination: group(1),
+            protocol: Protocol::Tcp,
+            ports: PortRange::ALL,
+            layer: Layer::Enforced,
+            ruling,
+        };
+        let members = members();
+        let asks = |source, destination| {
+            let terms = vec![base];
+            let question = Question { source, destination, protocol: Protocol::Tcp, port: 80 };
+            decide(&Terms { terms: &terms, members: &members }, &question).is_allow()
+        };
+        assert!(asks(app(259), app(256)) && asks(app(256), app(257)) && asks(app(256), app(256)));
+        for (source, destination) in [
+            (Identity::HOST, app(256)),
+            (Identity::UNKNOWN, app(256)),
+            (Identity::WORLD, app(256)),
+            (app(256), app(258)),
+            (app(256), app(259)),
+            (app(256), Identity::HOST),
+        ] {
+            assert!(!asks(source, destination), "{source:?} to {destination:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::rule::RuleId;
 
 /// What the datapath does with a packet. Decided in the stages, acted on in one match.
+#[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Pass(Pass),
@@ -18,45 +19,43 @@ pub enum Pass {
     New,
 }
 
-/// An outcome and the rule behind it. A struct whose fields are always set rather than an enum with payloads: of those the
-/// compiler leaves parts unset, and the verifier (6.18: `R2 !read_ok`) refuses to see them moved.
+/// What would be otherwise if audited rules were enforced, or the app were not in audit.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    Nothing = 0,
+    /// It passes, and would not.
+    WouldDeny,
+    /// It is dropped, and would not be.
+    WouldAllow,
+}
+
+/// What a verdict rests on. A struct whose fields are always set rather than an enum with payloads: of those the compiler
+/// leaves parts unset, and the verifier (6.18: `R2 !read_ok`) refuses to see them moved. All zeroes are no grounds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grounds {
+    /// The rule that decided, or [`RuleId::NONE`].
+    pub rule: RuleId,
+    /// The rule that would decide otherwise, or [`RuleId::NONE`].
+    pub would: RuleId,
+    pub note: Note,
+    /// Whether the rule that denies it wants the sender to hear nothing.
+    pub silent: bool,
+    pub padding: [u8; 2],
+}
+
+impl Grounds {
+    pub const NONE: Self =
+        Self { rule: RuleId::NONE, would: RuleId::NONE, note: Note::Nothing, silent: false, padding: [0; 2] };
+}
+
+/// An outcome and its grounds.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    outcome: Outcome,
-    rule: RuleId,
-}
-
-impl Verdict {
-    /// Part of a flow that stands.
-    pub const ESTABLISHED: Self = Self { outcome: Outcome::Pass(Pass::Established), rule: RuleId::NONE };
-
-    /// Opens a flow that this rule allows.
-    #[inline(always)]
-    pub const fn opened(rule: RuleId) -> Self {
-        Self { outcome: Outcome::Pass(Pass::New), rule }
-    }
-
-    #[inline(always)]
-    pub const fn drop(reason: DropReason) -> Self {
-        Self { outcome: Outcome::Drop(reason), rule: RuleId::NONE }
-    }
-
-    #[inline(always)]
-    pub const fn drop_by(reason: DropReason, rule: RuleId) -> Self {
-        Self { outcome: Outcome::Drop(reason), rule }
-    }
-
-    #[inline(always)]
-    pub const fn outcome(&self) -> Outcome {
-        self.outcome
-    }
-
-    /// The rule that decided, or [`RuleId::NONE`].
-    #[inline(always)]
-    pub const fn rule(&self) -> RuleId {
-        self.rule
-    }
+    pub outcome: Outcome,
+    pub grounds: Grounds,
 }
 
 /// The way a packet goes, as the endpoint sees it.
@@ -108,13 +107,13 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The bytes do not form the headers they announce.
     Malformed = 1, "malformed";
-    /// Neither IPv4 nor ARP for the gateway.
+    /// Neither IP nor ARP for the gateway.
     UnsupportedEthertype = 2, "unsupported-ethertype";
     /// An IP protocol that no rule can name.
     UnsupportedProtocol = 3, "unsupported-protocol";
     /// An ICMP message other than echo and the errors that a flow may meet.
     UnsupportedIcmp = 4, "unsupported-icmp";
-    /// A fragment: the part after the first has no ports to judge.
+    /// A fragment whose first part, which has the ports, was not seen or did not pass.
     Fragment = 5, "fragment";
     /// The interface belongs to no endpoint that the agent has programmed.
     UnknownEndpoint = 6, "unknown-endpoint";
@@ -168,31 +167,58 @@ drop_reasons! {
     ForeignQuote = 30, "foreign-quote";
     /// An ICMP error that claims a path MTU which no path has.
     MtuTooSmall = 31, "mtu-too-small";
+    /// Neighbour discovery other than an instance's question for its gateway.
+    NeighborDiscovery = 32, "neighbor-discovery";
+    /// To a multicast or broadcast address.
+    Multicast = 33, "multicast";
+    /// From a link-local or no address: what a stack says before it has an address.
+    LinkLocal = 34, "link-local";
+    /// More IPv6 extension headers than anybody needs.
+    ExtensionHeaders = 35, "extension-headers";
+    /// Longer than the overlay takes, and not to be cut.
+    TooBig = 36, "too-big";
+    /// One of its ends is isolated.
+    Isolated = 37, "isolated";
+    /// A second, different first part of a datagram, or any part behind it.
+    FragmentConflict = 38, "fragment-conflict";
+    /// A fragment that begins inside the transport header.
+    FragmentOverlap = 39, "fragment-overlap";
+    /// Its sender has too many datagrams whose fragments are still coming.
+    QuotaFragmented = 40, "quota-fragmented";
 }
 
 impl DropReason {
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| *reason as u8 == number)
     }
-}
 
-impl From<DropReason> for Verdict {
-    fn from(reason: DropReason) -> Self {
-        Self::drop(reason)
+    /// Whether an endpoint of this node is told of it when it sends: policy's refusals, and what it can mend. Never what
+    /// it should not have sent, nor a lack that passes.
+    #[inline(always)]
+    pub const fn is_refused(self) -> bool {
+        matches!(
+            self,
+            Self::NoRule
+                | Self::DenyRule
+                | Self::FlowRevoked
+                | Self::UnknownDestination
+                | Self::Isolated
+                | Self::TooBig
+        )
     }
 }
 
 /// Slots per direction in the counters: 0 counts what passed, the others what was dropped, by reason.
-pub const OUTCOMES: u32 = 32;
+pub const OUTCOMES: u32 = 48;
 
-/// The slot of an outcome in the counters.
+/// Where an outcome is counted. Each endpoint has a slot of its own; slot 0 is for what belongs to none.
 #[inline(always)]
-pub const fn counter_index(direction: Direction, dropped: Option<DropReason>) -> u32 {
+pub const fn counter_index(slot: u32, direction: Direction, dropped: Option<DropReason>) -> u32 {
     let outcome = match dropped {
         None => 0,
         Some(reason) => reason as u32,
     };
-    direction as u32 * OUTCOMES + outcome
+    (slot * Direction::ALL.len() as u32 + direction as u32) * OUTCOMES + outcome
 }
 
 #[cfg(test)]

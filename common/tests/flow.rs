@@ -2,8 +2,8 @@
 #![cfg(feature = "model")]
 
 use common::{
-    Action, Address, DropReason, Ends, Identity, Kind, Outcome, Packet, PortRange, Protocol, RuleId, Ruling, Term,
-    Verdict,
+    Action, Address, DropReason, Ends, Fragment, Grounds, Identity, Kind, Layer, Note, Outcome, Packet, Party, Pass,
+    PortRange, Protocol, RuleId, Ruling, Softening, Term, Verdict,
     conntrack::Entry,
     judge,
     model::ModelNode,
@@ -23,11 +23,15 @@ struct Scene {
     node: ModelNode,
     web: End,
     db: End,
+    softening: Softening,
 }
+
+/// Of every packet.
+const BYTES: u32 = 100;
 
 impl Scene {
     fn new() -> Self {
-        Self::with_quotas(Quotas { unanswered: 4, answered: 4 })
+        Self::with_quotas(Quotas { unanswered: 4, answered: 4, ..Quotas::default() })
     }
 
     fn with_quotas(quotas: Quotas) -> Self {
@@ -39,16 +43,18 @@ impl Scene {
             node,
             web: End { identity: identity(300), generation: 1 },
             db: End { identity: identity(400), generation: 0 },
+            softening: Softening::default(),
         }
     }
 
     fn term(&self, action: Action, protocol: Protocol) -> Term {
         let ports = match protocol {
             Protocol::Icmp => PortRange::ALL,
-            Protocol::Tcp | Protocol::Udp => PortRange::new(8080, 8080).expect("ordered"),
+            Protocol::Tcp | Protocol::Udp | Protocol::Sctp => PortRange::new(8080, 8080).expect("ordered"),
         };
         let ruling = Ruling { action, rule: RULE };
-        Term { source: self.web.identity, destination: self.db.identity, protocol, ports, ruling }
+        let (source, destination) = (Party::one(self.web.identity), Party::one(self.db.identity));
+        Term { source, destination, protocol, ports, layer: Layer::Enforced, ruling }
     }
 
     fn allow(&self, protocol: Protocol) {
@@ -57,12 +63,12 @@ impl Scene {
 
     fn there(&self, protocol: Protocol, kind: Kind, port: u16) -> Verdict {
         let packet = packet(protocol, kind, (WEB, port), (DB, 8080));
-        judge(&self.node, &packet, &Ends { source: self.web, destination: self.db })
+        judge(&self.node, &packet, &Ends { source: self.web, destination: self.db, softening: self.softening }, BYTES)
     }
 
     fn back(&self, protocol: Protocol, kind: Kind, port: u16) -> Verdict {
         let packet = packet(protocol, kind, (DB, 8080), (WEB, port));
-        judge(&self.node, &packet, &Ends { source: self.db, destination: self.web })
+        judge(&self.node, &packet, &Ends { source: self.db, destination: self.web, softening: self.softening }, BYTES)
     }
 
     fn handshake(&self, port: u16) {
@@ -83,11 +89,15 @@ impl Scene {
     }
 }
 
-const NEW: Verdict = Verdict::opened(RULE);
-const KNOWN: Verdict = Verdict::ESTABLISHED;
+const NEW: Verdict = Verdict { outcome: Outcome::Pass(Pass::New), grounds: Grounds { rule: RULE, ..Grounds::NONE } };
+const KNOWN: Verdict = Verdict { outcome: Outcome::Pass(Pass::Established), grounds: Grounds::NONE };
+
+fn dropped_by(reason: DropReason, rule: RuleId) -> Verdict {
+    Verdict { outcome: Outcome::Drop(reason), grounds: Grounds { rule, ..Grounds::NONE } }
+}
 
 fn dropped(verdict: Verdict) -> Option<DropReason> {
-    match verdict.outcome() {
+    match verdict.outcome {
         Outcome::Drop(reason) => Some(reason),
         Outcome::Pass(_) => None,
     }
@@ -97,9 +107,21 @@ fn packet(protocol: Protocol, kind: Kind, source: (Address, u16), destination: (
     let (source_port, destination_port, echo_id) = match (protocol, kind) {
         (Protocol::Icmp, Kind::Opening) => (1, 0, source.1),
         (Protocol::Icmp, _) => (0, 1, destination.1),
-        (Protocol::Tcp | Protocol::Udp, _) => (source.1, destination.1, 0),
+        (Protocol::Tcp | Protocol::Udp | Protocol::Sctp, _) => (source.1, destination.1, 0),
     };
-    Packet { source: source.0, destination: destination.0, protocol, kind, source_port, destination_port, echo_id }
+    Packet {
+        source: source.0,
+        destination: destination.0,
+        protocol,
+        kind,
+        source_port,
+        destination_port,
+        echo_id,
+        transport: 34,
+        header: 8,
+        length: 8,
+        fragment: Fragment::WHOLE,
+    }
 }
 
 #[test]
@@ -148,8 +170,8 @@ fn a_deny_beats_a_standing_allow_on_a_live_flow_and_is_named() {
     let deny =
         Term { ruling: Ruling { action: Action::Deny, rule: RuleId(9) }, ..scene.term(Action::Deny, Protocol::Tcp) };
     scene.node.set_terms(vec![scene.term(Action::Allow, Protocol::Tcp), deny]);
-    assert_eq!(scene.back(Protocol::Tcp, Kind::Segment, 1), Verdict::drop_by(DropReason::FlowRevoked, RuleId(9)));
-    assert_eq!(scene.there(Protocol::Tcp, Kind::Opening, 2), Verdict::drop_by(DropReason::DenyRule, RuleId(9)));
+    assert_eq!(scene.back(Protocol::Tcp, Kind::Segment, 1), dropped_by(DropReason::FlowRevoked, RuleId(9)));
+    assert_eq!(scene.there(Protocol::Tcp, Kind::Opening, 2), dropped_by(DropReason::DenyRule, RuleId(9)));
 }
 
 #[test]
@@ -266,7 +288,8 @@ fn an_echo_reply_needs_its_request_and_each_side_asks_for_itself() {
     assert_eq!(scene.there(Protocol::Icmp, Kind::Opening, 5), NEW);
     assert_eq!(scene.back(Protocol::Icmp, Kind::Reply, 5), KNOWN);
     let request = Packet { source: DB, destination: WEB, ..packet(Protocol::Icmp, Kind::Opening, (DB, 5), (WEB, 0)) };
-    let verdict = judge(&scene.node, &request, &Ends { source: scene.db, destination: scene.web });
+    let ends = Ends { source: scene.db, destination: scene.web, softening: Softening::default() };
+    let verdict = judge(&scene.node, &request, &ends, BYTES);
     assert_eq!(dropped(verdict), Some(DropReason::NoRule));
 }
 
@@ -288,8 +311,63 @@ fn an_error_passes_with_its_flow_and_changes_nothing() {
 }
 
 #[test]
+fn a_rule_is_credited_with_what_it_let_pass_and_a_deny_with_what_it_did_not() {
+    let scene = Scene::new();
+    scene.allow(Protocol::Udp);
+    assert_eq!(scene.there(Protocol::Udp, Kind::Datagram, 1), NEW);
+    assert_eq!(scene.back(Protocol::Udp, Kind::Datagram, 1), KNOWN);
+    assert_eq!(scene.there(Protocol::Udp, Kind::Datagram, 1), KNOWN);
+    let other = Ruling { action: Action::Allow, rule: RuleId(8) };
+    scene.node.set_terms(vec![Term { ruling: other, ..scene.term(Action::Allow, Protocol::Udp) }]);
+    assert_eq!(scene.there(Protocol::Udp, Kind::Datagram, 1), KNOWN);
+    let usage = scene.node.usage.borrow()[&RULE];
+    assert_eq!((usage.packets, usage.bytes, usage.flows), (3, 3 * u64::from(BYTES), 1));
+    assert_eq!(scene.only_entry().rule, 8);
+    let deny = Ruling { action: Action::Deny, rule: RuleId(9) };
+    scene.node.set_terms(vec![Term { ruling: deny, ..scene.term(Action::Deny, Protocol::Udp) }]);
+    assert_eq!(dropped(scene.there(Protocol::Udp, Kind::Datagram, 1)), Some(DropReason::FlowRevoked));
+    assert_eq!(dropped(scene.there(Protocol::Udp, Kind::Datagram, 2)), Some(DropReason::DenyRule));
+    assert_eq!(scene.node.usage.borrow()[&RuleId(9)].packets, 2);
+}
+
+#[test]
+fn an_audited_rule_decides_nothing_and_says_what_it_would() {
+    let scene = Scene::new();
+    let audited = |action| Term { layer: Layer::Audited, ..scene.term(action, Protocol::Udp) };
+    scene.node.set_terms(vec![audited(Action::Allow)]);
+    let verdict = scene.there(Protocol::Udp, Kind::Datagram, 1);
+    assert_eq!(
+        (dropped(verdict), verdict.grounds.note, verdict.grounds.would),
+        (Some(DropReason::NoRule), Note::WouldAllow, RULE)
+    );
+    let deny = Term { ruling: Ruling { action: Action::Deny, rule: RuleId(9) }, ..audited(Action::Deny) };
+    scene.node.set_terms(vec![scene.term(Action::Allow, Protocol::Udp), deny]);
+    let verdict = scene.there(Protocol::Udp, Kind::Datagram, 1);
+    assert_eq!((dropped(verdict), verdict.grounds.note, verdict.grounds.would), (None, Note::WouldDeny, RuleId(9)));
+    assert_eq!(scene.there(Protocol::Udp, Kind::Datagram, 1), KNOWN, "said once");
+}
+
+#[test]
+fn an_app_in_audit_lets_pass_what_policy_denies_and_nothing_else() {
+    let mut scene = Scene::new();
+    scene.softening = Softening::both(true);
+    let verdict = scene.there(Protocol::Udp, Kind::Datagram, 1);
+    assert_eq!((dropped(verdict), verdict.grounds.note), (None, Note::WouldDeny));
+    assert_eq!(scene.back(Protocol::Udp, Kind::Datagram, 1), KNOWN);
+    assert_eq!(dropped(scene.back(Protocol::Tcp, Kind::Reply, 1)), Some(DropReason::NoFlow));
+    for port in 2..=4 {
+        assert_eq!(dropped(scene.there(Protocol::Udp, Kind::Datagram, port)), None);
+    }
+    assert_eq!(dropped(scene.there(Protocol::Udp, Kind::Datagram, 5)), None);
+    assert_eq!(dropped(scene.there(Protocol::Udp, Kind::Datagram, 6)), Some(DropReason::QuotaUnanswered));
+    scene.softening = Softening::default();
+    scene.node.set_terms(vec![]);
+    assert_eq!(dropped(scene.back(Protocol::Udp, Kind::Datagram, 1)), Some(DropReason::FlowRevoked));
+}
+
+#[test]
 fn a_full_table_opens_nothing_and_keeps_what_it_has() {
-    let mut scene = Scene::with_quotas(Quotas { unanswered: 100, answered: 100 });
+    let mut scene = Scene::with_quotas(Quotas { unanswered: 100, answered: 100, ..Quotas::default() });
     scene.node.capacity = 1;
     scene.allow(Protocol::Tcp);
     scene.handshake(1);

@@ -4,69 +4,87 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
-    btf_maps::{PerCpuArray, RingBuf},
+    btf_maps::PerCpuArray,
     macros::btf_map,
     programs::TcContext,
 };
 use common::{
-    Direction, DropReason, Node as _, Pass,
-    event::{Counter, Event, REPORT_DROPS, REPORT_NEW_FLOWS},
+    Direction, DropReason, Note, Pass,
+    event::Counter,
     packet::Bytes as _,
-    path::Trace,
+    path::{Findings, Trace},
     verdict::{OUTCOMES, counter_index},
 };
 
 use crate::{
     deliver::deliver,
+    event::{report_dropped, report_passed},
     kernel::Kernel,
+    refuse::refuse,
     skb::Skb,
     zero::{Zero, zeroed},
 };
 
+/// Endpoints that have counters of their own; slot 0 is for what belongs to none.
+pub const ENDPOINTS_COUNTED: usize = 1_024;
 const DIRECTIONS: usize = Direction::ALL.len();
 
 #[btf_map]
-static COUNTERS: PerCpuArray<Counter, { OUTCOMES as usize * DIRECTIONS }> = PerCpuArray::new();
-#[btf_map]
-static EVENTS: RingBuf<Event, 1_048_576> = RingBuf::new();
-/// Events that found the ring full.
-#[btf_map]
-static EVENTS_LOST: PerCpuArray<Counter, 1> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<Counter, { OUTCOMES as usize * DIRECTIONS * ENDPOINTS_COUNTED }> = PerCpuArray::new();
 
-// SAFETY: zeroes are `Trace::EMPTY`; five words.
+/// What is found out about the packet at hand. Programs do not interrupt each other on a CPU, and the stack has no room for
+/// it.
+#[btf_map]
+static FOUND: PerCpuArray<Findings, 1> = PerCpuArray::new();
+
+// SAFETY: zeroes are `Trace::EMPTY`; seven words.
 unsafe impl Zero for Trace {}
+
+/// Findings with nothing in them. Only the trace is set: what the packet says is written when it is read.
+#[inline(always)]
+fn empty() -> Option<&'static mut Findings> {
+    let found = FOUND.get_ptr_mut(0)?;
+    // SAFETY: the slot is this CPU's own until the program ends. The trace is the first field of `Findings` (`repr(C)`), and
+    // the other one may stay as it is.
+    unsafe {
+        zeroed(&mut *found.cast::<MaybeUninit<Trace>>());
+        Some(&mut *found)
+    }
+}
 
 /// Runs a program's stages and acts on what they decide.
 #[inline(always)]
 pub fn act(
     context: &TcContext,
     direction: Direction,
-    stages: impl FnOnce(Skb, &Kernel, &mut Trace) -> Result<Pass, DropReason>,
+    stages: impl FnOnce(Skb, &Kernel, &mut Findings) -> Result<Pass, DropReason>,
 ) -> i32 {
-    // Without settings there is no node to judge for; the map always has its one value.
-    let Some(kernel) = Kernel::open() else { return TC_ACT_SHOT };
+    // Without settings there is no node to judge for; the maps always have their one value.
+    let (Some(kernel), Some(found)) = (Kernel::open(), empty()) else { return TC_ACT_SHOT };
     let skb = Skb::new(context);
-    let mut trace = MaybeUninit::uninit();
-    let trace: &mut Trace = zeroed(&mut trace);
-    let decided = stages(skb, &kernel, trace);
+    let decided = stages(skb, &kernel, found);
+    let trace = &found.trace;
     let delivered = decided.and_then(|pass| match deliver(skb, &kernel, trace) {
         Some(action) => Ok((action, pass)),
         None => Err(DropReason::DeliveryFailed),
     });
     match delivered {
         Ok((action, pass)) => {
-            count(skb, direction, None);
-            if pass == Pass::New && kernel.settings().events & REPORT_NEW_FLOWS != 0 {
-                report(skb, trace, direction, None);
+            count(skb, trace.slot, direction, None);
+            if pass == Pass::New || trace.grounds.note != Note::Nothing {
+                report_passed(skb, &kernel, found, direction);
             }
             action
         }
         Err(reason) => {
-            count(skb, direction, Some(reason));
-            if kernel.settings().events & REPORT_DROPS != 0 {
-                report(skb, trace, direction, Some(reason));
+            count(skb, trace.slot, direction, Some(reason));
+            report_dropped(skb, &kernel, found, direction, reason);
+            // Only an endpoint of this node is told, and only what it sent itself.
+            if direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent {
+                refuse(skb, &kernel, found, reason)
+            } else {
+                TC_ACT_SHOT
             }
-            TC_ACT_SHOT
         }
     }
 }
@@ -75,28 +93,12 @@ pub fn act(
 pub const TO_STACK: i32 = TC_ACT_OK;
 
 #[inline(always)]
-fn count(skb: Skb, direction: Direction, dropped: Option<DropReason>) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(direction, dropped)) {
+fn count(skb: Skb, slot: u32, direction: Direction, dropped: Option<DropReason>) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, direction, dropped)) {
         // SAFETY: the slot is this CPU's own and programs do not interrupt each other on it.
         unsafe {
             (*counter).packets += 1;
             (*counter).bytes += skb.length() as u64;
         }
-    }
-}
-
-/// Puts a drop into the ring, or a new flow where nothing was dropped. The reader looks in every few milliseconds and is
-/// never woken: that costs more than the packet.
-#[inline(never)]
-fn report(skb: Skb, trace: &Trace, direction: Direction, dropped: Option<DropReason>) {
-    const NO_WAKEUP: u64 = 1;
-    let mut event = Event::of(&skb, trace, direction, dropped);
-    event.time = Kernel::nanoseconds();
-    event.ifindex = skb.ifindex();
-    if EVENTS.output(event, NO_WAKEUP).is_err()
-        && let Some(lost) = EVENTS_LOST.get_ptr_mut(0)
-    {
-        // SAFETY: the slot is this CPU's own.
-        unsafe { (*lost).packets += 1 }
     }
 }

@@ -3,18 +3,18 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    bindings::{BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
+    bindings::{BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
     helpers::{bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key},
 };
 use common::{
-    Mac, Node as _,
+    Address, Mac, Node as _,
     path::{Trace, Way},
 };
 
 use crate::{
     act::TO_STACK,
-    arp,
     kernel::Kernel,
+    neighbor::{answer_arp, answer_solicitation},
     skb::{Skb, size_of_u32},
     zero::{Zero, zeroed},
 };
@@ -30,18 +30,28 @@ pub fn deliver(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
         }
         Way::Overlay => encapsulate(skb, kernel, trace),
         Way::Arp => {
-            const PACKET_HOST: u32 = 0;
-            arp::answer(skb, trace.mac())?;
-            // SAFETY: the context is the program's own.
-            let typed = unsafe { bpf_skb_change_type(skb.raw(), PACKET_HOST) };
-            if typed == 0 { redirect_peer(trace.ifindex) } else { None }
+            answer_arp(skb, trace.mac())?;
+            hand_back(skb, trace.ifindex)
+        }
+        Way::Neighbor => {
+            answer_solicitation(skb, trace.mac())?;
+            hand_back(skb, trace.ifindex)
         }
     }
 }
 
+/// Gives an instance the answer that its own packet was turned into.
+#[inline(always)]
+pub fn hand_back(skb: Skb, ifindex: u32) -> Option<i32> {
+    const PACKET_HOST: u32 = 0;
+    // SAFETY: the context is the program's own.
+    let typed = unsafe { bpf_skb_change_type(skb.raw(), PACKET_HOST) };
+    if typed == 0 { redirect_peer(ifindex) } else { None }
+}
+
 /// The two MAC addresses of a frame from the gateway to an instance, as words: the target sets bytes one by one.
 #[inline(always)]
-fn from_gateway(Mac([a, b, c, d, e, f]): Mac) -> [u32; 3] {
+pub fn from_gateway(Mac([a, b, c, d, e, f]): Mac) -> [u32; 3] {
     const {
         let [first, rest @ ..] = Mac::GATEWAY.0;
         let mut i = 0;
@@ -76,23 +86,38 @@ struct TunnelKey(bpf_tunnel_key);
 unsafe impl Zero for TunnelKey {}
 
 /// Gives the packet its tunnel key and our mark, without which it would not pass the uplink.
-#[inline(always)]
+#[inline(never)]
 fn encapsulate(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
     let settings = kernel.settings();
     let mut key = MaybeUninit::uninit();
     let key: &mut TunnelKey = zeroed(&mut key);
     key.0.tunnel_id = trace.source.number();
     key.0.tunnel_ttl = 64;
-    // The kernel wants IPv4 addresses in its own byte order here.
-    key.0.__bindgen_anon_1.remote_ipv4 = u32::from_be_bytes(trace.node.v4_octets());
-    key.0.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes(settings.underlay.v4_octets());
+    let flags = if trace.node.is_v4() {
+        // The kernel wants IPv4 addresses in its own byte order here.
+        key.0.__bindgen_anon_1.remote_ipv4 = u32::from_be_bytes(trace.node.v4_octets());
+        key.0.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes(settings.underlay.v4_octets());
+        BPF_F_ZERO_CSUM_TX
+    } else {
+        key.0.__bindgen_anon_1.remote_ipv6 = words(trace.node);
+        key.0.__bindgen_anon_3.local_ipv6 = words(settings.underlay);
+        BPF_F_ZERO_CSUM_TX | BPF_F_TUNINFO_IPV6
+    };
     const SIZE: u32 = size_of_u32::<bpf_tunnel_key>();
     // SAFETY: `key` begins with `SIZE` bytes of initialised memory.
-    let set = unsafe { bpf_skb_set_tunnel_key(skb.raw(), &raw mut key.0, SIZE, u64::from(BPF_F_ZERO_CSUM_TX)) };
+    let set = unsafe { bpf_skb_set_tunnel_key(skb.raw(), &raw mut key.0, SIZE, u64::from(flags)) };
     if set != 0 {
         return None;
     }
     skb.set_mark(settings.mark);
     // SAFETY: the helper has no preconditions.
     redirected(unsafe { bpf_redirect(settings.overlay_ifindex, 0) })
+}
+
+/// An IPv6 address as the kernel's words, each in network order.
+#[inline(always)]
+fn words(address: Address) -> [u32; 4] {
+    let [a, b] = address.words();
+    #[expect(clippy::cast_possible_truncation, reason = "halves of words, as they lie in memory")]
+    [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]
 }

@@ -1,25 +1,30 @@
 //! The engine's look-ups over BPF maps. Each map is private to the few functions that touch it.
 
 use core::{
-    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd},
+    ffi::c_void,
+    intrinsics::{AtomicOrdering, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg},
+    mem::MaybeUninit,
     ptr,
 };
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    btf_maps::{Array, HashMap},
-    helpers::bpf_ktime_get_coarse_ns,
+    btf_maps::{Array, HashMap, PerCpuArray},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
     macros::btf_map,
 };
 use common::{
-    Address, Entry, Node, Rules, Tuple,
-    conntrack::{Class, Conntrack, Epoch, Inserted, Word},
-    event::Charge,
+    Address, Entry, Identity, Node, RuleId, Rules, Tuple,
+    conntrack::{Class, Conntrack, Epoch, Inserted, Traffic, Word, flag},
+    decide::{Decision, Question, Widening},
+    event::{Charge, EventKind, Usage},
     path::Site,
     placement::{Endpoint, Placement},
-    rule::{Lengths, PairKey, Row, RowKey},
+    rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope},
     settings::{Settings, Ticks},
 };
+
+use crate::event;
 
 /// Lets user space write single values in place, so that no reader sees half of one.
 const MMAPABLE: usize = 1 << 10;
@@ -30,19 +35,29 @@ static ROWS: HashMap<RowKey, Row, 262_144> = HashMap::new();
 #[btf_map]
 static LENGTHS: HashMap<PairKey, Lengths, 131_072> = HashMap::new();
 #[btf_map]
+static MEMBERSHIPS: HashMap<u32, Memberships, 16_384> = HashMap::new();
+#[btf_map]
 static FLOWS: HashMap<Tuple, Entry, 262_144> = HashMap::new();
 #[btf_map]
 static CHARGES: HashMap<Address, Charge, 131_072> = HashMap::new();
+#[btf_map]
+static USAGE: HashMap<u32, Usage, 65_536> = HashMap::new();
 #[btf_map]
 static PLACEMENTS: HashMap<Address, Placement, 131_072> = HashMap::new();
 #[btf_map]
 static NODES: HashMap<Address, u32, 4_096> = HashMap::new();
 #[btf_map]
-static ENDPOINTS: HashMap<u32, Endpoint, 4_096> = HashMap::new();
+static ENDPOINTS: HashMap<u32, Endpoint, 1_024> = HashMap::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+/// The epoch in the lower half, the scope of rows in the upper: one word, so that they change together.
 #[btf_map]
 static EPOCH: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// The question that is being put to wide rows on this CPU. Programs do not interrupt each other on one, and the stack has
+/// no room for it.
+#[btf_map]
+static WIDENING: PerCpuArray<Widening, 1> = PerCpuArray::new();
 
 /// This node, as the engine sees it.
 pub struct Kernel {
@@ -54,6 +69,15 @@ impl Kernel {
     #[inline(always)]
     pub fn open() -> Option<Self> {
         SETTINGS.get(0).map(|settings| Self { settings })
+    }
+
+    /// Epoch and scope.
+    #[inline(always)]
+    fn epoch_word() -> u64 {
+        EPOCH.get_ptr(0).map_or(0, |epoch| {
+            // SAFETY: array values live as long as the map; the read is one aligned word.
+            unsafe { ptr::read_volatile(epoch) }
+        })
     }
 
     #[inline(always)]
@@ -87,12 +111,8 @@ impl Site for Kernel {
 impl Node for Kernel {
     #[inline(always)]
     fn epoch(&self) -> Epoch {
-        let raised = EPOCH.get_ptr(0).map_or(0, |epoch| {
-            // SAFETY: array values live as long as the map; the read is one aligned word.
-            unsafe { ptr::read_volatile(epoch) }
-        });
-        #[expect(clippy::cast_possible_truncation, reason = "the agent counts in 32 bits")]
-        Epoch(raised as u32)
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the epoch")]
+        Epoch(Self::epoch_word() as u32)
     }
 
     #[inline(always)]
@@ -108,6 +128,22 @@ impl Node for Kernel {
 
 impl Rules for Kernel {
     #[inline(always)]
+    fn scope(&self) -> Scope {
+        #[expect(clippy::cast_possible_truncation, reason = "the upper half is the scope")]
+        Scope::from_bits((Self::epoch_word() >> 32) as u32)
+    }
+
+    #[inline(always)]
+    fn membership(&self, app: Identity, place: usize) -> Membership {
+        let Some(groups) = MEMBERSHIPS.get_ptr(app.number()) else { return Membership::NONE };
+        if place >= Memberships::MOST {
+            return Membership::NONE;
+        }
+        // SAFETY: the place is inside the list; copied out as one aligned word, which says whose list it is part of.
+        unsafe { ptr::read_volatile(groups.cast::<Membership>().add(place)) }
+    }
+
+    #[inline(always)]
     fn lengths(&self, key: &PairKey) -> Option<Lengths> {
         // SAFETY: copied out at once as one aligned word, which carries a digest of its key.
         LENGTHS.get_ptr(key).map(|lengths| unsafe { ptr::read_volatile(lengths) })
@@ -118,6 +154,31 @@ impl Rules for Kernel {
         // SAFETY: as above.
         ROWS.get_ptr(key).map(|row| unsafe { ptr::read_volatile(row) })
     }
+
+    #[inline(never)]
+    fn widen(&self, question: &Question, layer: Layer, decision: &mut Decision) {
+        let Some(widening) = WIDENING.get_ptr_mut(0) else { return *decision = Decision::DOUBT };
+        // SAFETY: the slot is this CPU's own.
+        let place = unsafe { &mut *widening.cast::<MaybeUninit<Widening>>() };
+        let Ok(begun) = Widening::begin(place, self, question, layer, *decision) else {
+            return *decision = Decision::DOUBT;
+        };
+        let steps = begun.steps();
+        // SAFETY: `step` has the callback's signature, and nobody else holds the slot meanwhile.
+        unsafe {
+            bpf_loop(steps, step as *mut c_void, ptr::null_mut(), 0);
+            *decision = (*widening).decision();
+        }
+    }
+}
+
+unsafe extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
+    const GO_ON: i64 = 0;
+    const STOP: i64 = 1;
+    let (Some(kernel), Some(widening)) = (Kernel::open(), WIDENING.get_ptr_mut(0)) else { return STOP };
+    // SAFETY: `widen` has set this CPU's slot and waits for us.
+    unsafe { (*widening).step(&kernel) };
+    GO_ON
 }
 
 impl Conntrack for Kernel {
@@ -134,7 +195,16 @@ impl Conntrack for Kernel {
         // the element was recycled, it does not bind this flow and the other fields are not believed.
         unsafe {
             let word = ptr::read_volatile(&raw const (*entry).word);
-            Entry { word, flags: (*entry).flags, seen: (*entry).seen, rule: (*entry).rule, reserved: 0 }
+            Entry {
+                word,
+                traffic: 0,
+                packets: (*entry).packets,
+                bytes: (*entry).bytes,
+                flags: (*entry).flags,
+                seen: (*entry).seen,
+                rule: (*entry).rule,
+                reserved: 0,
+            }
         }
     }
 
@@ -164,6 +234,36 @@ impl Conntrack for Kernel {
     }
 
     #[inline(always)]
+    fn count(&self, entry: *mut Entry, packet: Traffic) {
+        // SAFETY: as in `read`; the addition is atomic, and one to a recycled element is another flow's packet too many.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*entry).traffic, packet.raw()) };
+    }
+
+    #[inline(always)]
+    fn settle(&self, entry: *mut Entry) -> Traffic {
+        // SAFETY: as in `read`; whoever takes the count adds it to the totals.
+        unsafe {
+            if ptr::read_volatile(&raw const (*entry).traffic) == 0 {
+                return Traffic::default();
+            }
+            let traffic =
+                Traffic::from_raw(atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(&raw mut (*entry).traffic, 0));
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*entry).packets, traffic.packets());
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*entry).bytes, traffic.bytes());
+            traffic
+        }
+    }
+
+    #[inline(always)]
+    fn reattribute(&self, entry: *mut Entry, rule: RuleId) {
+        // SAFETY: as in `read`; CPUs that race judged by the same rows.
+        unsafe {
+            (*entry).rule = rule.0;
+            atomic_and::<u32, u32, { AtomicOrdering::SeqCst }>(&raw mut (*entry).flags, !flag::CUT);
+        }
+    }
+
+    #[inline(always)]
     fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted {
         const EXISTS: i32 = -17;
         match FLOWS.insert(tuple, entry, u64::from(BPF_NOEXIST)) {
@@ -190,6 +290,25 @@ impl Conntrack for Kernel {
             add(charge, class, u64::MAX);
         }
     }
+
+    #[inline(always)]
+    fn credit(&self, rule: RuleId, traffic: Traffic, flows: u32) {
+        if let Some(usage) = USAGE.get_ptr_mut(rule.0) {
+            // SAFETY: a value of a preallocated map stays mapped for the program's run; the additions are atomic, and of
+            // times that race any is right.
+            unsafe {
+                atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*usage).packets, traffic.packets());
+                atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*usage).bytes, traffic.bytes());
+                atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*usage).flows, u64::from(flows));
+                (*usage).last_hit = Self::nanoseconds();
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn ended(&self, tuple: &Tuple, entry: &Entry) {
+        event::report_flow(self, EventKind::End, tuple, entry);
+    }
 }
 
 /// Adds to one of the two counts, wrapping, and returns what stood before.
@@ -200,6 +319,7 @@ fn add(charge: *mut Charge, class: Class, amount: u64) -> u64 {
         let count = match class {
             Class::Unanswered => &raw mut (*charge).unanswered,
             Class::Answered => &raw mut (*charge).answered,
+            Class::Fragmented => &raw mut (*charge).fragmented,
         };
         atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(count, amount)
     }

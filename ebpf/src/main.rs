@@ -10,10 +10,14 @@
 #![feature(core_intrinsics)]
 
 mod act;
-mod arp;
+mod datagram;
 mod deliver;
+mod event;
 mod kernel;
+mod neighbor;
 mod overlay;
+mod refuse;
+mod review;
 mod skb;
 mod sweep;
 mod zero;
@@ -22,6 +26,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use common::{
     Direction, DropReason,
     path::{judge_departure, judge_egress, judge_from_host, judge_ingress},
+    placement::Tag,
 };
 
 use crate::{act::act, overlay::read_tag};
@@ -29,23 +34,26 @@ use crate::{act::act, overlay::read_tag};
 /// tc ingress of the host-side veth: what an instance sends.
 #[classifier]
 pub fn from_endpoint(context: TcContext) -> i32 {
-    act(&context, Direction::Egress, |skb, kernel, trace| judge_egress(kernel, &skb, skb.ifindex(), trace))
+    act(&context, Direction::Egress, |skb, kernel, found| judge_egress(kernel, &skb, skb.ifindex(), found))
 }
 
 /// tc egress of the host-side veth: what the node's own stack sends to an instance.
 #[classifier]
 pub fn to_endpoint(context: TcContext) -> i32 {
-    act(&context, Direction::Ingress, |skb, kernel, trace| {
-        judge_from_host(kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), trace)
+    act(&context, Direction::Ingress, |skb, kernel, found| {
+        judge_from_host(kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), found)
     })
 }
 
 /// tc ingress of the VXLAN device: what other nodes send.
 #[classifier]
 pub fn from_overlay(context: TcContext) -> i32 {
-    act(&context, Direction::Ingress, |skb, kernel, trace| {
-        let tag = read_tag(skb).ok_or(DropReason::NoTunnelKey)?;
-        judge_ingress(kernel, &skb, &tag, trace)
+    act(&context, Direction::Ingress, |skb, kernel, found| {
+        let mut tag = Tag::NONE;
+        if !read_tag(skb, &mut tag) {
+            return Err(DropReason::NoTunnelKey);
+        }
+        judge_ingress(kernel, &skb, &tag, found)
     })
 }
 
@@ -59,6 +67,12 @@ pub fn to_underlay(context: TcContext) -> i32 {
 #[classifier]
 pub fn start_sweep(context: TcContext) -> i32 {
     sweep::start(&context)
+}
+
+/// Run once by the agent after each change of policy: marks and reports live flows that may not go on.
+#[classifier]
+pub fn review_flows(context: TcContext) -> i32 {
+    review::walk(&context)
 }
 
 #[panic_handler]

@@ -2,24 +2,35 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{bindings::bpf_tunnel_key, helpers::bpf_skb_get_tunnel_key};
+use aya_ebpf::{
+    bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
+    helpers::bpf_skb_get_tunnel_key,
+};
 use common::{Address, Identity, placement::Tag};
 
 use crate::skb::{Skb, size_of_u32};
 
-/// The tag of a packet that came out of the VXLAN device.
-#[inline(always)]
-pub fn read_tag(skb: Skb) -> Option<Tag> {
+/// Reads the tag of a packet that came out of the VXLAN device; false if it has none.
+#[inline(never)]
+pub fn read_tag(skb: Skb, tag: &mut Tag) -> bool {
     const SIZE: u32 = size_of_u32::<bpf_tunnel_key>();
     let mut key = MaybeUninit::<bpf_tunnel_key>::uninit();
-    // SAFETY: the helper fills all of `key`, or says that it did not; without the IPv6 flag it fills the IPv4 member, in
-    // this machine's byte order.
-    let (node, vni) = unsafe {
-        if bpf_skb_get_tunnel_key(skb.raw(), key.as_mut_ptr(), SIZE, 0) != 0 {
-            return None;
+    // SAFETY: the helper fills all of `key`, or says that it did not, as with the wrong family. Without the IPv6 flag it
+    // fills the IPv4 member, in this machine's byte order; with it the IPv6 one, in network order.
+    unsafe {
+        if bpf_skb_get_tunnel_key(skb.raw(), key.as_mut_ptr(), SIZE, 0) == 0 {
+            let key = key.assume_init_ref();
+            tag.node = Address::from_v4(key.__bindgen_anon_1.remote_ipv4.to_be_bytes());
+            tag.identity = Identity::from_vni(key.tunnel_id);
+            return true;
+        }
+        if bpf_skb_get_tunnel_key(skb.raw(), key.as_mut_ptr(), SIZE, u64::from(BPF_F_TUNINFO_IPV6)) != 0 {
+            return false;
         }
         let key = key.assume_init_ref();
-        (key.__bindgen_anon_1.remote_ipv4, key.tunnel_id)
-    };
-    Some(Tag { node: Address::from_v4(node.to_be_bytes()), identity: Identity::from_vni(vni) })
+        let [a, b, c, d] = key.__bindgen_anon_1.remote_ipv6;
+        tag.node = Address::from_words([u64::from(b) << 32 | u64::from(a), u64::from(d) << 32 | u64::from(c)]);
+        tag.identity = Identity::from_vni(key.tunnel_id);
+        true
+    }
 }

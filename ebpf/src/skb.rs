@@ -5,7 +5,8 @@ use core::{mem::MaybeUninit, ptr};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::__sk_buff,
-    helpers::{bpf_skb_pull_data, bpf_skb_store_bytes},
+    bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    helpers::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes},
     programs::TcContext,
 };
 use common::packet::Bytes;
@@ -69,6 +70,23 @@ impl Skb {
         if done == 0 { Ok(()) } else { Err(()) }
     }
 
+    /// Cuts the packet, or fills it up with zeroes, to this length.
+    #[inline(always)]
+    pub fn set_length(self, length: usize) -> Option<()> {
+        let length = u32::try_from(length).ok()?;
+        // SAFETY: the helper checks the length against what the packet and its device allow.
+        let done = unsafe { bpf_skb_change_tail(self.0, length, 0) };
+        if done == 0 { Some(()) } else { None }
+    }
+
+    /// Makes room for this many bytes between the Ethernet and the IP header.
+    #[inline(always)]
+    pub fn insert_behind_ethernet<const BYTES: i32>(self) -> Option<()> {
+        // SAFETY: the helper checks that the packet is IP and may grow.
+        let done = unsafe { bpf_skb_adjust_room(self.0, BYTES, BPF_ADJ_ROOM_MAC, 0) };
+        if done == 0 { Some(()) } else { None }
+    }
+
     /// Where the linear part of the buffer begins and ends.
     #[inline(always)]
     fn linear(self) -> (usize, usize) {
@@ -95,6 +113,12 @@ impl Bytes for Skb {
     /// second way the compiler takes every header apart into bytes to join the two.
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        // Farther than any header is; the verifier (6.18) follows packet pointers for 64 KiB and wants to see the bound.
+        // No power of two: the compiler would test a sign instead.
+        const FARTHEST: usize = 20_000;
+        if offset > FARTHEST {
+            return None;
+        }
         let (mut data, mut end) = self.linear();
         if data + offset + N > end {
             self.pull(offset + N);
@@ -129,5 +153,11 @@ impl Bytes for Skb {
     fn length(&self) -> usize {
         // SAFETY: the context pointer is valid for the program's run.
         unsafe { (*self.0).len as usize }
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size as usize }
     }
 }

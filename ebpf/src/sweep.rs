@@ -1,4 +1,5 @@
-//! The sweep: forgets flows that have been silent for too long, on a timer in the kernel.
+//! The sweep: forgets flows that have been silent for too long, and credits rules with what their flows carried, on a timer
+//! in the kernel.
 //!
 //! It needs no agent: the timer lives in a pinned map and goes on while the agent is killed, restarted or upgraded. And it
 //! is the only sweep, so a charge is given back in one place.
@@ -15,11 +16,15 @@ use aya_ebpf::{
 use aya_log_ebpf::error;
 use common::{
     Entry, Node as _, Protocol, Tuple,
-    conntrack::{Conntrack as _, retire},
+    conntrack::{Conntrack as _, credit, retire},
+    datagram::{Datagram, DatagramKey, forget},
     settings::Ticks,
 };
 
-use crate::kernel::{Kernel, flows};
+use crate::{
+    datagram::datagrams,
+    kernel::{Kernel, flows},
+};
 
 /// Often enough that ended flows do not pile up; a walk over a quarter million empty slots takes about a millisecond.
 const PERIOD_NANOSECONDS: u64 = 2_000_000_000;
@@ -83,6 +88,7 @@ unsafe extern "C" fn walk(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) 
             let now = kernel.now();
             let mut walk = Walk { kernel, now };
             bpf_for_each_map_elem(flows(), visit as *mut c_void, (&raw mut walk).cast(), 0);
+            bpf_for_each_map_elem(datagrams(), visit_datagram as *mut c_void, (&raw mut walk).cast(), 0);
         }
         (*sweep).walks += 1;
         bpf_timer_start(&raw mut (*sweep).timer, PERIOD_NANOSECONDS, 0);
@@ -94,8 +100,25 @@ unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Ent
     // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
     let (tuple, walk) = unsafe { (ptr::read(key), &*walk) };
     let protocol = tuple.protocol().unwrap_or(Protocol::Icmp);
-    if walk.kernel.read(entry).is_expired(protocol, walk.now, &walk.kernel.settings().lifetimes) {
+    let found = walk.kernel.read(entry);
+    if found.is_expired(protocol, walk.now, &walk.kernel.settings().lifetimes) {
         retire(&walk.kernel, entry, &tuple);
+    } else {
+        credit(&walk.kernel, entry, &found);
+    }
+    0
+}
+
+unsafe extern "C" fn visit_datagram(
+    _map: *mut c_void,
+    key: *const DatagramKey,
+    datagram: *mut Datagram,
+    walk: *mut Walk,
+) -> i64 {
+    // SAFETY: the kernel passes a live key and value of `DATAGRAMS` and the walk's own state.
+    let (key, seen, walk) = unsafe { (ptr::read(key), (*datagram).seen, &*walk) };
+    if walk.now.since(seen) > walk.kernel.settings().lifetimes.fragmented.0 {
+        forget(&walk.kernel, &key);
     }
     0
 }

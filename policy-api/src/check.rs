@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use common::{
-    Decision, Identity, PortPrefix, PortRange, Question, Rules, Ruling, decide,
-    rule::{Lengths, PairKey, Row, RowKey},
+    Answer, Decision, Identity, Layer, Party, PortPrefix, PortRange, Question, Rules, Ruling, decide,
+    rule::{Lengths, Membership, PairKey, Row, RowKey, Scope},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 pub fn check(state: &State, query: &CheckQuery) -> Result<CheckAnswer, Refusal> {
     let source = identity(state, &query.source, "source")?;
     let destination = identity(state, &query.destination, "destination")?;
-    let pair = PairKey::new(source, destination, query.protocol.into());
+    let pair = PairKey::new(Party::one(source), Party::one(destination), query.protocol.into(), Layer::Enforced);
     let standing: Vec<&Arc<Rule>> = state.rules_between(&query.source, &query.destination).collect();
     let rules: Vec<&Arc<Rule>> = standing.iter().filter(|rule| rule.protocol == query.protocol).copied().collect();
     let rows = PairRows::new(pair, &rules);
@@ -59,6 +59,14 @@ impl PairRows {
 }
 
 impl Rules for PairRows {
+    fn scope(&self) -> Scope {
+        Scope::NARROW
+    }
+
+    fn membership(&self, _: Identity, _: usize) -> Membership {
+        Membership::NONE
+    }
+
     fn lengths(&self, key: &PairKey) -> Option<Lengths> {
         let is_ours = *key == self.pair && !self.prefixes.is_empty();
         is_ours.then(|| Lengths::new(*key, self.prefixes.keys().copied()))
@@ -99,10 +107,7 @@ fn on_all_ports(
 }
 
 fn verdict(decision: Decision) -> VerdictWord {
-    match decision {
-        Decision::Allow(_) => VerdictWord::Allow,
-        Decision::Deny(_) | Decision::NoRule => VerdictWord::Deny,
-    }
+    if decision.is_allow() { VerdictWord::Allow } else { VerdictWord::Deny }
 }
 
 fn past(verdict: VerdictWord) -> &'static str {
@@ -114,10 +119,10 @@ fn past(verdict: VerdictWord) -> &'static str {
 
 fn describe(state: &State, query: &CheckQuery, decision: Decision) -> CheckAnswer {
     let rule = |id: common::RuleId| state.rule(crate::model::RuleId(id.0)).map(|rule| Rule::clone(rule));
-    let (cause, rule, nearest) = match decision {
-        Decision::Allow(id) => (Cause::AllowRule, rule(id), None),
-        Decision::Deny(id) => (Cause::DenyRule, rule(id), None),
-        Decision::NoRule => (Cause::NoRule, None, nearest(state, query)),
+    let (cause, rule, nearest) = match decision.answer {
+        Answer::Allow => (Cause::AllowRule, rule(decision.rule), None),
+        Answer::Deny | Answer::DenySilently => (Cause::DenyRule, rule(decision.rule), None),
+        Answer::NoRule => (Cause::NoRule, None, nearest(state, query)),
     };
     let flow = format!("{} -> {} {}", query.source, query.destination, what(query));
     let text = match (cause, &rule, &nearest) {

@@ -120,11 +120,18 @@ fn tuple() -> impl Strategy<Value = Tuple> {
 
 fn terms(state: &State) -> Vec<Term> {
     let of_rule = |rule: &Arc<Rule>| {
-        let identity = |side: &Selector| super::identity(state, side, "source").expect("known");
+        let identity = |side: &Selector| Party::one(super::identity(state, side, "source").expect("known"));
         let (source, destination) = (identity(&rule.source), identity(&rule.destination));
         let ruling = Ruling { action: rule.action.into(), rule: rule.id.into() };
         let protocol = rule.protocol.into();
-        let term = move |ports: &PortRange| Term { source, destination, protocol, ports: *ports, ruling };
+        let term = move |ports: &PortRange| Term {
+            source,
+            destination,
+            protocol,
+            ports: *ports,
+            layer: Layer::Enforced,
+            ruling,
+        };
         rule.ports.ranges().iter().map(term).collect::<Vec<_>>()
     };
     state.replica().rules.values().flat_map(of_rule).collect()
@@ -144,11 +151,11 @@ proptest! {
             let answer = check(&state, &query).expect("known apps");
             let (source, destination) = (Identity::FIRST_APP, Identity::new(257).expect("24 bits"));
             let question = Question { source, destination, protocol: common::Protocol::Tcp, port };
-            let expected = decide(&Terms(&terms), &question);
-            let (cause, id) = match expected {
-                Decision::Allow(id) => (Cause::AllowRule, Some(id.0)),
-                Decision::Deny(id) => (Cause::DenyRule, Some(id.0)),
-                Decision::NoRule => (Cause::NoRule, None),
+            let expected = decide(&Terms { terms: &terms, members: &[] }, &question);
+            let (cause, id) = match expected.answer {
+                Answer::Allow => (Cause::AllowRule, Some(expected.rule.0)),
+                Answer::Deny | Answer::DenySilently => (Cause::DenyRule, Some(expected.rule.0)),
+                Answer::NoRule => (Cause::NoRule, None),
             };
             prop_assert_eq!((answer.cause, answer.rule.map(|rule| rule.id.0)), (cause, id));
         }

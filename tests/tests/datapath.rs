@@ -1,21 +1,27 @@
-//! The kernel's programs against the engine: random rules, random packets, one history of flows on both sides. Whatever
-//! the engine says of a packet, the program must have done, under the same reason and naming the same rule.
+//! The kernel's programs against the engine: random rules, random packets of every kind, one history of flows on both sides.
+//! Whatever the engine says of a packet, the program must have done, under the same reason and naming the same rule; and
+//! what an endpoint is told of a refusal must be what its stack believes.
+
+#[path = "datapath/packets.rs"]
+mod packets;
+#[path = "datapath/refusal.rs"]
+mod refusal;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use agent::datapath::{Hook, Sizes};
 use common::{
-    Action, DropReason, Identity, Kind, Pass, PortRange, Protocol, RuleId, Ruling, Term,
-    packet::parse_ipv4,
-    path::{Trace, Way, judge_egress, judge_from_host, judge_ingress},
-    placement::Tag,
+    Action, DropReason, Identity, Kind, Layer, Note, Party, Pass, PortRange, Protocol, RuleId, Ruling, Term,
+    event::EventKind,
+    packet::read,
+    path::{Findings, Way, judge_egress, judge_from_host, judge_ingress},
+    placement::{Standing, Tag},
+    refusal::Refusal,
 };
 use fastrand::Rng;
+use packets::{follow_up, random_case, rest_of};
 use tests::{
-    lab::{
-        Arrival, LOCALS, Lab, NODES, Preparation, REMOTES, Run, STRANGER, Scene, identity,
-        traffic::{ACK, FIN_ACK, RST, SYN, SYN_ACK, Speaking, Speech},
-    },
+    lab::{Arrival, LOCALS, Lab, Preparation, REMOTES, Run, Scene, group, identity, traffic::Speech, traffic::family},
     rounds,
 };
 
@@ -32,8 +38,20 @@ struct Case {
 }
 
 impl Case {
-    fn is_error(&self) -> bool {
-        parse_ipv4(self.frame.as_slice()).is_ok_and(|packet| packet.kind == Kind::Error)
+    fn kind(&self) -> Option<(Protocol, Kind)> {
+        let packet = read(self.frame.as_slice(), family(&self.frame)?).ok()?;
+        Some((packet.protocol, packet.kind))
+    }
+
+    /// What sets it apart, for the list of fates that a run has met.
+    fn label(&self) -> &'static str {
+        match self.kind() {
+            Some((_, Kind::Error)) => ", an ICMP error",
+            Some((_, Kind::Tail)) => ", a later fragment",
+            Some((Protocol::Sctp, _)) => ", SCTP",
+            Some(_) | None if family(&self.frame) == Some(common::Family::V6) => ", IPv6",
+            Some(_) | None => "",
+        }
     }
 }
 
@@ -41,7 +59,7 @@ impl Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fate {
     outcome: Result<Pass, DropReason>,
-    rule: Option<RuleId>,
+    told: Option<(EventKind, Option<RuleId>, Option<RuleId>)>,
     redirected: bool,
 }
 
@@ -51,33 +69,50 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
         std::env::var("NETPOL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("NETPOL_SEED={seed} repeats this run");
     let mut rng = Rng::with_seed(seed);
-    let rule_sets = rounds(1_500, 110_000);
+    let rule_sets = rounds(3_000, 110_000);
     let settings = Scene::settings();
-    let sizes = Sizes { rows: 4_096, flows: 65_536, placements: 1_024 };
+    let sizes = Sizes { rows: 8_192, flows: 65_536, placements: 1_024 };
     let mut lab = Lab::open(&sizes, &settings).expect("lab");
     let mut scene = Scene::set(&mut lab, settings).expect("scene");
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut open: Vec<Speech> = Vec::new();
+    let mut heads: Vec<Case> = Vec::new();
     for rule_set in 0..rule_sets {
         if rule_set % RULE_SETS_PER_WORLD == 0 {
             scene.forget_flows(&mut lab).expect("forget flows");
             open.clear();
+            heads.clear();
         }
+        change_standings(&mut rng, &mut lab, &mut scene);
         scene.set_terms(&mut lab, random_terms(&mut rng)).expect("rules in force");
         for _ in 0..PACKETS_PER_RULE_SET {
-            let case = match rng.choice(open.iter()) {
-                Some(flow) if rng.u8(0..5) < 3 => follow_up(&mut rng, &scene, flow),
-                Some(_) | None => random_case(&mut rng, &scene),
+            let case = match (rng.choice(open.iter()), rng.choice(heads.iter())) {
+                (_, Some(head)) if rng.u8(0..6) == 0 => rest_of(&mut rng, head),
+                (Some(flow), _) if rng.u8(0..5) < 3 => follow_up(&mut rng, &scene, flow),
+                (Some(_) | None, _) => random_case(&mut rng, &scene),
             };
+            let held = scene.model.flows.borrow().len();
             let expected = judge(&scene, &case);
-            if expected.outcome == Ok(Pass::New) {
+            if scene.model.flows.borrow().len() > held {
                 open.extend(Speech::read(&case.frame));
             }
             let found = run(&mut lab, &case);
-            assert_eq!(found, expected, "seed {seed}, rule set {rule_set}: {case:?}");
-            let about = if case.is_error() { ", an ICMP error" } else { "" };
-            *seen.entry(format!("{:?} {:?}{about}", case.hook, expected.outcome)).or_default() += 1;
+            assert_eq!(found.fate, expected, "seed {seed}, rule set {rule_set}: {case:?}");
+            if let (Err(reason), true) = (expected.outcome, expected.redirected) {
+                refusal::prove(&case.frame, &found.frame, reason);
+            }
+            if packets::is_head(&case.frame) {
+                heads.push(case.clone());
+            }
+            *seen.entry(format!("{:?} {:?}{}", case.hook, expected.outcome, case.label())).or_default() += 1;
+            if let Some((kind, ..)) = expected.told {
+                *seen.entry(format!("{:?} told {}", case.hook, kind.name())).or_default() += 1;
+            }
+            if expected.outcome.is_err() && expected.redirected {
+                *seen.entry(format!("refused{}", case.label())).or_default() += 1;
+            }
         }
+        prove_usage(&lab, &scene, seed);
     }
     println!("{} packets over {rule_sets} rule sets, 0 mismatches", rule_sets * PACKETS_PER_RULE_SET);
     for (fate, count) in &seen {
@@ -86,32 +121,75 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
     assert_every_fate_was_met(&seen);
 }
 
+/// Flows are credited when they are settled, drops by a rule at once; both sides must agree on the latter and on what rules
+/// of flows that changed hands got.
+fn prove_usage(lab: &Lab, scene: &Scene, seed: u64) {
+    for (rule, found, wanted) in scene.usage(lab).expect("usage") {
+        assert_eq!(
+            (found.packets, found.bytes, found.flows),
+            (wanted.packets, wanted.bytes, wanted.flows),
+            "seed {seed}: usage of {rule:?}"
+        );
+    }
+}
+
 /// A test that never met a reason proves nothing about it.
 fn assert_every_fate_was_met(seen: &BTreeMap<String, usize>) {
     let wanted = [
         "FromEndpoint Ok(New)",
+        "FromEndpoint Ok(New), IPv6",
+        "FromEndpoint Ok(New), SCTP",
         "FromEndpoint Ok(Established)",
+        "FromEndpoint Ok(Established), IPv6",
+        "FromEndpoint Ok(Established), SCTP",
+        "FromEndpoint Ok(Established), a later fragment",
+        "FromEndpoint Ok(Established), an ICMP error",
         "FromEndpoint Err(NoRule)",
+        "FromEndpoint Err(NoRule), IPv6",
         "FromEndpoint Err(DenyRule)",
+        "FromEndpoint Err(DenyRule), SCTP",
         "FromEndpoint Err(NoFlow)",
+        "FromEndpoint Err(NoFlow), an ICMP error",
         "FromEndpoint Err(FlowRevoked)",
+        "FromEndpoint Err(FlowRevoked), an ICMP error",
+        "FromEndpoint Err(FlowRevoked), a later fragment",
         "FromEndpoint Err(SpoofedSource)",
+        "FromEndpoint Err(SpoofedSource), IPv6",
         "FromEndpoint Err(SpoofedMac)",
         "FromEndpoint Err(OverlayPort)",
         "FromEndpoint Err(UnknownDestination)",
+        "FromEndpoint Err(Multicast)",
+        "FromEndpoint Err(Multicast), IPv6",
+        "FromEndpoint Err(LinkLocal), IPv6",
+        "FromEndpoint Err(NeighborDiscovery), IPv6",
+        "FromEndpoint Err(Isolated)",
+        "FromEndpoint Err(EndpointClosed)",
+        "FromEndpoint Err(TooBig)",
+        "FromEndpoint Err(TooBig), IPv6",
         "FromEndpoint Err(QuotaUnanswered)",
+        "FromEndpoint Err(QuotaFragmented)",
         "FromEndpoint Err(UnsupportedProtocol)",
+        "FromEndpoint Err(UnsupportedProtocol), IPv6",
         "FromEndpoint Err(UnsupportedIcmp)",
         "FromEndpoint Err(Malformed)",
+        "FromEndpoint Err(Malformed), IPv6",
+        "FromEndpoint Err(ExtensionHeaders), IPv6",
         "FromEndpoint Err(ForeignQuote)",
-        "FromEndpoint Err(Fragment)",
+        "FromEndpoint Err(Fragment), a later fragment",
+        "FromEndpoint Err(FragmentConflict)",
+        "FromEndpoint Err(FragmentOverlap), a later fragment",
         "FromEndpoint Err(UnsupportedEthertype)",
-        "FromEndpoint Ok(Established), an ICMP error",
-        "FromEndpoint Err(NoFlow), an ICMP error",
-        "FromEndpoint Err(FlowRevoked), an ICMP error",
-        "FromOverlay Ok(Established), an ICMP error",
+        "FromEndpoint told start",
+        "FromEndpoint told denied",
+        "FromEndpoint told would-deny",
+        "FromEndpoint told would-allow",
         "FromOverlay Ok(New)",
+        "FromOverlay Ok(New), IPv6",
+        "FromOverlay Ok(New), SCTP",
         "FromOverlay Ok(Established)",
+        "FromOverlay Ok(Established), IPv6",
+        "FromOverlay Ok(Established), a later fragment",
+        "FromOverlay Ok(Established), an ICMP error",
         "FromOverlay Err(WrongTag)",
         "FromOverlay Err(WrongNode)",
         "FromOverlay Err(UnknownNode)",
@@ -119,12 +197,17 @@ fn assert_every_fate_was_met(seen: &BTreeMap<String, usize>) {
         "FromOverlay Err(ReservedTag)",
         "FromOverlay Err(NotLocal)",
         "FromOverlay Err(FlowRevoked)",
+        "FromOverlay Err(Isolated)",
+        "FromOverlay told would-deny",
         "ToEndpoint Ok(New)",
         "ToEndpoint Ok(Established)",
         "ToEndpoint Err(OverlaySourceFromHost)",
         "ToEndpoint Err(NotFromHost)",
         "ToEndpoint Err(NoRule)",
         "ToEndpoint Err(FlowRevoked)",
+        "refused",
+        "refused, IPv6",
+        "refused, SCTP",
     ];
     let missing: Vec<_> = wanted.into_iter().filter(|fate| !seen.contains_key(*fate)).collect();
     assert!(missing.is_empty(), "no packet met {missing:?}");
@@ -132,29 +215,52 @@ fn assert_every_fate_was_met(seen: &BTreeMap<String, usize>) {
 
 /// What the engine says.
 fn judge(scene: &Scene, case: &Case) -> Fate {
-    let mut trace = Trace::EMPTY;
+    let mut found = Findings::new();
     let (model, frame) = (&scene.model, case.frame.as_slice());
     let outcome = match (case.hook, case.tag) {
-        (Hook::FromEndpoint, _) => judge_egress(model, frame, case.arrival.ifindex, &mut trace),
+        (Hook::FromEndpoint, _) => judge_egress(model, frame, case.arrival.ifindex, &mut found),
         (Hook::ToEndpoint, _) => {
-            judge_from_host(model, frame, case.arrival.ifindex, case.arrival.entered_by, &mut trace)
+            judge_from_host(model, frame, case.arrival.ifindex, case.arrival.entered_by, &mut found)
         }
         (Hook::FromOverlay, Some((node, vni))) => {
             let tag = Tag { node: node.into(), identity: Identity::from_vni(vni) };
-            judge_ingress(model, frame, &tag, &mut trace)
+            judge_ingress(model, frame, &tag, &mut found)
         }
         (Hook::FromOverlay | Hook::ToUnderlay, _) => unreachable!("no such case is made"),
     };
-    let reported = outcome != Ok(Pass::Established);
+    let trace = &found.trace;
+    let kind = match (outcome, trace.grounds.note) {
+        (Err(_), Note::WouldAllow) => Some(EventKind::WouldAllow),
+        (Err(_), Note::Nothing | Note::WouldDeny) => Some(EventKind::Denied),
+        (Ok(_), Note::WouldDeny) => Some(EventKind::WouldDeny),
+        (Ok(Pass::New), Note::Nothing | Note::WouldAllow) => Some(EventKind::Start),
+        (Ok(Pass::Established), Note::Nothing | Note::WouldAllow) => None,
+    };
+    let named = |rule: RuleId| (rule != RuleId::NONE).then_some(rule);
+    let refused = |reason: DropReason| {
+        case.hook == Hook::FromEndpoint
+            && reason.is_refused()
+            && !trace.grounds.silent
+            && found.packet().is_some_and(|packet| Refusal::of(packet, reason).is_some())
+    };
     Fate {
-        outcome,
-        rule: (reported && trace.rule != RuleId::NONE).then_some(trace.rule),
-        redirected: outcome.is_ok() && trace.way != Way::Stack,
+        // What is told of a softened packet does not say whether it opened a flow; the packets that follow show it.
+        outcome: if kind == Some(EventKind::WouldDeny) { Ok(Pass::Established) } else { outcome },
+        told: kind.map(|kind| (kind, named(trace.grounds.rule), named(trace.grounds.would))),
+        redirected: match outcome {
+            Ok(_) => trace.way != Way::Stack,
+            Err(reason) => refused(reason),
+        },
     }
 }
 
-/// What the program does.
-fn run(lab: &mut Lab, case: &Case) -> Fate {
+/// What the program did.
+struct Found {
+    fate: Fate,
+    frame: Vec<u8>,
+}
+
+fn run(lab: &mut Lab, case: &Case) -> Found {
     const REDIRECT: u32 = 7;
     let run = match case.tag {
         Some((node, vni)) => {
@@ -163,173 +269,69 @@ fn run(lab: &mut Lab, case: &Case) -> Fate {
         }
         None => lab.run(case.hook, &case.frame, case.arrival),
     };
-    let Run { action, events } = run.expect("test run");
+    let Run { action, mut events, frame } = run.expect("test run");
+    // The end of an earlier flow with the same ends is told too.
+    events.retain(|event| event.kind() != Some(EventKind::End));
     assert!(events.len() <= 1, "one packet, {} events", events.len());
     let event = events.first();
-    let outcome = match event.map(|event| event.drop_reason()) {
-        None => Ok(Pass::Established),
-        Some(None) => Ok(Pass::New),
-        Some(Some(reason)) => Err(reason.expect("a reason that exists")),
+    let kind = event.map(|event| event.kind().expect("a kind that exists"));
+    let outcome = match (event.and_then(|event| event.drop_reason()), kind) {
+        (Some(reason), _) => Err(reason.expect("a reason that exists")),
+        (None, Some(EventKind::Start)) => Ok(Pass::New),
+        // Whether it opened a flow too is not told; the engine's word is compared by the flows that follow.
+        (None, _) => Ok(Pass::Established),
     };
-    Fate { outcome, rule: event.and_then(|event| event.rule()), redirected: action == REDIRECT }
+    let told = event.zip(kind).map(|(event, kind)| (kind, event.rule(), event.would()));
+    Found { fate: Fate { outcome, told, redirected: action == REDIRECT }, frame }
+}
+
+fn change_standings(rng: &mut Rng, lab: &mut Lab, scene: &mut Scene) {
+    let mut random = || match rng.u8(0..12) {
+        0 => Standing::ISOLATED,
+        1 => Standing::CLOSED,
+        2..=4 => Standing::AUDITED,
+        _ => Standing::ORDINARY,
+    };
+    for i in 0..LOCALS.len() {
+        scene.stand(lab, i, random()).expect("standing");
+    }
+    for i in 0..REMOTES.len() {
+        let standing = if random() == Standing::ISOLATED { Standing::ISOLATED } else { Standing::ORDINARY };
+        scene.stand_remotely(lab, i, standing).expect("standing");
+    }
 }
 
 fn random_terms(rng: &mut Rng) -> Vec<Term> {
-    let ends: Vec<Identity> = (256..260).map(identity).chain([Identity::HOST]).collect();
+    let apps = (256..260).map(|number| Party::one(identity(number)));
+    let wide = [Party::ANY, group(1), group(2), Party::HOST];
+    // Many rule sets have narrow rules only, as many nodes do.
+    let ends: Vec<Party> = if rng.bool() { apps.chain(wide).collect() } else { apps.chain([Party::HOST]).collect() };
+    let audits = rng.bool();
     let count = rng.usize(0..60);
     let mut terms: Vec<Term> = (0..count)
         .map(|_| {
             let protocol = *rng.choice(Protocol::ALL.iter()).expect("not empty");
-            let action = if rng.u8(0..4) == 0 { Action::Deny } else { Action::Allow };
-            let ports = match (protocol, rng.u8(0..3)) {
-                (Protocol::Icmp, _) | (_, 0) => PortRange::ALL,
-                (Protocol::Tcp | Protocol::Udp, 1) => PortRange::new(8080, 8080).expect("ordered"),
-                (Protocol::Tcp | Protocol::Udp, _) => {
+            let action = match rng.u8(0..8) {
+                0 => Action::Deny,
+                1 => Action::DenySilently,
+                _ => Action::Allow,
+            };
+            let ports = match (protocol.has_ports(), rng.u8(0..3)) {
+                (false, _) | (true, 0) => PortRange::ALL,
+                (true, 1) => PortRange::new(8080, 8080).expect("ordered"),
+                (true, _) => {
                     let (a, b) = (rng.u16(8070..8090), rng.u16(8070..8090));
                     PortRange::new(a.min(b), a.max(b)).expect("ordered")
                 }
             };
             let end = |rng: &mut Rng| *rng.choice(ends.iter()).expect("not empty");
             let ruling = Ruling { action, rule: RuleId(rng.u32(1..1_000)) };
-            Term { source: end(rng), destination: end(rng), protocol, ports, ruling }
+            let layer = if audits && rng.u8(0..4) == 0 { Layer::Audited } else { Layer::Enforced };
+            Term { source: end(rng), destination: end(rng), protocol, ports, layer, ruling }
         })
         .collect();
     // Rules of one pair and prefix that are equally strong are told apart by their ids.
     terms.sort_by_key(|term| term.ruling.rule);
     terms.dedup_by_key(|term| term.ruling.rule);
     terms
-}
-
-fn random_case(rng: &mut Rng, scene: &Scene) -> Case {
-    let mut case = match rng.u8(0..10) {
-        0..=4 => from_endpoint(rng, scene),
-        5..=8 => from_overlay(rng),
-        _ => to_endpoint(rng, scene),
-    };
-    if rng.u8(0..12) == 0 {
-        spoil(rng, &mut case.frame);
-    }
-    case
-}
-
-/// A later packet of a flow that was opened, in either direction, through the program that would see it.
-fn follow_up(rng: &mut Rng, scene: &Scene, flow: &Speech) -> Case {
-    let turned = rng.bool();
-    let protocol = match flow.kind {
-        Speaking::Tcp(_) => Protocol::Tcp,
-        Speaking::EchoRequest | Speaking::EchoReply => Protocol::Icmp,
-        Speaking::Udp | Speaking::Unreachable(_) | Speaking::Redirect | Speaking::Gre => Protocol::Udp,
-    };
-    let kind = match (flow.kind, rng.u8(0..12)) {
-        (_, 11) => Speaking::Unreachable(protocol),
-        (Speaking::Tcp(_), 0) => Speaking::Tcp(SYN),
-        (Speaking::Tcp(_), 1) => Speaking::Tcp(FIN_ACK),
-        (Speaking::Tcp(_), 2) if rng.bool() => Speaking::Tcp(RST),
-        (Speaking::Tcp(_), 3..=5) if turned => Speaking::Tcp(SYN_ACK),
-        (Speaking::Tcp(_), _) => Speaking::Tcp(ACK),
-        (Speaking::EchoRequest, 0) => Speaking::EchoRequest,
-        (Speaking::EchoRequest, _) if turned => Speaking::EchoReply,
-        (kind, _) => kind,
-    };
-    let said = if turned { Speech { kind, ..flow.turned() } } else { Speech { kind, ..*flow } };
-    let frame = said.frame(rng.usize(0..32));
-    if let Some(i) = LOCALS.iter().position(|(_, address)| *address == said.source) {
-        let arrival = Arrival { ifindex: scene.ifindexes[i], ..Arrival::default() };
-        return Case { hook: Hook::FromEndpoint, frame, arrival, tag: None };
-    }
-    if let Some((home, app, _)) = REMOTES.into_iter().find(|(_, _, address)| *address == said.source) {
-        let arrival = Arrival { ifindex: 1, ..Arrival::default() };
-        return Case { hook: Hook::FromOverlay, frame, arrival, tag: Some((NODES[home], app)) };
-    }
-    let i = LOCALS.iter().position(|(_, address)| *address == said.destination).unwrap_or(0);
-    let arrival = Arrival { ifindex: scene.ifindexes[i], ..Arrival::default() };
-    Case { hook: Hook::ToEndpoint, frame, arrival, tag: None }
-}
-
-fn from_endpoint(rng: &mut Rng, scene: &Scene) -> Case {
-    let i = rng.usize(0..LOCALS.len());
-    let (_, own) = LOCALS[i];
-    let source = if rng.u8(0..20) == 0 { some_address(rng) } else { own };
-    let mut frame = speech(rng, source, some_address);
-    if rng.u8(0..40) == 0 {
-        frame[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
-    } else {
-        frame[6..12].copy_from_slice(&Scene::mac(own).0);
-    }
-    let arrival = Arrival { ifindex: scene.ifindexes[i], ..Arrival::default() };
-    Case { hook: Hook::FromEndpoint, frame, arrival, tag: None }
-}
-
-fn from_overlay(rng: &mut Rng) -> Case {
-    let (home, app, own) = REMOTES[rng.usize(0..REMOTES.len())];
-    let (node, vni) = match rng.u8(0..16) {
-        0 => (NODES[1 - home], app),
-        1 => (NODES[home], rng.u32(256..260)),
-        2 => (STRANGER, app),
-        3 => (NODES[home], rng.u32(0..256)),
-        _ => (NODES[home], app),
-    };
-    let source = if rng.u8(0..20) == 0 { some_address(rng) } else { own };
-    let frame = speech(rng, source, |rng| match rng.u8(0..10) {
-        0 => some_address(rng),
-        _ => LOCALS[rng.usize(0..LOCALS.len())].1,
-    });
-    Case {
-        hook: Hook::FromOverlay,
-        frame,
-        arrival: Arrival { ifindex: 1, ..Arrival::default() },
-        tag: Some((node, vni)),
-    }
-}
-
-fn to_endpoint(rng: &mut Rng, scene: &Scene) -> Case {
-    let i = rng.usize(0..LOCALS.len());
-    let source = if rng.u8(0..4) == 0 { some_address(rng) } else { HOST };
-    let entered_by = if rng.u8(0..8) == 0 { scene.ifindexes[0] } else { 0 };
-    let frame = speech(rng, source, |rng| if rng.u8(0..10) == 0 { some_address(rng) } else { LOCALS[i].1 });
-    let arrival = Arrival { ifindex: scene.ifindexes[i], entered_by, mark: 0 };
-    Case { hook: Hook::ToEndpoint, frame, arrival, tag: None }
-}
-
-const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-
-fn some_address(rng: &mut Rng) -> Ipv4Addr {
-    let placed = LOCALS.iter().map(|(_, address)| *address).chain(REMOTES.iter().map(|(_, _, address)| *address));
-    let others = [HOST, STRANGER, Ipv4Addr::new(10, 255, 9, 9), Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)];
-    let all: Vec<_> = placed.clone().chain(placed).chain(others).collect();
-    all[rng.usize(0..all.len())]
-}
-
-/// Few ports, so that flows meet: the servers' are those of the rules, the clients' a handful.
-fn speech(rng: &mut Rng, source: Ipv4Addr, destination: impl FnOnce(&mut Rng) -> Ipv4Addr) -> Vec<u8> {
-    let kind = match rng.u8(0..24) {
-        0..=4 => Speaking::Tcp(SYN),
-        5..=6 => Speaking::Tcp(SYN_ACK),
-        7..=11 => Speaking::Tcp(ACK),
-        12 => Speaking::Tcp(FIN_ACK),
-        13 => Speaking::Tcp(if rng.bool() { RST } else { SYN | RST }),
-        14..=18 => Speaking::Udp,
-        19..=20 => Speaking::EchoRequest,
-        21 => Speaking::EchoReply,
-        22 if rng.bool() => Speaking::Redirect,
-        22 => Speaking::Unreachable(*rng.choice(Protocol::ALL.iter()).expect("not empty")),
-        _ => Speaking::Gre,
-    };
-    let server = if rng.u8(0..30) == 0 { 4789 } else { rng.u16(8075..8085) };
-    let client = rng.u16(40_000..40_020);
-    let (source_port, destination_port) = if rng.u8(0..3) == 0 { (server, client) } else { (client, server) };
-    let destination = destination(rng);
-    Speech { source, destination, kind, source_port, destination_port }.frame(rng.usize(0..32))
-}
-
-/// Turns bytes over, or cuts the end off; what stays is at least what the kernel takes for a packet.
-fn spoil(rng: &mut Rng, frame: &mut Vec<u8>) {
-    const LEAST: usize = 34;
-    if rng.bool() {
-        frame.truncate(rng.usize(LEAST..=frame.len()));
-    }
-    for _ in 0..rng.usize(1..4) {
-        let at = rng.usize(12..frame.len());
-        frame[at] = rng.u8(..);
-    }
 }

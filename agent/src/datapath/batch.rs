@@ -7,6 +7,7 @@ use std::{
 
 use aya::Pod;
 
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const MAP_DELETE_BATCH: libc::c_long = 27;
 
@@ -28,6 +29,37 @@ struct Attributes {
 pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
     assert_eq!(keys.len(), values.len(), "a value for each key");
     call(MAP_UPDATE_BATCH, map, keys, values.as_ptr() as u64)
+}
+
+/// Reads `values.len() / cpus` elements of a per-CPU array behind `before`, or from its start: the values of all CPUs for
+/// each.
+pub(super) fn read_per_cpu<V: Pod>(
+    map: BorrowedFd,
+    before: Option<u32>,
+    values: &mut [V],
+    cpus: usize,
+) -> io::Result<()> {
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let count = values.len() / cpus;
+    let mut keys = vec![0_u32; count];
+    let mut after = 0_u32;
+    let mut attributes = Attributes {
+        in_batch: before.as_ref().map_or(0, |key| std::ptr::from_ref(key) as u64),
+        out_batch: &raw mut after as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(count).map_err(invalid)?,
+        map_fd: u32::try_from(map.as_raw_fd()).map_err(invalid)?,
+        ..Attributes::default()
+    };
+    // SAFETY: `attributes` is laid out as the kernel reads it; keys and values have room for `count` elements of the map's
+    // sizes, whose values are multiples of eight bytes, and all pointers outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+    let error = io::Error::last_os_error();
+    // The end of the array is told as an error, after the last elements were read.
+    let whole = attributes.count == u32::try_from(count).map_err(invalid)?;
+    if whole && (result == 0 || error.raw_os_error() == Some(libc::ENOENT)) { Ok(()) } else { Err(error) }
 }
 
 /// Deletes elements in order. On failure, says how many were deleted before the first that was not.

@@ -14,15 +14,16 @@ use aya::{Ebpf, maps::MapData, programs::TestRunOptions};
 use common::{
     Address, Entry, Tuple,
     conntrack::Epoch,
-    event::Charge,
+    datagram::{Datagram, DatagramKey},
+    event::{Charge, CutFlow, Usage},
     placement::{Endpoint, Placement},
-    rule::{Lengths, PairKey, Row, RowKey},
+    rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope},
     settings::Settings,
 };
 
 pub use attach::{Attachment, Hook};
-pub use event::{Counters, EventReader, Outcome};
-pub use object::Sizes;
+pub use event::{Counters, EventReader, Lost, Outcome};
+pub use object::{ENDPOINTS, Sizes};
 pub use table::{EpochCell, Table};
 
 /// Why the kernel's side does not do what it should.
@@ -60,14 +61,18 @@ pub struct Datapath {
     pins: pin::Pins,
     pub rows: Table<RowKey, Row>,
     pub lengths: Table<PairKey, Lengths>,
+    pub memberships: Table<u32, Memberships>,
+    pub usage: Table<u32, Usage>,
     pub placements: Table<Address, Placement>,
     pub nodes: Table<Address, u32>,
     pub endpoints: Table<u32, Endpoint>,
     pub flows: Table<Tuple, Entry>,
+    pub datagrams: Table<DatagramKey, Datagram>,
     pub charges: Table<Address, Charge>,
     settings: aya::maps::Array<MapData, Settings>,
     pub epoch: EpochCell,
     pub counters: Counters,
+    cuts: event::CutReader,
 }
 
 impl Datapath {
@@ -81,13 +86,17 @@ impl Datapath {
         Ok(Self {
             rows: Table::take(&mut ebpf, "ROWS")?,
             lengths: Table::take(&mut ebpf, "LENGTHS")?,
+            memberships: Table::take(&mut ebpf, "MEMBERSHIPS")?,
+            usage: Table::take(&mut ebpf, "USAGE")?,
             placements: Table::take(&mut ebpf, "PLACEMENTS")?,
             nodes: Table::take(&mut ebpf, "NODES")?,
             endpoints: Table::take(&mut ebpf, "ENDPOINTS")?,
             flows: Table::take(&mut ebpf, "FLOWS")?,
+            datagrams: Table::take(&mut ebpf, "DATAGRAMS")?,
             charges: Table::take(&mut ebpf, "CHARGES")?,
             epoch: EpochCell::map(&mut ebpf)?,
             counters: Counters::take(&mut ebpf)?,
+            cuts: event::CutReader::take(&mut ebpf)?,
             settings,
             ebpf,
             pins,
@@ -103,12 +112,35 @@ impl Datapath {
         self.settings.set(0, settings, 0).map_err(|source| DatapathError::Map { name: "SETTINGS", source })
     }
 
-    /// Raises the epoch: every flow is judged again on its next packet.
-    pub fn raise_epoch(&self) -> Epoch {
-        self.epoch.raise()
+    /// Raises the epoch: every flow is judged again on its next packet, by rows of these kinds.
+    pub fn raise_epoch(&self, scope: Scope) -> Epoch {
+        self.epoch.raise(scope)
     }
 
-    /// The reader of the event ring; there is one.
+    /// Looks at every flow as its next packet would be, and returns the live ones that may not go on and were not returned
+    /// before.
+    pub fn review_flows(&mut self) -> Result<Vec<CutFlow>> {
+        let mut cut = Vec::new();
+        loop {
+            let whole = self.run_once("review_flows")?;
+            cut.extend(self.cuts.drain());
+            if whole {
+                return Ok(cut);
+            }
+        }
+    }
+
+    /// Runs one of the programs that no packet comes to; whether it says that all is done.
+    fn run_once(&mut self, name: &str) -> Result<bool> {
+        const OK: u32 = 0;
+        let frame = [0; 64];
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        let result = aya::programs::TestRun::test_run(object::program(&mut self.ebpf, name)?, options)
+            .map_err(|source| DatapathError::Program { what: format!("run {name}"), source })?;
+        Ok(result.return_value == OK)
+    }
+
+    /// The reader of the event rings; there is one.
     pub fn take_events(&mut self) -> Result<EventReader> {
         EventReader::take(&mut self.ebpf)
     }
@@ -118,24 +150,21 @@ impl Datapath {
         &mut self.ebpf
     }
 
-    /// Forgets every flow: each is judged as a new one, or dropped if its next packet cannot open one.
+    /// Forgets every flow and datagram: each is judged as a new one, or dropped if its next packet cannot open one.
     pub fn forget_flows(&mut self) -> Result<()> {
         let tuples: Vec<Tuple> = self.flows.read()?.into_iter().map(|(tuple, _)| tuple).collect();
-        tuples.iter().try_for_each(|tuple| self.flows.remove(tuple))
+        tuples.iter().try_for_each(|tuple| self.flows.remove(tuple))?;
+        let datagrams: Vec<DatagramKey> = self.datagrams.read()?.into_iter().map(|(key, _)| key).collect();
+        datagrams.iter().try_for_each(|key| self.datagrams.remove(key))
     }
 
     /// Starts the sweep of silent flows, or moves a running one to these programs' code.
     pub fn start_sweep(&mut self) -> Result<()> {
-        const OK: u32 = 0;
-        let frame = [0; 64];
         // Programs have a voice where nothing else can say why: here, and nowhere on a packet's way.
         let mut logger =
             aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|error| DatapathError::Missing(error.to_string()))?;
-        let program = object::program(&mut self.ebpf, "start_sweep")?;
-        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
-        let result = aya::programs::TestRun::test_run(program, options)
-            .map_err(|source| DatapathError::Program { what: "start the sweep".into(), source })?;
+        let started = self.run_once("start_sweep")?;
         logger.flush();
-        if result.return_value == OK { Ok(()) } else { Err(DatapathError::Sweep) }
+        if started { Ok(()) } else { Err(DatapathError::Sweep) }
     }
 }

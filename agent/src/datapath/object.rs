@@ -9,9 +9,10 @@ use aya::{
 };
 use common::{
     Address, Entry, Tuple,
-    event::{Charge, Counter},
+    datagram::{Datagram, DatagramKey},
+    event::{Charge, Counter, Usage},
     placement::{Endpoint, Placement},
-    rule::{Lengths, PairKey, Row, RowKey},
+    rule::{Lengths, Memberships, PairKey, Row, RowKey},
     settings::Settings,
     verdict::{Direction, OUTCOMES},
 };
@@ -35,8 +36,13 @@ impl Default for Sizes {
     }
 }
 
-const ENDPOINTS: u32 = 4_096;
+/// Endpoints that one node can have; the first slot of their counters is for what belongs to none.
+pub const ENDPOINTS: u32 = 1_024;
 const NODES: u32 = 4_096;
+/// Apps that are in groups.
+const MEMBERS: u32 = 65_536;
+/// Datagrams whose fragments are still coming.
+const DATAGRAMS: u32 = 16_384;
 const EVENT_RING_BYTES: u32 = 1 << 20;
 
 /// What a map must look like to be adopted.
@@ -48,24 +54,32 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts(sizes: &Sizes) -> [Layout; 13] {
+fn layouts(sizes: &Sizes) -> [Layout; 19] {
     let layout = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
-    let hash = MapType::Hash;
-    let counters = OUTCOMES * u32::try_from(Direction::ALL.len()).unwrap_or(u32::MAX);
+    let hash = |name, key, value, entries| layout(name, MapType::Hash, key, value, entries);
+    let array = |name, kind, value, entries| layout(name, kind, size_of::<u32>(), value, entries);
+    let ring = |name| layout(name, MapType::RingBuf, 0, 0, EVENT_RING_BYTES);
+    let counters = OUTCOMES * u32::try_from(Direction::ALL.len()).unwrap_or(u32::MAX) * ENDPOINTS;
     [
-        layout("ROWS", hash, size_of::<RowKey>(), size_of::<Row>(), sizes.rows),
-        layout("LENGTHS", hash, size_of::<PairKey>(), size_of::<Lengths>(), sizes.rows),
-        layout("FLOWS", hash, size_of::<Tuple>(), size_of::<Entry>(), sizes.flows),
-        layout("CHARGES", hash, size_of::<Address>(), size_of::<Charge>(), sizes.placements),
-        layout("PLACEMENTS", hash, size_of::<Address>(), size_of::<Placement>(), sizes.placements),
-        layout("NODES", hash, size_of::<Address>(), size_of::<u32>(), NODES),
-        layout("ENDPOINTS", hash, size_of::<u32>(), size_of::<Endpoint>(), ENDPOINTS),
-        layout("SETTINGS", MapType::Array, size_of::<u32>(), size_of::<Settings>(), 1),
-        layout("EPOCH", MapType::Array, size_of::<u32>(), size_of::<u64>(), 1),
-        layout("COUNTERS", MapType::PerCpuArray, size_of::<u32>(), size_of::<Counter>(), counters),
-        layout("EVENTS", MapType::RingBuf, 0, 0, EVENT_RING_BYTES),
-        layout("EVENTS_LOST", MapType::PerCpuArray, size_of::<u32>(), size_of::<Counter>(), 1),
-        layout("SWEEP", MapType::Array, size_of::<u32>(), 24, 1),
+        hash("ROWS", size_of::<RowKey>(), size_of::<Row>(), sizes.rows),
+        hash("LENGTHS", size_of::<PairKey>(), size_of::<Lengths>(), sizes.rows),
+        hash("MEMBERSHIPS", size_of::<u32>(), size_of::<Memberships>(), MEMBERS),
+        hash("FLOWS", size_of::<Tuple>(), size_of::<Entry>(), sizes.flows),
+        hash("DATAGRAMS", size_of::<DatagramKey>(), size_of::<Datagram>(), DATAGRAMS),
+        hash("CHARGES", size_of::<Address>(), size_of::<Charge>(), sizes.placements),
+        hash("USAGE", size_of::<u32>(), size_of::<Usage>(), sizes.rows),
+        hash("PLACEMENTS", size_of::<Address>(), size_of::<Placement>(), sizes.placements),
+        hash("NODES", size_of::<Address>(), size_of::<u32>(), NODES),
+        hash("ENDPOINTS", size_of::<u32>(), size_of::<Endpoint>(), ENDPOINTS),
+        array("SETTINGS", MapType::Array, size_of::<Settings>(), 1),
+        array("EPOCH", MapType::Array, size_of::<u64>(), 1),
+        array("COUNTERS", MapType::PerCpuArray, size_of::<Counter>(), counters),
+        ring("FLOW_EVENTS"),
+        ring("DROP_EVENTS"),
+        ring("CUTS"),
+        array("EVENTS_LOST", MapType::PerCpuArray, size_of::<Counter>(), ENDPOINTS + 1),
+        array("BUDGETS", MapType::Array, 8, ENDPOINTS),
+        array("SWEEP", MapType::Array, 24, 1),
     ]
 }
 
@@ -106,7 +120,8 @@ impl Layout {
     }
 }
 
-const PROGRAMS: [&str; 5] = ["from_endpoint", "to_endpoint", "from_overlay", "to_underlay", "start_sweep"];
+const PROGRAMS: [&str; 6] =
+    ["from_endpoint", "to_endpoint", "from_overlay", "to_underlay", "start_sweep", "review_flows"];
 
 /// Loads every program, before any map is taken: taken maps close their descriptors, which the code refers to.
 pub(super) fn load_programs(ebpf: &mut Ebpf) -> Result<()> {

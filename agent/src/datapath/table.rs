@@ -12,7 +12,7 @@ use aya::{
     Ebpf, Pod,
     maps::{HashMap, IterableMap as _, MapData},
 };
-use common::conntrack::Epoch;
+use common::{conntrack::Epoch, rule::Scope};
 
 use super::{DatapathError, Result, batch, object};
 
@@ -117,7 +117,8 @@ fn write_all(
     refused.map_or(Ok(()), Err)
 }
 
-/// The node's epoch, shared with the programs as one word in memory, so that no packet reads half of a new one.
+/// The node's epoch and the scope of its rows, shared with the programs as one word in memory, so that no packet reads half
+/// of a new one.
 pub struct EpochCell {
     word: NonNull<AtomicU64>,
     // Keeps the descriptor as long as the mapping.
@@ -157,15 +158,15 @@ impl EpochCell {
         Self::epoch(unsafe { self.word.as_ref() }.load(Ordering::SeqCst))
     }
 
-    /// The next epoch, from now on. Never 0, which marks what nobody judged.
-    pub(super) fn raise(&self) -> Epoch {
+    /// The next epoch, from now on, and which kinds of rows there are. Never 0, which marks what nobody judged.
+    pub(super) fn raise(&self, scope: Scope) -> Epoch {
         // SAFETY: as above.
         let word = unsafe { self.word.as_ref() };
         let next = match Self::epoch(word.load(Ordering::SeqCst)).0.wrapping_add(1) {
             0 => 1,
             next => next,
         };
-        word.store(u64::from(next), Ordering::SeqCst);
+        word.store(u64::from(scope.bits()) << 32 | u64::from(next), Ordering::SeqCst);
         Epoch(next)
     }
 

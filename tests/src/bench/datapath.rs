@@ -9,8 +9,8 @@ use agent::{
 };
 use anyhow::{Result, ensure};
 use common::{
-    Action, PortRange, Protocol, RuleId, Ruling, Term,
-    event::{REPORT_DROPS, REPORT_NEW_FLOWS},
+    Action, Layer, Party, PortRange, Protocol, RuleId, Ruling, Term,
+    event::{REPORT_DROPS, REPORT_FLOWS},
     settings::{Quotas, Settings},
 };
 use fastrand::Rng;
@@ -77,7 +77,13 @@ impl Path {
             _ => (SOURCE, REMOTE),
         };
         let destination_port = if self.is_denied() { SERVER_PORT + 1 } else { SERVER_PORT };
-        Speech { source, destination, kind, source_port: CLIENT_PORT, destination_port }
+        Speech {
+            source: source.into(),
+            destination: destination.into(),
+            kind,
+            source_port: CLIENT_PORT,
+            destination_port,
+        }
     }
 
     fn is_denied(self) -> bool {
@@ -183,8 +189,8 @@ fn least(samples: &[f64]) -> f64 {
 
 impl Copy {
     fn new(rules: usize) -> Result<Self> {
-        let quotas = Quotas { unanswered: u32::MAX, answered: u32::MAX };
-        let settings = Settings { quotas, events: 0, ..Scene::settings() };
+        let quotas = Quotas { unanswered: u32::MAX, answered: u32::MAX, ..Quotas::default() };
+        let settings = Settings { quotas, switches: 0, ..Scene::settings() };
         let mut lab = Lab::open(&Sizes { rows: 262_144, flows: 262_144, placements: 131_072 }, &settings)?;
         let mut scene = Scene::set(&mut lab, settings)?;
         scene.program(&mut lab, &Desired::of_terms(terms(rules).into_iter()))?;
@@ -221,8 +227,8 @@ impl Copy {
     /// Nanoseconds per packet, less what an empty program costs behind the same front.
     fn cost(&mut self, path: Path) -> Result<f64> {
         self.scene.enter()?;
-        let events = if path.is_reported() { REPORT_NEW_FLOWS | REPORT_DROPS } else { 0 };
-        self.lab.datapath.set_settings(&Settings { events, ..self.settings })?;
+        let events = if path.is_reported() { REPORT_FLOWS | REPORT_DROPS } else { 0 };
+        self.lab.datapath.set_settings(&Settings { switches: events, ..self.settings })?;
         let (frame, arrival, repeat) = (path.frame(), self.arrival(path), path.repeat());
         self.lab.yardstick.aim_at_empty()?;
         let front = self.time_front(&frame, arrival, path, repeat)?;
@@ -254,10 +260,11 @@ fn terms(count: usize) -> Vec<Term> {
     let mut rng = Rng::with_seed(7);
     let port = |port| PortRange::new(port, port).unwrap_or(PortRange::ALL);
     let allow = |source: u32, destination: u32, ports, rule| Term {
-        source: identity(source),
-        destination: identity(destination),
+        source: Party::one(identity(source)),
+        destination: Party::one(identity(destination)),
         protocol: Protocol::Tcp,
         ports,
+        layer: Layer::Enforced,
         ruling: Ruling { action: Action::Allow, rule: RuleId(rule) },
     };
     let needed = [

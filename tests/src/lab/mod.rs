@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use common::{event::Event, settings::Settings};
 
-pub use scene::{LOCALS, NODES, REMOTES, STRANGER, Scene, identity};
+pub use scene::{HOST, LOCALS, MTU, NODES, REMOTES, STRANGER, Scene, group, identity, v6_of};
 pub use yardstick::{Preparation, Yardstick};
 
 /// Loaded programs, private maps, and the front that prepares packets.
@@ -40,6 +40,8 @@ pub struct Arrival {
 pub struct Run {
     pub action: u32,
     pub events: Vec<Event>,
+    /// What the packet became.
+    pub frame: Vec<u8>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -59,9 +61,9 @@ impl Lab {
     /// Runs the program of a hook once over a frame.
     pub fn run(&mut self, hook: Hook, frame: &[u8], arrival: Arrival) -> Result<Run> {
         let name = program_name(hook);
-        let action = test_run(classifier(self.datapath.programs(), name)?, frame, arrival, 1)
+        let (action, became) = test_run_once(classifier(self.datapath.programs(), name)?, frame, arrival)
             .with_context(|| format!("test run of {name} over {} bytes", frame.len()))?;
-        Ok(Run { action, events: self.events.drain(64) })
+        Ok(Run { action, events: self.events.drain(64), frame: became })
     }
 
     /// Runs the program of a hook behind the front.
@@ -73,8 +75,9 @@ impl Lab {
         preparation: Preparation,
     ) -> Result<Run> {
         self.aim(hook)?;
-        let action = self.yardstick.run_front(frame, arrival, preparation, 1)?;
-        Ok(Run { action, events: self.events.drain(64) })
+        self.yardstick.prepare(preparation)?;
+        let (action, became) = test_run_once(self.yardstick.program("front")?, frame, arrival)?;
+        Ok(Run { action, events: self.events.drain(64), frame: became })
     }
 
     /// Makes a hook's program the one that the front jumps to.
@@ -122,9 +125,30 @@ fn context_bytes(arrival: Arrival) -> [u8; 192] {
 fn test_run(program: &mut SchedClassifier, frame: &[u8], arrival: Arrival, repeat: u32) -> Result<u32> {
     let context = context_bytes(arrival);
     let options = TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..TestRunOptions::default() };
+    checked(program.test_run(options)?.return_value)
+}
+
+/// One run, and what the packet is after it.
+fn test_run_once(program: &mut SchedClassifier, frame: &[u8], arrival: Arrival) -> Result<(u32, Vec<u8>)> {
+    const ROOM: usize = 256;
+    let context = context_bytes(arrival);
+    let mut became = vec![0; frame.len() + ROOM];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut became),
+        ctx_in: Some(&context),
+        repeat: 1,
+        ..TestRunOptions::default()
+    };
     let result = program.test_run(options)?;
-    if result.return_value == u32::MAX {
+    let (action, length) = (checked(result.return_value)?, result.data_size_out);
+    became.truncate(usize::try_from(length)?);
+    Ok((action, became))
+}
+
+fn checked(action: u32) -> Result<u32> {
+    if action == u32::MAX {
         bail!("the front found no program to jump to");
     }
-    Ok(result.return_value)
+    Ok(action)
 }

@@ -6,10 +6,10 @@ use agent::compile::Desired;
 use agent::datapath::{Hook, Sizes};
 use agent::reconcile::Programmed;
 use anyhow::{Context, Result, ensure};
-use common::placement::Placement;
+use common::placement::{Placement, Standing};
 use common::rule::RowKey;
 use common::verdict::{Direction, DropReason};
-use common::{Action, PortRange, Protocol, RuleId, Ruling, Term};
+use common::{Action, Layer, Party, PortRange, Protocol, RuleId, Ruling, Term};
 use serde_json::{Value, json};
 use tests::lab::traffic::{ACK, SYN, Speaking, Speech};
 use tests::lab::{Arrival, LOCALS, Lab, NODES, Preparation, REMOTES, Run, Scene, identity};
@@ -98,11 +98,12 @@ fn deny_what_does_not_fit(world: &mut World) -> Result<()> {
 fn term(source: u32, destination: u32, port: u16, action: Action, rule: u32) -> Term {
     let ports = PortRange::new(port, port).expect("ordered");
     let ruling = Ruling { action, rule: RuleId(rule) };
-    Term { source: identity(source), destination: identity(destination), protocol: Protocol::Tcp, ports, ruling }
+    let (source, destination) = (Party::one(identity(source)), Party::one(identity(destination)));
+    Term { source, destination, protocol: Protocol::Tcp, ports, layer: Layer::Enforced, ruling }
 }
 
 fn speech(from: usize, to: Ipv4Addr, kind: Speaking) -> Speech {
-    Speech { source: LOCALS[from].1, destination: to, kind, source_port: 40_000, destination_port: PORT }
+    Speech { source: LOCALS[from].1.into(), destination: to.into(), kind, source_port: 40_000, destination_port: PORT }
 }
 
 fn reason(run: &Run) -> Option<DropReason> {
@@ -132,7 +133,11 @@ fn where_a_deny_does_not_fit_removals_and_the_epoch_go_on_and_the_app_is_named()
     let outcome = programmed.reconcile(&mut lab.datapath, &desired(&tight), false);
 
     assert!(!outcome.is_complete(), "eight denies do not fit into four rows");
-    assert_eq!(outcome.unguarded, [identity(258), identity(259)].into(), "both ends of the denies, and nobody else");
+    assert_eq!(
+        outcome.unguarded,
+        [identity(258), identity(259)].map(Party::one).into(),
+        "both ends of the denies, and nobody else"
+    );
     assert_ne!(lab.datapath.epoch.read(), epoch, "the epoch is raised all the same");
     let prefix = revoked.ports.prefixes().next().expect("a port is a prefix");
     let row = lab.datapath.rows.get(&RowKey::new(revoked.pair(), prefix)).expect("read the rows");
@@ -157,7 +162,7 @@ fn a_closed_endpoint_neither_sends_nor_receives_whoever_is_at_the_other_end() {
 
     let closed = 1;
     let (ifindex, address) = (scene.ifindexes[closed], LOCALS[closed].1);
-    let shut = scene.model.endpoints[&ifindex].closed();
+    let shut = scene.model.endpoints[&ifindex].standing_as(Standing::CLOSED);
     lab.datapath.endpoints.put(&ifindex, &shut).expect("close the endpoint");
     lab.datapath.placements.put(&address.into(), &Placement::local(ifindex, &shut)).expect("close its address");
 
@@ -165,8 +170,8 @@ fn a_closed_endpoint_neither_sends_nor_receives_whoever_is_at_the_other_end() {
     let at = |ifindex| Arrival { ifindex, ..Arrival::default() };
     let (home, app, remote) = REMOTES[1];
     let tunnel = Preparation::default().tunnel(NODES[home], app);
-    let from_remote = Speech { source: remote, ..speech(0, address, syn) }.frame(0);
-    let from_host = Speech { source: HOST, ..speech(0, address, syn) }.frame(0);
+    let from_remote = Speech { source: remote.into(), ..speech(0, address, syn) }.frame(0);
+    let from_host = Speech { source: HOST.into(), ..speech(0, address, syn) }.frame(0);
     let runs = [
         ("to a neighbour", lab.run(Hook::FromEndpoint, &speech(closed, LOCALS[0].1, syn).frame(0), at(ifindex))),
         ("to another node", lab.run(Hook::FromEndpoint, &speech(closed, remote, syn).frame(0), at(ifindex))),

@@ -75,7 +75,14 @@ fn flood_with_syns(world: &World, stage: &Stage) -> Result<()> {
     let (source, destination): (Ipv4Addr, Ipv4Addr) = (stage.flooder.address()?, stage.target.address()?);
     for source_port in 20_000..20_000 + FLOOD {
         let kind = Speaking::Tcp(SYN);
-        let mut frame = Speech { source, destination, kind, source_port, destination_port: 9_999 }.frame(0);
+        let mut frame = Speech {
+            source: source.into(),
+            destination: destination.into(),
+            kind,
+            source_port,
+            destination_port: 9_999,
+        }
+        .frame(0);
         frame[..6].copy_from_slice(&gateway);
         frame[6..12].copy_from_slice(&own_mac);
         wire.send(&frame)?;

@@ -6,7 +6,7 @@ use agent::datapath::{Hook, Sizes};
 use anyhow::{Context, Result, ensure};
 use common::event::Charge;
 use common::verdict::DropReason;
-use common::{Action, PortRange, Protocol, RuleId, Ruling, Term};
+use common::{Action, Layer, Party, PortRange, Protocol, RuleId, Ruling, Term};
 use tests::lab::traffic::{ACK, FIN_ACK, RST, SYN, SYN_ACK, Speaking, Speech};
 use tests::lab::{Arrival, LOCALS, Lab, Scene, identity};
 use tests::world::instance::Instance;
@@ -80,9 +80,12 @@ fn silent_flows_vanish_and_their_charges_return_though_every_agent_is_dead() {
         drop(connect(&a, &b, PORT + 1)?);
         let all = held(world.node("n2")?, &a)?;
         ensure!((all.udp, all.tcp) == (2, 2), "not every flow was held: {all:?}");
-        ensure!(all.charge == Charge { unanswered: 1, answered: 3 }, "not every flow was charged: {all:?}");
+        ensure!(
+            all.charge == Charge { unanswered: 1, answered: 3, fragmented: 0 },
+            "not every flow was charged: {all:?}"
+        );
 
-        await_held(world, &a, &Held { udp: 0, tcp: 1, charge: Charge { unanswered: 0, answered: 1 } })?;
+        await_held(world, &a, &Held { udp: 0, tcp: 1, charge: Charge { unanswered: 0, answered: 1, fragmented: 0 } })?;
         drop(open);
         await_held(world, &a, &Held { udp: 0, tcp: 0, charge: Charge::default() })
     });
@@ -142,8 +145,9 @@ impl Stream {
 
     fn rule(&mut self, action: Option<Action>) {
         let term = action.map(|action| Term {
-            source: identity(LOCALS[0].0),
-            destination: identity(LOCALS[1].0),
+            source: Party::one(identity(LOCALS[0].0)),
+            destination: Party::one(identity(LOCALS[1].0)),
+            layer: Layer::Enforced,
             protocol: Protocol::Tcp,
             ports: PortRange::ALL,
             ruling: Ruling { action, rule: RuleId(1) },
@@ -154,8 +158,8 @@ impl Stream {
     /// A segment from either end. None if it passed in a flow that stood; else why not, or that it opened one.
     fn send(&mut self, from: usize, flags: u8) -> Option<Result<(), DropReason>> {
         let forth = Speech {
-            source: LOCALS[0].1,
-            destination: LOCALS[1].1,
+            source: LOCALS[0].1.into(),
+            destination: LOCALS[1].1.into(),
             kind: Speaking::Tcp(flags),
             source_port: CLIENT,
             destination_port: PORT,

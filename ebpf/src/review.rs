@@ -1,0 +1,83 @@
+//! The review: looks at every flow after a change of policy, and says which live ones may not go on.
+//!
+//! Enforcement does not need it, because each packet is judged under the current epoch anyway; whoever revoked something
+//! wants to know what it cut, and idle connections are to end too. A flow is marked only if it could be reported, so that the
+//! next walk reports what did not fit.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    btf_maps::{PerCpuArray, RingBuf},
+    helpers::bpf_for_each_map_elem,
+    macros::btf_map,
+    programs::TcContext,
+};
+use common::{
+    Entry, Tuple,
+    conntrack::{Conntrack as _, credit, flag},
+    event::{CutFlow, EventKind},
+    judge::{Matter, Reviewed},
+    path::review_flow,
+};
+
+use crate::{
+    event::report_flow,
+    kernel::{Kernel, flows},
+};
+
+/// Flows that were found cut by this walk.
+#[btf_map]
+static CUTS: RingBuf<CutFlow, 1_048_576> = RingBuf::new();
+
+/// The flow that is being looked at on this CPU; the stack has no room for it.
+#[btf_map]
+static REVIEWED: PerCpuArray<Matter, 1> = PerCpuArray::new();
+
+/// What a walk takes along.
+struct Walk {
+    kernel: Kernel,
+    /// Whether a cut flow could not be reported, so that the walk has to be made again.
+    overflowed: bool,
+}
+
+/// Walks over all flows. Not OK means: drain the ring and come again.
+#[inline(always)]
+pub fn walk(_: &TcContext) -> i32 {
+    let Some(kernel) = Kernel::open() else { return TC_ACT_SHOT };
+    let mut walk = Walk { kernel, overflowed: false };
+    // SAFETY: `visit` has the callback's signature, and `walk` outlives the walk.
+    unsafe { bpf_for_each_map_elem(flows(), visit as *mut c_void, (&raw mut walk).cast(), 0) };
+    if walk.overflowed { TC_ACT_SHOT } else { TC_ACT_OK }
+}
+
+unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Entry, walk: *mut Walk) -> i64 {
+    const GO_ON: i64 = 0;
+    const STOP: i64 = 1;
+    // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
+    let (tuple, walk) = unsafe { (&*key, &mut *walk) };
+    let Some(place) = REVIEWED.get_ptr_mut(0) else { return STOP };
+    // SAFETY: the slot is this CPU's own.
+    let place = unsafe { &mut *place.cast::<MaybeUninit<Matter>>() };
+    if review_flow(&walk.kernel, entry, tuple, place) != Reviewed::Cut {
+        return GO_ON;
+    }
+    if !report(&walk.kernel, entry, tuple) {
+        walk.overflowed = true;
+        return STOP;
+    }
+    GO_ON
+}
+
+/// Marks a flow as cut if that could be reported.
+#[inline(never)]
+fn report(kernel: &Kernel, entry: *mut Entry, tuple: &Tuple) -> bool {
+    credit(kernel, entry, &kernel.read(entry));
+    let flow = kernel.read(entry);
+    let Some(mut cut) = CUTS.reserve(0) else { return false };
+    cut.write(CutFlow::new(tuple, &flow));
+    cut.submit(0);
+    kernel.set_flags(entry, flag::CUT);
+    report_flow(kernel, EventKind::Cut, tuple, &flow);
+    true
+}
