@@ -27,7 +27,7 @@ pub trait Rules {
         Self: Sized,
     {
         let mut place = MaybeUninit::uninit();
-        let Ok(widening) = Widening::begin(&mut place, self, question, layer, *decision) else {
+        let Some(widening) = Widening::begin(&mut place, self, question, layer, *decision) else {
             return *decision = Decision::DOUBT;
         };
         for _ in 0..widening.steps() {
@@ -137,24 +137,26 @@ impl Parties {
         parties
     }
 
-    /// Adds `any` and groups. `Err` where it cannot be known who they are.
+    /// Adds `any` and groups; nothing where it cannot be known who they are.
     #[inline(always)]
-    fn add<R: Rules>(&mut self, rules: &R, identity: Identity, any: bool, groups: bool) -> Result<(), ()> {
+    fn add<R: Rules>(&mut self, rules: &R, identity: Identity, any: bool, groups: bool) -> Option<()> {
         if any && identity.is_app() {
             self.list[1] = Party::ANY;
             self.count = 2;
         }
         if groups && identity.is_app() {
+            // The place of `any` is counted whether or not it is there: groups have places of their own.
+            self.count = 2;
             let count = rules.membership(identity, 0).count();
             for place in 0..Memberships::MOST {
                 if place >= count {
                     break;
                 }
-                self.list[2 + place] = rules.membership(identity, place).group(identity, count).ok_or(())?;
-                self.count = 3 + place as u32;
+                self.list[2 + place] = rules.membership(identity, place).group(identity, count)?;
+                self.count += 1;
             }
         }
-        Ok(())
+        Some(())
     }
 
     #[inline(always)]
@@ -177,8 +179,8 @@ pub struct Widening {
 }
 
 impl Widening {
-    /// Starts from what the rows between the two identities say, in a place of the caller's; `Err` where it cannot be known
-    /// who the parties are.
+    /// Starts from what the rows between the two identities say, in a place of the caller's; nothing where it cannot be
+    /// known who the parties are.
     #[inline(always)]
     pub fn begin<'a, R: Rules>(
         place: &'a mut MaybeUninit<Self>,
@@ -186,7 +188,7 @@ impl Widening {
         question: &Question,
         layer: Layer,
         narrow: Decision,
-    ) -> Result<&'a mut Self, ()> {
+    ) -> Option<&'a mut Self> {
         let widening = place.write(Self {
             question: *question,
             layer,
@@ -199,7 +201,7 @@ impl Widening {
         let wide = rules.scope().wide(question.source);
         widening.source.add(rules, question.source, wide.from_any, wide.from_groups)?;
         widening.destination.add(rules, question.destination, wide.to_any, wide.to_groups)?;
-        Ok(widening)
+        Some(widening)
     }
 
     #[inline(always)]

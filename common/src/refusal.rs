@@ -141,7 +141,8 @@ impl Refusal<'_> {
         let mut sum = Sum::default();
         sum.add_address(self.packet.source, self.family);
         sum.add_address(self.packet.destination, self.family);
-        sum.add([0, Protocol::Tcp as u8, 0, TCP_LENGTH as u8]);
+        let [l0, l1] = self.payload().to_be_bytes();
+        sum.add([0, Protocol::Tcp as u8, l0, l1]);
         sum.add([p0, p1, q0, q1]);
         sum.add(sequence);
         sum.add(acknowledgement);
@@ -179,6 +180,7 @@ impl Refusal<'_> {
     /// How long the answer is behind its IP header.
     #[inline(always)]
     fn payload(&self) -> u16 {
+        #[expect(clippy::cast_possible_truncation, reason = "20 bytes")]
         match self.form {
             Form::Reset => TCP_LENGTH as u16,
             Form::Error => self.error_length(),
@@ -207,6 +209,7 @@ impl Refusal<'_> {
     pub fn ipv4(&self, reason: DropReason) -> [u8; IPV4_LENGTH] {
         let [s0, s1, s2, s3] = self.source(reason).v4_octets();
         let [d0, d1, d2, d3] = self.packet.source.v4_octets();
+        #[expect(clippy::cast_possible_truncation, reason = "20 bytes")]
         let [l0, l1] = (IPV4_LENGTH as u16 + self.payload()).to_be_bytes();
         let protocol = self.protocol();
         let mut sum = Sum::default();

@@ -218,7 +218,9 @@ pub const fn counter_index(slot: u32, direction: Direction, dropped: Option<Drop
         None => 0,
         Some(reason) => reason as u32,
     };
-    (slot * Direction::ALL.len() as u32 + direction as u32) * OUTCOMES + outcome
+    const DIRECTIONS: u32 = 3;
+    const { assert!(Direction::ALL.len() == DIRECTIONS as usize) }
+    (slot * DIRECTIONS + direction as u32) * OUTCOMES + outcome
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Rules for Kernel {
         let Some(widening) = WIDENING.get_ptr_mut(0) else { return *decision = Decision::DOUBT };
         // SAFETY: the slot is this CPU's own.
         let place = unsafe { &mut *widening.cast::<MaybeUninit<Widening>>() };
-        let Ok(begun) = Widening::begin(place, self, question, layer, *decision) else {
+        let Some(begun) = Widening::begin(place, self, question, layer, *decision) else {
             return *decision = Decision::DOUBT;
         };
         let steps = begun.steps();

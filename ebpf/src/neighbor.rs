@@ -30,7 +30,7 @@ pub fn answer_arp(skb: Skb, Mac([m0, m1, m2, m3, m4, m5]): Mac) -> Option<()> {
 
 const IPV6_LENGTH: usize = 40;
 /// Advertisement, target and its link-layer address.
-const ADVERTISEMENT_LENGTH: usize = 32;
+const ADVERTISEMENT_LENGTH: u8 = 32;
 
 /// The same for a neighbour solicitation.
 #[inline(never)]
@@ -49,17 +49,17 @@ pub fn answer_solicitation(skb: Skb, mac: Mac) -> Option<()> {
     for address in [gateway, gateway, asker] {
         sum.add_v6(Address::from_v6(address));
     }
-    sum.add([0, 0, 0, ADVERTISEMENT_LENGTH as u8]);
+    sum.add([0, 0, 0, ADVERTISEMENT_LENGTH]);
     sum.add([0, 0, 0, ICMPV6]);
     sum.add([ADVERTISEMENT, 0, 0, 0]);
     sum.add([FLAGS, 0, 0, 0]);
     sum.add([2, 1, e0, e1]);
     sum.add([e2, e3, e4, e5]);
     let [c0, c1] = sum.checksum();
-    skb.set_length(ETHERNET_LENGTH + IPV6_LENGTH + ADVERTISEMENT_LENGTH)?;
+    skb.set_length(ETHERNET_LENGTH + IPV6_LENGTH + usize::from(ADVERTISEMENT_LENGTH))?;
     skb.store(0, &from_gateway(mac)).ok()?;
-    const IP: u32 = ETHERNET_LENGTH as u32;
-    skb.store(IP, &[0x60, 0, 0, 0, 0, ADVERTISEMENT_LENGTH as u8, ICMPV6, HOPS]).ok()?;
+    const IP: usize = ETHERNET_LENGTH;
+    skb.store(IP, &[0x60, 0, 0, 0, 0, ADVERTISEMENT_LENGTH, ICMPV6, HOPS]).ok()?;
     skb.store(IP + 8, &gateway).ok()?;
     skb.store(IP + 24, &asker).ok()?;
     skb.store(IP + 40, &[ADVERTISEMENT, 0, c0, c1, FLAGS, 0, 0, 0]).ok()?;

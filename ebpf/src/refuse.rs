@@ -45,7 +45,7 @@ fn become_reset(skb: Skb, refusal: &Refusal) -> Option<()> {
     let header = refusal.reset(&skb)?;
     let at = ETHERNET_LENGTH + ip_length(refusal);
     skb.set_length(at + TCP_LENGTH)?;
-    skb.store(at as u32, &header).ok()
+    skb.store(at, &header).ok()
 }
 
 /// Cuts the packet down to what is quoted, and makes room for the error's headers ahead of it.
@@ -54,10 +54,10 @@ fn become_error(skb: Skb, refusal: &Refusal, reason: DropReason, mtu: u32) -> Op
     let header = refusal.error(reason, mtu, sum_of_quote(skb, refusal.quoted())?);
     skb.set_length(ETHERNET_LENGTH + refusal.quoted())?;
     match refusal.family {
-        Family::V4 => skb.insert_behind_ethernet::<{ (IPV4_LENGTH + ICMP_LENGTH) as i32 }>()?,
-        Family::V6 => skb.insert_behind_ethernet::<{ (IPV6_LENGTH + ICMP_LENGTH) as i32 }>()?,
+        Family::V4 => skb.insert_behind_ethernet::<{ IPV4_LENGTH + ICMP_LENGTH }>()?,
+        Family::V6 => skb.insert_behind_ethernet::<{ IPV6_LENGTH + ICMP_LENGTH }>()?,
     }
-    skb.store((ETHERNET_LENGTH + ip_length(refusal)) as u32, &header).ok()
+    skb.store(ETHERNET_LENGTH + ip_length(refusal), &header).ok()
 }
 
 #[inline(always)]
@@ -70,7 +70,7 @@ fn ip_length(refusal: &Refusal) -> usize {
 
 #[inline(never)]
 fn write_ip(skb: Skb, refusal: &Refusal, reason: DropReason) -> Option<()> {
-    const IP: u32 = ETHERNET_LENGTH as u32;
+    const IP: usize = ETHERNET_LENGTH;
     match refusal.family {
         Family::V4 => skb.store(IP, &refusal.ipv4(reason)).ok(),
         Family::V6 => {

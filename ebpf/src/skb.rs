@@ -63,7 +63,8 @@ impl Skb {
 
     /// Writes a value's bytes over the packet at `offset`; a value without padding, such as an array of integers.
     #[inline(always)]
-    pub fn store<T: Copy>(self, offset: u32, value: &T) -> Result<(), ()> {
+    pub fn store<T: Copy>(self, offset: usize, value: &T) -> Result<(), ()> {
+        let offset = u32::try_from(offset).map_err(|_| ())?;
         let from = ptr::from_ref(value).cast();
         // SAFETY: the helper checks `offset` against the packet and reads the value's own bytes.
         let done = unsafe { bpf_skb_store_bytes(self.0.cast(), offset, from, size_of_u32::<T>(), 0) };
@@ -81,9 +82,13 @@ impl Skb {
 
     /// Makes room for this many bytes between the Ethernet and the IP header.
     #[inline(always)]
-    pub fn insert_behind_ethernet<const BYTES: i32>(self) -> Option<()> {
+    pub fn insert_behind_ethernet<const BYTES: usize>(self) -> Option<()> {
+        const MOST: usize = 0xfff;
+        const { assert!(BYTES <= MOST) }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "checked above")]
+        let bytes = BYTES as i32;
         // SAFETY: the helper checks that the packet is IP and may grow.
-        let done = unsafe { bpf_skb_adjust_room(self.0, BYTES, BPF_ADJ_ROOM_MAC, 0) };
+        let done = unsafe { bpf_skb_adjust_room(self.0, bytes, BPF_ADJ_ROOM_MAC, 0) };
         if done == 0 { Some(()) } else { None }
     }
 

@@ -193,7 +193,7 @@ impl Copy {
         let settings = Settings { quotas, switches: 0, ..Scene::settings() };
         let mut lab = Lab::open(&Sizes { rows: 262_144, flows: 262_144, placements: 131_072 }, &settings)?;
         let mut scene = Scene::set(&mut lab, settings)?;
-        scene.program(&mut lab, &Desired::of_terms(terms(rules).into_iter()))?;
+        scene.program(&mut lab, &Desired::of_terms(terms(rules)))?;
         fill_neighbourhood(&mut lab)?;
         let mut copy = Self { lab, scene, rules, settings };
         copy.open_flows()?;
