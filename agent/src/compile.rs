@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use common::{
-    Address, Identity, PortPrefix, Protocol, Term,
+    Address, Identity, PortPrefix, Term,
     placement::Placement,
     rule::{Lengths, PairKey, Row, RowKey, Ruling},
 };
-use policy_api::model::{NodeName, Replica, Rule, Selector};
+use policy_api::model::{App, Mode, NodeName, Replica, Rule, Selector};
 
 /// Everything that one node's maps must hold, less its own endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,20 +38,31 @@ pub fn compile(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity
     desired
 }
 
-/// A rule as terms; none if it names an app that is not known, which the policy API never sends.
+/// A rule as terms, one for each pair of apps that it is about; none if it is audited only.
 pub fn terms<'a>(replica: &'a Replica, rule: &'a Rule) -> impl Iterator<Item = Term> + 'a {
-    let ends = identity(replica, &rule.source).zip(identity(replica, &rule.destination));
+    let sources = match rule.mode {
+        Mode::Enforce => identities(replica, &rule.source),
+        Mode::Audit => Vec::new(),
+    };
+    let destinations = identities(replica, &rule.destination);
     let ruling = Ruling { action: rule.action.into(), rule: rule.id.into() };
-    let protocol = Protocol::from(rule.protocol);
-    ends.into_iter().flat_map(move |(source, destination)| {
-        rule.ports.ranges().iter().map(move |ports| Term { source, destination, protocol, ports: *ports, ruling })
+    let pairs =
+        sources.into_iter().flat_map(move |source| destinations.clone().into_iter().map(move |to| (source, to)));
+    pairs.flat_map(move |(source, destination)| {
+        let traffic =
+            rule.protocol.wire().iter().flat_map(|wire| rule.ports.ranges().iter().map(move |ports| (*wire, *ports)));
+        traffic.map(move |(protocol, ports)| Term { source, destination, protocol, ports, ruling })
     })
 }
 
-fn identity(replica: &Replica, selector: &Selector) -> Option<Identity> {
+fn identities(replica: &Replica, selector: &Selector) -> Vec<Identity> {
+    let apps =
+        |fits: &dyn Fn(&App) -> bool| replica.apps.values().filter(|app| fits(app)).map(|app| app.identity).collect();
     match selector {
-        Selector::Host => Some(Identity::HOST),
-        Selector::App(name) => replica.apps.get(name).map(|app| app.identity),
+        Selector::Host => vec![Identity::HOST],
+        Selector::Any => apps(&|_| true),
+        Selector::Group(group) => apps(&|app| app.groups.contains(group)),
+        Selector::App(name) => replica.apps.get(name).map(|app| app.identity).into_iter().collect(),
     }
 }
 
@@ -98,7 +109,7 @@ fn add_placements(desired: &mut Desired, replica: &Replica, node: &NodeName) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::{Action, PortRange, Question, RuleId, Rules, Terms, decide};
+    use common::{Action, PortRange, Protocol, Question, RuleId, Rules, Terms, decide};
     use proptest::prelude::*;
 
     struct Maps(Desired);

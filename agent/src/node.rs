@@ -260,6 +260,7 @@ impl Node {
             rows_used: count(self.programmed.row_count()),
             rows_capacity: u64::from(self.rows_capacity),
             detail,
+            cuts: Vec::new(),
         }));
     }
 

@@ -90,9 +90,9 @@ fn every_form_of_the_contract_is_accepted() {
 #[test]
 fn what_is_refused_is_refused_by_name_and_value() {
     for (line, parts) in [
-        ("allow any appB", &["any", "not supported by this version"][..]),
-        ("allow appA world", &["world", "not supported"]),
-        ("allow group:web appB", &["group:web", "not supported"]),
+        ("allow appA world", &["world", "not supported by this version"][..]),
+        ("allow group: appB", &["group:", "is empty"]),
+        ("allow ANY appB", &["ANY", "write `any`"]),
         ("allow appA cidr:10.0.0.0/8", &["cidr:10.0.0.0/8", "not supported"]),
         ("allow -bad appB", &["-b"]),
         ("allow appA app_", &["app_", "letter or digit"]),
@@ -101,10 +101,8 @@ fn what_is_refused_is_refused_by_name_and_value() {
         ("allow appA appB --port 8010-8000", &["8010-8000", "backwards", "8000-8010"]),
         ("allow appA appB --port 80,", &["--port", "80,"]),
         ("allow appA appB --port http", &["--port", "http"]),
-        ("allow appA appB --protocol sctp", &["sctp", "not supported", "`tcp`, `udp` or `icmp`"]),
-        ("allow appA appB --protocol any", &["any", "not supported"]),
         ("allow appA appB --protocol tpc", &["tpc", "`tcp`"]),
-        ("allow appA appB --mode audit", &["--mode", "audit", "not supported"]),
+        ("allow appA appB --mode dry", &["--mode", "dry", "`enforce` or `audit`"]),
         ("allow appA appB --ttl 2h", &["--ttl", "2h", "not supported by this version"]),
         ("allow appA appB --wait=5", &["--wait", "`5`", "5s"]),
         ("allow appA appB --wait 5s", &["5s"]),
@@ -137,7 +135,7 @@ fn what_is_refused_is_refused_by_name_and_value() {
         ("observe --reason no-rul", &["--reason", "no-rul", "similar", "'no-rule'"]),
         ("observe --reason sunshine", &["--reason", "sunshine", "no-rule", "mtu-too-small"]),
         ("observe --kind dropped", &["--kind", "dropped", "new-flow"]),
-        ("observe --app any", &["--app", "any", "not supported"]),
+        ("observe --app world", &["--app", "world", "not supported"]),
         ("observe --last few", &["--last", "few"]),
         ("observe -w", &["-w"]),
         ("allwo a b", &["allwo", "allow"]),

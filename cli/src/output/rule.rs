@@ -174,6 +174,8 @@ pub(crate) mod tests {
             ports: word().map_or(Ports::All, |ports| ports.parse().expect("ports")),
             action,
             mode: policy_api::model::Mode::Enforce,
+            expires_at: None,
+            on_deny: None,
             reason: word().map(|reason| reason.parse().expect("a reason")),
             revision: Revision(u64::from(id) + 100),
             created_at: Timestamp::now(),

@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
-    model::{AppName, Binding, BindingState, LookupAnswer, NodeName, NodeView, Status},
+    model::{AppName, Binding, BindingState, LookupAnswer, NodeName, NodeView, Status, Timestamp},
     store::Refusal,
     watch::Seen,
 };
@@ -162,6 +162,7 @@ pub(super) fn numbers(context: &Context) -> Status {
         let ready = connected().filter(|seen| seen.report.as_ref().is_some_and(|(report, _)| report.ready));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            now: Timestamp::now(),
             history: state.history().clone(),
             revision: state.revision(),
             overlay: state.overlay(),

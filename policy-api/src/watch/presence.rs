@@ -113,7 +113,15 @@ mod tests {
 
     fn applied(revision: u64) -> Report {
         let history = HISTORY.parse().expect("history");
-        Report { history, applied: Revision(revision), ready: true, rows_used: 0, rows_capacity: 0, detail: None }
+        Report {
+            history,
+            applied: Revision(revision),
+            ready: true,
+            rows_used: 0,
+            rows_capacity: 0,
+            detail: None,
+            cuts: Vec::new(),
+        }
     }
 
     #[test]

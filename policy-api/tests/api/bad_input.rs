@@ -52,18 +52,22 @@ fn rules() -> Vec<Case> {
         rule_case("an empty name", r#""source":"""#, "source"),
         rule_case("a 300-character name", &long, "source"),
         rule_case("a reserved name", r#""destination":"World""#, "destination"),
-        rule_case("a selector of later", r#""source":"group:team""#, "source"),
+        rule_case("a selector of later", r#""source":"cidr:10.0.0.0/8""#, "source"),
+        rule_case("a group without a name", r#""source":"group:""#, "source"),
+        rule_case("any in another case", r#""source":"ANY""#, "source"),
         rule_case("port 70000", r#""ports":["70000"]"#, "ports[0]"),
         rule_case("port 0", r#""ports":["80","0"]"#, "ports[1]"),
         rule_case("a backwards range", r#""ports":["8010-8000"]"#, "ports[0]"),
         rule_case("no ports at all", r#""ports":[]"#, "ports"),
         rule_case("an unknown protocol", r#""protocol":"tpc""#, "protocol"),
-        rule_case("a protocol of later", r#""protocol":"sctp""#, "protocol"),
+        rule_case("a port with any protocol", r#""protocol":"any""#, "ports"),
         rule_case("a port with icmp", r#""protocol":"icmp""#, "ports"),
         rule_case("an unknown member", r#""sauce":"web""#, "sauce"),
         rule_case("a member twice", r#""mode":"enforce","mode":"enforce""#, "(body)"),
-        rule_case("audit", r#""mode":"audit""#, "mode"),
-        rule_case("an expiry", r#""expires_at":"2030-01-01T00:00:00Z""#, "expires_at"),
+        rule_case("an unknown mode", r#""mode":"dry""#, "mode"),
+        rule_case("an end that is past", r#""expires_at":"2020-01-01T00:00:00Z""#, "expires_at"),
+        rule_case("an end that is no time", r#""expires_at":"2h""#, "expires_at"),
+        rule_case("a way to deny what is allowed", r#""on_deny":"drop""#, "on_deny"),
         rule_case("an unknown action", r#""action":"permit""#, "action"),
         post("malformed JSON", "/v1/rules", OPERATOR, "{\"source\":", "(body)"),
         post("nothing", "/v1/rules", OPERATOR, "", "(body)"),
@@ -168,7 +172,7 @@ async fn who_is_not_known_or_has_no_right_is_refused() {
     assert_eq!(ask(Method::GET, "/readyz", None).await, StatusCode::OK);
     assert_eq!(ask(Method::GET, "/nowhere", token(OPERATOR)).await, StatusCode::NOT_FOUND);
     assert_eq!(ask(Method::PUT, "/v1/rules", token(OPERATOR)).await, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(world.revision().await.0, 0);
+    assert_eq!(world.revision().await.0, 1, "nothing but what the store is born with");
     world.server.stop().await;
 }
 
@@ -193,6 +197,6 @@ async fn everything_described_is_there_and_described_to_whoever_has_a_token() {
     }
     let metrics = world.raw().get(format!("{}/metrics", world.url())).bearer_auth(token.trim());
     let text = metrics.send().await.expect("an answer").text().await.expect("text");
-    assert!(text.contains("netpol_store_revision_number 0"), "{text}");
+    assert!(text.contains("netpol_store_revision_number 1"), "{text}");
     world.server.stop().await;
 }

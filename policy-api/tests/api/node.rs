@@ -104,7 +104,8 @@ async fn a_revision_is_in_force_when_the_connected_nodes_say_so() {
 #[tokio::test]
 async fn rules_that_a_node_has_no_room_for_are_refused() {
     let world = World::with_nodes().await;
-    world.applied(world.revision().await, 3).await.expect("reported");
+    let built_in = world.operator.status().await.expect("status").rows;
+    world.applied(world.revision().await, built_in + 3).await.expect("reported");
     world.operator.put_rule(&rule("allow appA appB 8000-8010"), &Default::default()).await.expect("3 rows");
     let full = world.operator.put_rule(&rule("allow appA appB 80"), &Default::default()).await;
     assert_eq!(refusal(full), (409, None));
@@ -123,6 +124,7 @@ async fn a_report_about_another_store_or_the_future_is_refused() {
         rows_used: 0,
         rows_capacity: 0,
         detail: None,
+        cuts: Vec::new(),
     };
     assert_eq!(refusal(world.n1.report(&name("n1"), &report).await), (409, Some("history".to_owned())));
     world.server.stop().await;
