@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use policy_api::model::{Action, Ports, Protocol, Rule, Timestamp, Tuple};
+use policy_api::model::{Action, Mode, OnDeny, Ports, Protocol, Rule, Timestamp, Tuple};
 
 /// `allow appA -> appB tcp/8080`.
 pub(crate) fn tuple(tuple: &Tuple) -> String {
@@ -11,9 +11,17 @@ pub(crate) fn tuple(tuple: &Tuple) -> String {
     format!("{action} {source} -> {destination} {}", traffic(*protocol, ports))
 }
 
+/// What a rule says besides its tuple: `audit, expires in 2h, drop`; nothing where it is as most are.
+fn besides(rule: &Rule, now: Timestamp) -> String {
+    let mode = (rule.mode == Mode::Audit).then(|| "audit".to_owned());
+    let end = rule.expires_at.map(|end| format!("expires {}", in_time(end, now)));
+    let on_deny = (rule.on_deny() == OnDeny::Drop).then(|| "told to nobody".to_owned());
+    [mode, end, on_deny].into_iter().flatten().map(|part| format!(", {part}")).collect()
+}
+
 /// `r12 (allow appA -> appB tcp/8080)`.
 pub(crate) fn rule(rule: &Rule) -> String {
-    format!("{} ({})", rule.id, tuple(&rule.tuple()))
+    format!("{} ({}{})", rule.id, tuple(&rule.tuple()), besides(rule, Timestamp::now()))
 }
 
 /// `tcp/8080`, `udp/all`, `icmp`.
@@ -70,6 +78,31 @@ pub(crate) fn shell_word(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\'', r"'\''")).into()
 }
 
+/// `512 B`, `1.5 kB`, `20 MB`: three digits at most, by thousands.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if number < 1_000 {
+        return format!("{number} B");
+    }
+    let mut unit = UNITS[0];
+    let mut tenths = number / 100;
+    for next in &UNITS[1..] {
+        if tenths < 10_000 {
+            break;
+        }
+        (unit, tenths) = (next, tenths / 1_000);
+    }
+    if tenths < 100 { format!("{}.{} {unit}", tenths / 10, tenths % 10) } else { format!("{} {unit}", tenths / 10) }
+}
+
+/// How long until then: `now`, `in 42s`, `in 5m`.
+pub(crate) fn in_time(then: Timestamp, now: Timestamp) -> String {
+    match age(now, then).as_str() {
+        "now" => "now".to_owned(),
+        time => format!("in {time}"),
+    }
+}
+
 /// How long ago: `now`, `42s`, `5m`, `3h`, `12d`.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.unix_seconds().saturating_sub(then.unix_seconds());
@@ -104,6 +137,35 @@ mod tests {
             r"netpol deny appA appB --protocol udp --port 80,443 --reason 'Bob'\''s ticket'"
         );
         assert_eq!(command_for(&rule_of(1, "allow appA appB icmp")), "netpol allow appA appB --protocol icmp");
+    }
+
+    #[test]
+    fn amounts_have_three_digits_at_most() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (1_550, "1.5 kB"),
+            (20_400, "20 kB"),
+            (999_999, "999 kB"),
+            (1_000_000, "1.0 MB"),
+            (7_300_000_000, "7.3 GB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(bytes(number), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_usual_is_said_of_a_rule() {
+        let now = Timestamp::now();
+        let mut odd = rule_of(1, "deny appA any any");
+        assert_eq!(rule(&odd), "r1 (deny appA -> any any)");
+        odd.mode = Mode::Audit;
+        odd.on_deny = Some(OnDeny::Drop);
+        odd.expires_at = now.after(std::time::Duration::from_secs(3 * 3_600));
+        assert_eq!(besides(&odd, now), ", audit, expires in 3h, told to nobody");
     }
 
     #[test]

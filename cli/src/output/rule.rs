@@ -1,6 +1,6 @@
 //! Rules as rows, and what became of one as an answer.
 
-use policy_api::model::{Action, Deleted, Outcome, Rule, RuleAnswer, RuleId, Timestamp};
+use policy_api::model::{Action, Deleted, Mode, Outcome, Rule, RuleAnswer, RuleId, RuleView, Timestamp};
 use serde::Serialize;
 
 use super::table::{Column, Field, Tone, paint};
@@ -15,7 +15,7 @@ pub(crate) fn tone(action: Action) -> Tone {
     }
 }
 
-impl Row for Rule {
+impl Row for RuleView {
     const COLUMNS: &'static [Column] = &[
         Column::always("ID"),
         Column::always("ACTION"),
@@ -23,33 +23,47 @@ impl Row for Rule {
         Column::always("DESTINATION"),
         Column::always("PROTOCOL"),
         Column::always("PORTS"),
-        Column::wide("MODE"),
+        Column::noted("MODE"),
+        Column::noted("EXPIRES"),
+        Column::noted("ON-DENY"),
+        Column::fitting("FLOWS", 3),
+        Column::fitting("PACKETS", 5),
+        Column::fitting("BYTES", 4),
+        Column::fitting("LAST-HIT", 1),
         Column::wide("REVISION"),
         Column::wide("BY"),
-        Column::always("AGE"),
-        Column::always("REASON"),
+        Column::fitting("AGE", 2),
+        Column::noted("REASON"),
     ];
     const PLURAL: &'static str = "rules";
 
     fn fields(&self) -> Vec<Field> {
-        let ports = if self.protocol.has_ports() { self.ports.to_string() } else { String::new() };
+        let Self { rule, usage } = self;
+        let ports = if rule.protocol.has_ports() { rule.ports.to_string() } else { String::new() };
+        let now = Timestamp::now();
         vec![
-            Field::new(self.id),
-            Field::toned(self.action, tone(self.action)),
-            Field::new(&self.source),
-            Field::new(&self.destination),
-            Field::new(self.protocol),
+            Field::new(rule.id),
+            Field::toned(rule.action, tone(rule.action)),
+            Field::new(&rule.source),
+            Field::new(&rule.destination),
+            Field::new(rule.protocol),
             Field::new(ports),
-            Field::new(self.mode),
-            Field::new(self.revision),
-            Field::new(&self.created_by),
-            Field::new(phrase::age(self.created_at, Timestamp::now())),
-            Field::maybe(self.reason.as_ref()),
+            Field::maybe(Some(rule.mode).filter(|mode| *mode != Mode::Enforce)),
+            Field::maybe(rule.expires_at.map(|end| phrase::in_time(end, now))),
+            Field::maybe(rule.on_deny),
+            Field::new(usage.flows),
+            Field::new(usage.packets),
+            Field::new(phrase::bytes(usage.bytes)),
+            Field::new(usage.last_hit.map_or_else(|| "never".to_owned(), |then| phrase::age(then, now))),
+            Field::new(rule.revision),
+            Field::new(&rule.created_by),
+            Field::new(phrase::age(rule.created_at, now)),
+            Field::maybe(rule.reason.as_ref()),
         ]
     }
 
     fn name(&self) -> String {
-        self.id.to_string()
+        self.rule.id.to_string()
     }
 }
 
@@ -150,7 +164,7 @@ pub(crate) fn still_allowing(deleted: &[Deleted]) -> Vec<Rule> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use policy_api::model::{Ports, Revision};
+    use policy_api::model::{Ports, Revision, Usage};
 
     use super::*;
     use crate::output::{Format, Listing, render_answer, render_list};
@@ -183,31 +197,44 @@ pub(crate) mod tests {
         }
     }
 
-    fn listing() -> Listing<Rule> {
+    fn listing() -> Listing<RuleView> {
+        let used = Usage { packets: 12, bytes: 1_234, flows: 2, last_hit: Some(Timestamp::now()) };
         let items = vec![
-            rule(1, "allow appA appB tcp 8080"),
-            rule(12, "deny appA appB tcp 8000-8010,9000 CHG-118"),
-            rule(13, "allow host appB icmp"),
+            (rule(1, "allow appA appB tcp 8080"), used),
+            (rule(12, "deny appA appB tcp 8000-8010,9000 CHG-118"), Usage::default()),
+            (rule(13, "allow host any any"), Usage::default()),
         ];
+        let items = items.into_iter().map(|(rule, usage)| RuleView { rule, usage }).collect();
         Listing { items, revision: 113 }
     }
 
     #[test]
     fn rules_stand_in_a_table() {
         let expected = "\
-ID   ACTION  SOURCE  DESTINATION  PROTOCOL  PORTS           AGE  REASON
-r1   allow   appA    appB         tcp       8080            now  -
-r12  deny    appA    appB         tcp       8000-8010,9000  now  CHG-118
-r13  allow   host    appB         icmp      -               now  -
+ID   ACTION  SOURCE  DESTINATION  PROTOCOL  PORTS           FLOWS  PACKETS  BYTES   LAST-HIT  AGE  REASON
+r1   allow   appA    appB         tcp       8080            2      12       1.2 kB  now       now  -
+r12  deny    appA    appB         tcp       8000-8010,9000  0      0        0 B     never     now  CHG-118
+r13  allow   host    any          any       -               0      0        0 B     never     now  -
 ";
         assert_eq!(render_list(&listing(), Format::Table, &PIPE).expect("text"), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_keeps_what_a_rule_is_and_whether_it_is_used() {
+        let expected = "ID   ACTION  SOURCE  DESTINATION  PROTOCOL  PORTS           LAST-HIT  REASON
+r1   allow   appA    appB         tcp       8080            now       -
+r12  deny    appA    appB         tcp       8000-8010,9000  never     CHG-118
+r13  allow   host    any          any       -               never     -
+";
+        let look = Look { width: Some(80), ..PIPE };
+        assert_eq!(render_list(&listing(), Format::Table, &look).expect("text"), expected);
     }
 
     #[test]
     fn a_wide_table_has_every_column() {
         let text = render_list(&listing(), Format::Wide, &PIPE).expect("text");
         let header = text.lines().next().expect("a header");
-        for column in Rule::COLUMNS {
+        for column in RuleView::COLUMNS {
             assert!(header.contains(column.title), "{header}");
         }
     }

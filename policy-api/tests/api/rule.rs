@@ -36,7 +36,7 @@ async fn a_key_makes_a_write_happen_once() {
     let again = world.operator.put_rule(&rule("allow appA appB 8080"), &keyed).await.expect("the first answer");
     assert_eq!(first, again);
     let standing = world.operator.list_rules(&RuleFilter::default()).await.expect("list").items;
-    assert_eq!(standing.iter().map(|rule| rule.id).collect::<Vec<_>>(), [BUILT_IN]);
+    assert_eq!(standing.iter().map(|view| view.rule.id).collect::<Vec<_>>(), [BUILT_IN]);
     let other = world.operator.put_rule(&rule("allow appA appB 9090"), &keyed).await;
     assert_eq!(refusal(other), (422, Some("Idempotency-Key".to_owned())));
     world.server.stop().await;
@@ -86,7 +86,7 @@ async fn lists_come_by_the_page_and_filtered() {
     let create = (1..=2500).map(|port| rule(&format!("allow app{} db {port}", port % 5))).collect();
     world.operator.change(&ChangeSet { create, delete: vec![] }, &plain()).await.expect("changed");
     let all = world.operator.list_rules(&RuleFilter::default()).await.expect("list");
-    assert_eq!(all.items.iter().map(|rule| rule.id.0).collect::<Vec<_>>(), (1..=2501).collect::<Vec<_>>());
+    assert_eq!(all.items.iter().map(|view| view.rule.id.0).collect::<Vec<_>>(), (1..=2501).collect::<Vec<_>>());
     let of_one = RuleFilter { app: Some(app("app3")), ..RuleFilter::default() };
     assert_eq!(world.operator.list_rules(&of_one).await.expect("list").items.len(), 500);
     let pair = RuleFilter { source: "app3".parse().ok(), destination: "app4".parse().ok(), app: None };
