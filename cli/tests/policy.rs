@@ -115,7 +115,7 @@ fn bad_input_names_itself_and_changes_nothing() {
         ("allow appA world".to_owned(), "world"),
         ("allow host host".to_owned(), "destination"),
         ("lookup 10.255.1.300".to_owned(), "10.255.1.300"),
-        ("allow APPA appB --port 8080 --ttl 1h".to_owned(), "--ttl"),
+        ("allow APPA appB --port 8080 --ttl 0h".to_owned(), "--ttl"),
     ] {
         shell.netpol(&line).exits(2).tells(part);
     }

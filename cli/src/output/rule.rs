@@ -1,6 +1,6 @@
 //! Rules as rows, and what became of one as an answer.
 
-use policy_api::model::{Action, Deleted, Mode, Outcome, Rule, RuleAnswer, RuleId, RuleView, Timestamp};
+use policy_api::model::{Action, Deleted, Mode, Outcome, Receipt, Rule, RuleAnswer, RuleId, RuleView, Timestamp};
 use serde::Serialize;
 
 use super::table::{Column, Field, Tone, paint};
@@ -86,6 +86,8 @@ pub(crate) struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) undo: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<&'a Receipt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait: Option<&'a Waited>,
 }
 
@@ -115,6 +117,8 @@ pub(crate) struct Revoked<'a> {
     pub(crate) revoked: &'a [Rule],
     pub(crate) still_allowed_by: &'a [Rule],
     pub(crate) undo: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<&'a Receipt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait: Option<&'a Waited>,
 }
@@ -147,10 +151,10 @@ impl Revoked<'_> {
     }
 }
 
-/// A rule's tuple with its action in colour.
+/// A rule with its action in colour.
 fn painted(rule: &Rule, look: &Look) -> String {
     let action = rule.action.as_str();
-    phrase::tuple(&rule.tuple()).replacen(action, &paint(action, tone(rule.action), look), 1)
+    phrase::whole(rule).replacen(action, &paint(action, tone(rule.action), look), 1)
 }
 
 /// Collects what several deletions left standing, each rule once and none of the deleted.
@@ -274,7 +278,7 @@ r13  allow   host    any          any       -               never     -
     fn a_write_says_id_tuple_and_revision() {
         let said = |outcome, dry_run| {
             let answer = RuleAnswer { rule: rule(12, "allow appA appB tcp 8080"), outcome, dry_run };
-            let written = Written { answer: &answer, undo: None, wait: None };
+            let written = Written { answer: &answer, undo: None, receipt: None, wait: None };
             render_answer(&written, Format::Table, &PIPE).expect("text")
         };
         assert_eq!(said(Outcome::Created, false), "created r12  allow appA -> appB tcp/8080  revision 112");
@@ -286,7 +290,7 @@ r13  allow   host    any          any       -               never     -
     fn colour_marks_the_action_and_nothing_else() {
         let answer =
             RuleAnswer { rule: rule(12, "deny appA appB tcp 8080"), outcome: Outcome::Created, dry_run: false };
-        let written = Written { answer: &answer, undo: None, wait: None };
+        let written = Written { answer: &answer, undo: None, receipt: None, wait: None };
         let text = render_answer(&written, Format::Table, &Look { color: true, ..PIPE }).expect("text");
         assert_eq!(text, "created r12  \x1b[31mdeny\x1b[0m appA -> appB tcp/8080  revision 112");
     }
