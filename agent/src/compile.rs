@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use common::{
-    Address, Identity, Layer, Party, PortPrefix, Protocol, Term,
-    placement::Placement,
+    Action, Address, Identity, Layer, Party, PortPrefix, PortRange, Protocol, Term,
+    placement::{Placement, Standing},
     rule::{Lengths, Memberships, PairKey, Row, RowKey, Ruling},
 };
-use policy_api::model::{NodeName, Replica, Rule, Selector};
+use policy_api::model::{self, AppName, Mode, NodeName, OnDeny, Replica, Rule, Selector, Target};
 
 /// Everything that one node's maps must hold, less its own endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,32 +51,70 @@ impl Desired {
     }
 }
 
-/// Compiles for one node: rules that touch an app with an endpoint here, and everybody else's placements.
-pub fn compile(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity>) -> Desired {
-    let terms = replica.rules.values().flat_map(|rule| terms(replica, rule));
-    let is_here = |party: Party| party.identity().is_some_and(|identity| local_apps.contains(&identity));
-    let here = |term: &Term| is_here(term.source) || is_here(term.destination);
-    let mut desired = Desired::of_terms(terms.filter(here));
+/// Compiles for one node: rules that touch an app with an endpoint here, and everybody else's placements. Rules that are
+/// `lapsed` are left out: allows whose time is over by this node's own clock.
+pub fn compile(
+    replica: &Replica,
+    node: &NodeName,
+    local_apps: &HashSet<Identity>,
+    lapsed: impl Fn(&Rule) -> bool,
+) -> Desired {
+    let groups: Vec<(Identity, Party)> = members(replica).collect();
+    let here: HashSet<Party> = local_apps
+        .iter()
+        .flat_map(|app| [Party::one(*app), Party::ANY])
+        .chain(groups.iter().filter(|(app, _)| local_apps.contains(app)).map(|(_, group)| *group))
+        .collect();
+    let rules = replica.rules.values().filter(|rule| !lapsed(rule));
+    let terms = rules.flat_map(|rule| terms(replica, rule));
+    let terms: Vec<Term> =
+        terms.filter(|term| here.contains(&term.source) || here.contains(&term.destination)).collect();
+    let named: HashSet<Party> = terms.iter().flat_map(|term| [term.source, term.destination]).collect();
+    // Groups that no rule here names are nobody's business here.
+    let members = groups.into_iter().filter(|(_, group)| named.contains(group));
+    let mut desired = Desired::of_terms(terms).with_members(members);
     add_placements(&mut desired, replica, node);
     desired
 }
 
-/// A rule as terms; none if it names an app that is not known, which the policy API never sends.
+/// A rule as terms, one for each protocol and port range; none if it names an app or a group that is not known, which the
+/// policy API never sends.
 pub fn terms<'a>(replica: &'a Replica, rule: &'a Rule) -> impl Iterator<Item = Term> + 'a {
     let ends = party(replica, &rule.source).zip(party(replica, &rule.destination));
-    let ruling = Ruling { action: rule.action.into(), rule: rule.id.into() };
-    let protocol = Protocol::from(rule.protocol);
+    let action = match (rule.action, rule.on_deny()) {
+        (model::Action::Allow, _) => Action::Allow,
+        (model::Action::Deny, OnDeny::Reset) => Action::Deny,
+        (model::Action::Deny, OnDeny::Drop) => Action::DenySilently,
+    };
+    let layer = match rule.mode {
+        Mode::Enforce => Layer::Enforced,
+        Mode::Audit => Layer::Audited,
+    };
+    let ruling = Ruling { action, rule: rule.id.into() };
     ends.into_iter().flat_map(move |(source, destination)| {
-        let term = move |ports| Term { source, destination, protocol, ports, layer: Layer::Enforced, ruling };
-        rule.ports.ranges().iter().copied().map(term)
+        let of = move |protocol: Protocol| {
+            let term = move |ports: &PortRange| Term { source, destination, protocol, ports: *ports, layer, ruling };
+            rule.ports.ranges().iter().map(term)
+        };
+        rule.protocol.wire().iter().copied().flat_map(of)
     })
 }
 
 fn party(replica: &Replica, selector: &Selector) -> Option<Party> {
     match selector {
         Selector::Host => Some(Party::HOST),
+        Selector::Any => Some(Party::ANY),
         Selector::App(name) => replica.apps.get(name).map(|app| Party::one(app.identity)),
+        Selector::Group(name) => replica.groups.get(name).and_then(|group| Party::group(group.number)),
     }
+}
+
+/// Who is in which group.
+fn members(replica: &Replica) -> impl Iterator<Item = (Identity, Party)> {
+    replica.apps.values().flat_map(|app| {
+        let groups = app.groups.iter().filter_map(|name| Party::group(replica.groups.get(name)?.number));
+        groups.map(|group| (app.identity, group))
+    })
 }
 
 /// Rows of all terms: per pair and prefix the strongest ruling of any prefix that covers it.
@@ -101,12 +139,20 @@ fn add_rows(desired: &mut Desired, terms: impl Iterator<Item = Term>) {
     }
 }
 
+/// Whether an instance speaks with nobody, by itself or with its whole app.
+pub fn is_isolated(replica: &Replica, app: &AppName, instance: u32) -> bool {
+    let stands = |instance| replica.isolations.contains_key(&Target { app: app.clone(), instance });
+    !replica.isolations.is_empty() && (stands(None) || stands(Some(instance)))
+}
+
 fn add_placements(desired: &mut Desired, replica: &Replica, node: &NodeName) {
     let others = replica.nodes.values().filter(|other| other.name != *node);
     desired.nodes = others.map(|other| other.underlay.into()).collect();
     for binding in replica.bindings.values().filter(|binding| binding.node != *node) {
         let Some(home) = replica.nodes.get(&binding.node) else { continue };
-        let placement = Placement::remote(home.underlay.into(), binding.identity);
+        let isolated = is_isolated(replica, &binding.app, binding.instance);
+        let standing = if isolated { Standing::ISOLATED } else { Standing::ORDINARY };
+        let placement = Placement::remote(home.underlay.into(), binding.identity).standing_as(standing);
         match desired.placements.entry(binding.address.into()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(placement);
@@ -124,7 +170,7 @@ fn add_placements(desired: &mut Desired, replica: &Replica, node: &NodeName) {
 mod tests {
     use super::*;
     use common::{
-        Action, PortRange, Question, RuleId, Rules, decide,
+        Question, RuleId, Rules, decide,
         decide::decide_with_audit,
         rule::{Membership, Scope},
         terms::Terms,

@@ -247,7 +247,7 @@ impl Node {
     fn apply(&mut self, state: &watch::Receiver<Option<State>>) {
         let Some(state) = state.borrow().clone() else { return };
         let (history, replica) = &*state;
-        let desired = compile(replica, &self.name, &self.registry.apps());
+        let desired = compile(replica, &self.name, &self.registry.apps(), |_| false);
         let mut outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first);
         self.first = !outcome.is_complete();
         let unguarded = |app: &Identity| desired.parties(*app).iter().any(|party| outcome.unguarded.contains(party));
@@ -292,6 +292,7 @@ impl Node {
             rows_used: count(self.programmed.row_count()),
             rows_capacity: u64::from(self.rows_capacity),
             detail,
+            cuts: Vec::new(),
         }));
     }
 

@@ -66,7 +66,10 @@ impl Journal {
                 self.file.write_all(&bytes).map_err(failed("append to", &self.path))
             }
             WatchLine::Delta { .. } | WatchLine::SnapshotEnd { .. } => self.rewrite(follower),
-            WatchLine::Snapshot { .. } | WatchLine::Changes { .. } | WatchLine::Heartbeat { .. } => Ok(()),
+            WatchLine::Clock { .. }
+            | WatchLine::Snapshot { .. }
+            | WatchLine::Changes { .. }
+            | WatchLine::Heartbeat { .. } => Ok(()),
         }
     }
 

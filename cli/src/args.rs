@@ -5,6 +5,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod app;
 mod cf;
 mod global;
 pub(crate) mod help;
@@ -16,12 +17,13 @@ mod tests;
 mod value;
 mod view;
 
+pub(crate) use app::{AppCommand, AppDeleteArgs, AppSetArgs, IsolateArgs, ReleaseArgs};
 pub(crate) use cf::{CfListArgs, CfPolicyArgs};
 pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
-pub(crate) use rule::{CheckArgs, ListArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
-pub(crate) use value::Patience;
+pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
+pub(crate) use value::{Lifetime, Patience};
 pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
 
 /// netpol: who may talk to whom, by app name.
@@ -51,13 +53,26 @@ pub(crate) enum Command {
     Allow(WriteArgs),
     /// Forbid one app to reach another, whatever else allows it
     #[command(after_help = help::DENY)]
-    Deny(WriteArgs),
+    Deny(DenyArgs),
     /// Remove a rule; live flows that nothing else allows stop
     #[command(after_help = help::REVOKE, override_usage = help::REVOKE_USAGE)]
     Revoke(RevokeArgs),
     /// Show the rules
     #[command(after_help = help::LIST)]
     List(ListArgs),
+
+    /// Cut an app, or one instance, off from everybody, whatever the rules say
+    #[command(after_help = help::ISOLATE)]
+    Isolate(IsolateArgs),
+    /// End an isolation
+    #[command(after_help = help::RELEASE)]
+    Release(ReleaseArgs),
+    /// Show who is isolated
+    #[command(after_help = help::ISOLATIONS)]
+    Isolations(WatchArgs),
+    /// Set an app's mode and groups, or delete it
+    #[command(subcommand, after_help = help::APP)]
+    App(AppCommand),
 
     /// Would this connection be allowed, and by which rule? Exit code 0: allowed, 1: denied
     #[command(after_help = help::CHECK)]
@@ -66,7 +81,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "who", after_help = help::LOOKUP)]
     Lookup(LookupArgs),
 
-    /// Show the apps and their identities
+    /// Show the apps: identity, mode, groups
     #[command(after_help = help::APPS)]
     Apps(WatchArgs),
     /// Show the running instances, of one app or of all
@@ -78,7 +93,7 @@ pub(crate) enum Command {
     /// Show the state of the API, and of this node's agent if there is one
     #[command(after_help = help::STATUS)]
     Status(WatchArgs),
-    /// On a node: show what was dropped and which flows began
+    /// On a node: show flows that began, ended, were denied or cut, and why
     #[command(after_help = help::OBSERVE)]
     Observe(ObserveArgs),
 

@@ -1,17 +1,20 @@
 //! What the commands do, one file per family.
 
-use crate::args::Command;
+use crate::args::{AppCommand, Command};
 use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
 
+mod app;
 mod check;
 mod connect;
 mod follow;
+mod isolation;
 mod list;
 mod lookup;
 mod meta;
 mod node;
 mod observe;
+mod receipt;
 mod revoke;
 mod run;
 mod status;
@@ -24,6 +27,11 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Allow(args) => write::allow(args, settings).await,
         Command::Deny(args) => write::deny(args, settings).await,
         Command::Revoke(args) => revoke::revoke(args, settings).await,
+        Command::Isolate(args) => isolation::isolate(args, settings).await,
+        Command::Release(args) => isolation::release(args, settings).await,
+        Command::Isolations(args) => list::isolations(*args, settings).await,
+        Command::App(AppCommand::Set(args)) => app::set(args, settings).await,
+        Command::App(AppCommand::Delete(args)) => app::delete(args, settings).await,
         Command::List(args) => list::rules(args, settings).await,
         Command::Check(args) => check::check(args, settings).await,
         Command::Lookup(args) => lookup::lookup(args, settings).await,

@@ -164,8 +164,8 @@ impl Printer {
 /// Turns a list into text.
 pub(crate) fn render_list<T: Row>(listing: &Listing<T>, format: Format, look: &Look) -> Result<String, Failure> {
     match format {
-        Format::Table => Ok(grid(&listing.items, Detail::Normal).render(look)),
-        Format::Wide => Ok(grid(&listing.items, Detail::Wide).render(look)),
+        Format::Table => Ok(grid(&listing.items, Detail::Normal, look).render(look)),
+        Format::Wide => Ok(grid(&listing.items, Detail::Wide, look).render(look)),
         Format::Json => json(listing),
         Format::Yaml => yaml(listing),
         Format::Jsonl => listing.items.iter().map(json_line).collect(),
@@ -187,25 +187,19 @@ pub(crate) fn render_answer(answer: &impl Answer, format: Format, look: &Look) -
 
 /// Lays one item out as a list of one.
 pub(crate) fn one_row<T: Row>(item: &T, look: &Look, detail: Detail) -> String {
-    grid(std::slice::from_ref(item), detail).render(look)
+    grid(std::slice::from_ref(item), detail, look).render(look)
 }
 
 fn content<T: Serialize>(body: &T) -> Result<String, Failure> {
     serde_json::to_string(body).map_err(|error| unserialisable(&error))
 }
 
-fn grid<T: Row>(items: &[T], detail: Detail) -> Grid {
-    let shown = |column: &Column| detail == Detail::Wide || !column.wide_only;
-    Grid {
-        headers: T::COLUMNS.iter().filter(|column| shown(column)).map(|column| column.title).collect(),
-        rows: items
-            .iter()
-            .map(|item| {
-                let fields = item.fields().into_iter().zip(T::COLUMNS);
-                fields.filter(|(_, column)| shown(column)).map(|(field, _)| field).collect()
-            })
-            .collect(),
-    }
+fn grid<T: Row>(items: &[T], detail: Detail, look: &Look) -> Grid {
+    let rows: Vec<Vec<Field>> = items.iter().map(Row::fields).collect();
+    let shown = table::shown(T::COLUMNS, &rows, detail, look);
+    let headers = T::COLUMNS.iter().zip(&shown).filter(|(_, shown)| **shown).map(|(column, _)| column.title);
+    let pick = |row: Vec<Field>| row.into_iter().zip(&shown).filter(|(_, shown)| **shown).map(|(field, _)| field);
+    Grid { headers: headers.collect(), rows: rows.into_iter().map(|row| pick(row).collect()).collect() }
 }
 
 fn document<T>(body: &T) -> Document<'_, T> {

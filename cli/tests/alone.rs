@@ -47,7 +47,7 @@ fn bad_input_is_refused_before_a_connection_is_tried() {
         ("check host host --port 80", "destination"),
         ("check appA appB --protocol icmp --port 8", "--port"),
         ("revoke appA", "rule id"),
-        ("revoke any appB", "any"),
+        ("revoke world appB", "world"),
         ("revoke appA appB --protocol icmp --port 8", "--port"),
     ] {
         shell.netpol(line).exits(2).tells(part);

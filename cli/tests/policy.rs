@@ -18,21 +18,21 @@ fn allowing_twice_is_the_same_as_once_and_revoking_undoes_it() {
     shell
         .netpol("allow appA appB --port 8080")
         .exits(0)
-        .prints("created r1  allow appA -> appB tcp/8080  revision")
-        .tells("undo: netpol revoke r1");
+        .prints("created r2  allow appA -> appB tcp/8080  revision")
+        .tells("undo: netpol revoke r2");
     let revision = api.revision();
-    shell.netpol("allow appA appB --port 8080").exits(0).prints("unchanged r1");
+    shell.netpol("allow appA appB --port 8080").exits(0).prints("unchanged r2");
     assert_eq!(api.revision(), revision);
-    shell.netpol("list").exits(0).prints("r1").prints("appA").prints("8080");
+    shell.netpol("list").exits(0).prints("r2").prints("appA").prints("8080");
     shell
         .netpol("revoke appA appB --port 8080")
         .exits(0)
-        .prints("revoked r1")
+        .prints("revoked r2")
         .prints("nothing allows appA -> appB now")
         .tells("undo: netpol allow appA appB --port 8080");
     let said = shell.netpol("list").exits(0).tells("no rules");
     assert_eq!(said.stdout, "");
-    shell.netpol("revoke r1").exits(1).tells("r1");
+    shell.netpol("revoke r2").exits(1).tells("r2");
 }
 
 #[test]
@@ -43,11 +43,11 @@ fn a_reason_is_updated_in_place_and_the_undo_line_brings_the_old_one_back() {
     shell
         .netpol("allow appA appB --port 443 --port 80 --reason second")
         .exits(0)
-        .prints("updated r1")
+        .prints("updated r2")
         .tells("undo: netpol allow appA appB --port 80,443 --reason first");
-    shell.netpol("allow appA appB --port 80,443").exits(0).prints("unchanged r1");
+    shell.netpol("allow appA appB --port 80,443").exits(0).prints("unchanged r2");
     shell.netpol("list -o json").exits(0).prints("second");
-    shell.run(["allow", "appA", "appB", "--port", "80,443", "--reason", ""]).exits(0).prints("updated r1");
+    shell.run(["allow", "appA", "appB", "--port", "80,443", "--reason", ""]).exits(0).prints("updated r2");
     let rules = shell.netpol("list -o json").exits(0).json();
     assert!(rules["items"][0].get("reason").is_none(), "{rules}");
 }
@@ -57,16 +57,16 @@ fn check_answers_in_words_and_in_its_exit_code() {
     let api = Api::start();
     let shell = &api.shell;
     shell.netpol("allow appA appB --port 8080").exits(0);
-    shell.netpol("check appA appB --port 8080").exits(0).prints("allowed").prints("by r1");
+    shell.netpol("check appA appB --port 8080").exits(0).prints("allowed").prints("by r2");
     shell
         .netpol("check appA appB --port 9090")
         .exits(1)
         .prints("denied")
-        .prints("the nearest is r1")
+        .prints("the nearest is r2")
         .tells("to allow it: netpol allow appA appB --port 9090");
     shell.netpol("check appB appA --port 8080").exits(1);
-    shell.netpol("deny appA appB").exits(0).prints("created r2");
-    shell.netpol("check appA appB --port 8080").exits(1).prints("by r2").tells("netpol revoke r2");
+    shell.netpol("deny appA appB").exits(0).prints("created r3");
+    shell.netpol("check appA appB --port 8080").exits(1).prints("by r3").tells("netpol revoke r3");
     let json = shell.netpol("check appA appB --port 8080 -o json").exits(1).json();
     assert_eq!((&json["verdict"], &json["cause"]), (&json!("deny"), &json!("deny-rule")));
     shell.netpol("check apA appB --port 8080").exits(1).tells("did you mean `appA`?");
@@ -77,24 +77,24 @@ fn revoke_removes_exactly_what_is_named() {
     let api = Api::start();
     let shell = &api.shell;
     shell.netpol("allow appA appB --port 8000-8010").exits(0);
-    shell.netpol("revoke appA appB --port 8005").exits(1).tells("no such rule").tells("the nearest is r1");
-    shell.netpol("revoke appB appA --port 8000-8010").exits(1).tells("r1");
+    shell.netpol("revoke appA appB --port 8005").exits(1).tells("no such rule").tells("the nearest is r2");
+    shell.netpol("revoke appB appA --port 8000-8010").exits(1).tells("r2");
     shell.netpol("revoke apA appB --port 8000-8010").exits(1).tells("did you mean `appA`?");
-    shell.netpol("deny appA appB --port 8000-8010").exits(0).prints("r2");
-    shell.netpol("revoke appA appB --port 8000-8010").exits(6).tells("r1").tells("r2");
-    shell.netpol("list -o name").exits(0).prints("r1\nr2\n");
+    shell.netpol("deny appA appB --port 8000-8010").exits(0).prints("r3");
+    shell.netpol("revoke appA appB --port 8000-8010").exits(6).tells("r2").tells("r3");
+    shell.netpol("list -o name").exits(0).prints("r2\nr3\n");
     shell
         .netpol("revoke appA appB --port 8000-8010 --action deny")
         .exits(0)
-        .prints("revoked r2")
-        .prints("still allowed by r1");
+        .prints("revoked r3")
+        .prints("still allowed by r2");
     shell.netpol("allow appA appB --protocol icmp").exits(0);
     shell.netpol("allow appB appA --port 1").exits(0);
     let json = shell.netpol("revoke appA appB --all -o json").exits(0).json();
     assert_eq!(json["revoked"].as_array().map(Vec::len), Some(2));
     assert_eq!(json["still_allowed_by"], json!([]));
     assert_eq!(json["undo"].as_array().map(Vec::len), Some(2));
-    shell.netpol("list -o name").exits(0).prints("r4\n");
+    shell.netpol("list -o name").exits(0).prints("r5\n");
     shell.netpol("revoke appA appB --all").exits(1).tells("no rule from appA to appB");
 }
 
@@ -111,11 +111,11 @@ fn bad_input_names_itself_and_changes_nothing() {
         ("allow appA appB --port 70000".to_owned(), "70000"),
         ("allow appA appB --port 8010-8000".to_owned(), "8010-8000"),
         ("allow appA appB --protocol quic".to_owned(), "quic"),
-        ("allow appA appB --mode audit".to_owned(), "audit"),
-        ("allow appA any".to_owned(), "any"),
+        ("allow appA appB --mode dry".to_owned(), "dry"),
+        ("allow appA world".to_owned(), "world"),
         ("allow host host".to_owned(), "destination"),
         ("lookup 10.255.1.300".to_owned(), "10.255.1.300"),
-        ("allow APPA appB --port 8080 --ttl 1h".to_owned(), "--ttl"),
+        ("allow APPA appB --port 8080 --ttl 0h".to_owned(), "--ttl"),
     ] {
         shell.netpol(&line).exits(2).tells(part);
     }
@@ -147,7 +147,7 @@ fn a_dry_run_says_what_would_be_and_changes_nothing() {
     assert_eq!(api.revision(), revision);
     shell.netpol("list -o name").exits(0);
     shell.netpol("allow appA appB --port 8080").exits(0);
-    shell.netpol("allow appA appB --port 8080 --dry-run").exits(0).prints("unchanged r1");
+    shell.netpol("allow appA appB --port 8080 --dry-run").exits(0).prints("unchanged r2");
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn lists_filter_and_refuse_unknown_names() {
     shell.netpol("allow appB appC --port 2").exits(0);
     shell.netpol("allow appC appA --port 3").exits(0);
     let names = |line: &str| shell.netpol(line).exits(0).stdout;
-    assert_eq!(names("list --app appA -o name"), "r1\nr3\n");
-    assert_eq!(names("list --source appB -o name"), "r2\n");
-    assert_eq!(names("list --destination appB -o name"), "r1\n");
+    assert_eq!(names("list --app appA -o name"), "r2\nr4\n");
+    assert_eq!(names("list --source appB -o name"), "r3\n");
+    assert_eq!(names("list --destination appB -o name"), "r2\n");
     assert_eq!(names("list --source host -o name"), "");
     assert_eq!(names("apps -o name"), "appA\nappB\nappC\n");
     shell.netpol("list --app apA").exits(1).tells("did you mean `appA`?");
@@ -198,13 +198,13 @@ fn a_node_that_does_not_report_is_named_and_the_rule_stands() {
     shell
         .netpol("allow appA appB --port 8080 --wait=300ms")
         .exits(5)
-        .prints("created r1")
-        .tells("undo: netpol revoke r1")
-        .tells("missing: n1; the rule stands as r1");
-    shell.netpol("list -o name").exits(0).prints("r1");
+        .prints("created r2")
+        .tells("undo: netpol revoke r2")
+        .tells("missing: n1; the rule stands as r2");
+    shell.netpol("list -o name").exits(0).prints("r2");
     let said = shell.netpol("allow appA appB --port 8080 --wait=300ms -o json").exits(5);
     assert_eq!(said.json()["wait"]["missing"], json!(["n1"]));
-    shell.netpol("revoke r1 --wait=300ms").exits(5).prints("revoked r1").tells("missing: n1");
+    shell.netpol("revoke r2 --wait=300ms").exits(5).prints("revoked r2").tells("missing: n1");
 }
 
 #[test]
@@ -228,11 +228,11 @@ fn cf_spellings_write_the_same_rules() {
     shell
         .netpol("add-network-policy appA --destination-app appB")
         .exits(0)
-        .prints("created r1  allow appA -> appB tcp/8080");
-    shell.netpol("add-network-policy appA appB --protocol tcp --port 8080").exits(0).prints("unchanged r1");
+        .prints("created r2  allow appA -> appB tcp/8080");
+    shell.netpol("add-network-policy appA appB --protocol tcp --port 8080").exits(0).prints("unchanged r2");
     shell.netpol("deny appA appB --port 8080").exits(0);
-    shell.netpol("network-policies --source appA").exits(0).prints("r1").prints("r2");
-    shell.netpol("remove-network-policy appA appB").exits(0).prints("revoked r1");
+    shell.netpol("network-policies --source appA").exits(0).prints("r2").prints("r3");
+    shell.netpol("remove-network-policy appA appB").exits(0).prints("revoked r2");
 }
 
 #[test]
@@ -255,10 +255,10 @@ fn a_watch_prints_again_on_change_and_ends_cleanly_on_ctrl_c() {
     let mut child =
         shell.command().args(["list", "-w", "-o", "name"]).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
-    assert_eq!(lines.next().as_deref(), Some("r1"));
-    shell.netpol("allow appA appB --port 2").exits(0);
-    assert_eq!(lines.next().as_deref(), Some("r1"));
     assert_eq!(lines.next().as_deref(), Some("r2"));
+    shell.netpol("allow appA appB --port 2").exits(0);
+    assert_eq!(lines.next().as_deref(), Some("r2"));
+    assert_eq!(lines.next().as_deref(), Some("r3"));
     kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGINT).expect("it runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

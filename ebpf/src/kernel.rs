@@ -129,7 +129,6 @@ impl Node for Kernel {
 impl Rules for Kernel {
     #[inline(always)]
     fn scope(&self) -> Scope {
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half is the scope")]
         Scope::from_bits((Self::epoch_word() >> 32) as u32)
     }
 

@@ -16,11 +16,14 @@ use crate::{
 pub fn check(state: &State, query: &CheckQuery) -> Result<CheckAnswer, Refusal> {
     let source = identity(state, &query.source, "source")?;
     let destination = identity(state, &query.destination, "destination")?;
-    let pair = PairKey::new(Party::one(source), Party::one(destination), query.protocol.into(), Layer::Enforced);
+    let Some(protocol) = query.protocol.wire().first().copied() else {
+        return Ok(describe(state, query, Decision::NO_RULE));
+    };
+    let pair = PairKey::new(Party::one(source), Party::one(destination), protocol, Layer::Enforced);
     let standing: Vec<&Arc<Rule>> = state.rules_between(&query.source, &query.destination).collect();
-    let rules: Vec<&Arc<Rule>> = standing.iter().filter(|rule| rule.protocol == query.protocol).copied().collect();
+    let rules: Vec<&Arc<Rule>> = standing.iter().filter(|rule| rule.protocol.covers(query.protocol)).copied().collect();
     let rows = PairRows::new(pair, &rules);
-    let judge = |port| decide(&rows, &Question { source, destination, protocol: query.protocol.into(), port });
+    let judge = |port| decide(&rows, &Question { source, destination, protocol, port });
     let decision = match query.port {
         Some(port) => judge(port),
         None if !query.protocol.has_ports() => judge(0),

@@ -18,7 +18,7 @@ fn state(rules: Vec<Rule>) -> State {
     let mut state = State::empty("00ff00ff00ff00ff".parse().expect("history"), overlay);
     let apps = APPS.iter().zip(256..).map(|(name, number)| {
         let identity = Identity::new(number).expect("24 bits");
-        Change::PutApp { app: Arc::new(App { name: app(name), identity, revision: Revision(1) }) }
+        Change::PutApp { app: Arc::new(App::new(app(name), identity, Revision(1))) }
     });
     let rules = rules.into_iter().map(|rule| Change::PutRule { rule: Arc::new(rule) });
     state.apply(Revision(1), &apps.chain(rules).collect::<Vec<_>>());
@@ -34,6 +34,8 @@ fn rule(id: u32, tuple: Tuple) -> Rule {
         ports: tuple.ports,
         action: tuple.action,
         mode: Mode::Enforce,
+        expires_at: None,
+        on_deny: None,
         reason: None,
         revision: Revision(1),
         created_at: Timestamp::now(),
@@ -123,15 +125,8 @@ fn terms(state: &State) -> Vec<Term> {
         let identity = |side: &Selector| Party::one(super::identity(state, side, "source").expect("known"));
         let (source, destination) = (identity(&rule.source), identity(&rule.destination));
         let ruling = Ruling { action: rule.action.into(), rule: rule.id.into() };
-        let protocol = rule.protocol.into();
-        let term = move |ports: &PortRange| Term {
-            source,
-            destination,
-            protocol,
-            ports: *ports,
-            layer: Layer::Enforced,
-            ruling,
-        };
+        let protocol = rule.protocol.wire()[0];
+        let term = move |ports: &PortRange| Term { source, destination, protocol, ports: *ports, layer: Layer::Enforced, ruling };
         rule.ports.ranges().iter().map(term).collect::<Vec<_>>()
     };
     state.replica().rules.values().flat_map(of_rule).collect()

@@ -104,7 +104,9 @@ fn the_node_reaches_its_instances_by_a_rule_for_host_only() {
             let patience = Duration::from_millis(patience);
             node.inside(|| Ok(TcpStream::connect_timeout(&address, patience).is_ok()))
         };
-        ensure!(!reaches(&near, 500)?, "no rule names the host yet");
+        ensure!(reaches(&near, 5_000)?, "the rule that a store is born with");
+        world.netpol(&["revoke", "host", "any", "--protocol", "any", "--wait"])?.expect_exit(0)?;
+        ensure!(!reaches(&near, 500)?, "no rule names the host now");
         world.netpol(&["allow", "host", "appC", "--port", "8080", "--wait"])?.expect_exit(0)?;
         ensure!(reaches(&near, 5_000)?, "the rule names the host");
         ensure!(!reaches(&far, 500)?, "`host` is an endpoint's own node, not any node");

@@ -59,7 +59,7 @@ pub(crate) struct CfListArgs {
 fn cf_protocol(text: &str) -> Result<Protocol, BadValue> {
     match text.parse::<Protocol>() {
         Ok(protocol @ (Protocol::Tcp | Protocol::Udp)) => Ok(protocol),
-        Ok(Protocol::Icmp) | Err(_) => {
+        Ok(Protocol::Sctp | Protocol::Icmp | Protocol::Any) | Err(_) => {
             Err(BadValue::new(format!("`{text}` is no protocol of cf's; write tcp or udp, or use `netpol allow`")))
         }
     }

@@ -10,18 +10,22 @@ Policy
   allow       Let one app reach another
   deny        Forbid it, whatever else allows it
   revoke      Remove a rule; live flows stop
-  list        Show the rules
+  list        Show the rules, and what each is used for
+  isolate     Cut an app or an instance off from everybody
+  release     End that
+  isolations  Who is isolated
+  app         Set an app's mode and groups, or delete it
 
 Ask
   check       Would this connection be allowed, and by which rule?
   lookup      Which instance has this address? (also: who)
 
 See
-  apps        Apps and their identities
+  apps        Apps, their identity, mode and groups
   instances   Running instances
   nodes       Nodes, and how far each has come
   status      The API, and this node's agent
-  observe     What this node dropped, and which flows began
+  observe     Which flows began, ended, were denied or cut on this node, and why
 
 On a node
   attach      Give a network namespace an endpoint
@@ -54,17 +58,24 @@ Examples:
   netpol allow appA appB --port 80,443 --port 8000-8010 --reason CHG-118
   netpol allow appA appB --protocol icmp               ping
   netpol allow appA appB                               every tcp port
+  netpol allow group:front appB --protocol any         every app in the group, every protocol
+  netpol allow any appB --port 9090 --ttl 2h           every app; ends by itself
+  netpol allow appA appB --port 22 --mode audit        only report what it would allow
   netpol allow host appB --port 8080                   health checks from the node itself
 
-An app that no rule has named before is created. Allowing twice is the same as once.
-Replies need no rule. Undo: the line that the command prints.";
+An app or group that no rule has named before is created. Allowing twice is the same as once: mode and
+end are as said last, a reason stays until another is given. Replies need no rule. Undo: the line that
+the command prints.";
 
 pub(crate) const DENY: &str = "\
 Examples:
   netpol deny appA appB --port 22
   netpol deny appA appB --wait --reason INC-77
+  netpol deny any appB --port 22 --mode audit          only report what it would deny
+  netpol deny appA appB --on-deny drop                 the sender is told nothing
 
-Everything is denied unless a rule allows it; a deny is for what no allow may open.";
+Everything is denied unless a rule allows it; a deny is for what no allow may open. It stops live
+flows too, and prints how many each node cut.";
 
 pub(crate) const REVOKE_USAGE: &str = "\
 netpol revoke SRC DST [--port PORT]... [--protocol PROTOCOL] [--action ACTION]
@@ -78,7 +89,8 @@ Examples:
   netpol revoke r12 --wait
   netpol revoke appA appB --all                        every rule from appA to appB
 
-Never removes a part of a rule. Exit code 1: there is no such rule (the nearest is named);
+Live flows that nothing else allows stop; prints how many each node cut, and what still allows the pair,
+groups and `any` included. Never removes a part of a rule. Exit code 1: there is no such rule (the nearest is named);
 6: an allow and a deny both fit (both are named).";
 
 pub(crate) const LIST: &str = "\
@@ -86,7 +98,53 @@ Examples:
   netpol list
   netpol list --app appB               rules that name appB on either side
   netpol list --source appA -o json
+  netpol list --source group:front
+  netpol list --unused 30d             rules that nothing has needed for 30 days
   netpol list -w                       print again on every change";
+
+pub(crate) const ISOLATE: &str = "\
+Examples:
+  netpol isolate appA                  every instance, also those to come
+  netpol isolate appA/0 --ttl 2h --reason INC-77
+  netpol isolate appA --dry-run
+
+Nothing passes, in no direction, not even health checks from the node; live flows are cut, and the command
+prints how many each node cut. Undo: netpol release.";
+
+pub(crate) const RELEASE: &str = "\
+Examples:
+  netpol release appA
+  netpol release appA/0 --wait
+
+Ends exactly the isolation that is named: releasing an app does not release an instance that was isolated by
+itself, nor the other way. Exit code 1: it was not isolated.";
+
+pub(crate) const ISOLATIONS: &str = "\
+Examples:
+  netpol isolations
+  netpol isolations -o name";
+
+pub(crate) const APP: &str = "\
+Examples:
+  netpol app set appA --group front --group eu
+  netpol app set appA --mode audit
+  netpol app delete appA";
+
+pub(crate) const APP_SET: &str = "\
+Examples:
+  netpol app set appA --mode audit     deny nothing at its own end, and report what would be denied
+  netpol app set appA --mode enforce
+  netpol app set appA --group front --group eu
+  netpol app set appA --add-group blue --remove-group green
+  netpol app set appA --group ''       in no group
+
+An app can be in 8 groups. A flow that is denied passes only if the apps at both its ends are in audit.";
+
+pub(crate) const APP_DELETE: &str = "\
+Examples:
+  netpol app delete appA
+
+Exit code 6: it has running instances, or rules name it.";
 
 pub(crate) const CHECK: &str = "\
 Examples:

@@ -60,6 +60,12 @@ fn reasons() -> impl TypedValueParser<Value = DropReason> {
 impl EventFilter {
     /// Refuses what no event can be.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
+        let sides = [("--app", &self.app), ("--source", &self.source), ("--destination", &self.destination)];
+        if let Some((flag, Some(group))) = sides.iter().find(|(_, side)| matches!(side, Some(Selector::Group(_)))) {
+            return Err(Failure::usage(format!(
+                "{flag}: an event does not say who was in `{group}`; name an app, `any` or `host`"
+            )));
+        }
         match (self.kind, self.reason) {
             (Some(Kind::NewFlow), Some(reason)) => Err(Failure::usage(format!(
                 "--reason: `{}` is why packets are dropped; leave --kind new-flow or --reason away",
@@ -84,7 +90,11 @@ impl EventFilter {
 
 /// No two apps differ in case alone, so whoever types another case means this one.
 fn is_named(end: &FlowEnd, wanted: &Selector) -> bool {
-    end.app.as_ref().is_some_and(|app| app.eq_ignore_ascii_case(&wanted.to_string()))
+    let Some(app) = &end.app else { return false };
+    match wanted {
+        Selector::Any => app != "host",
+        Selector::App(_) | Selector::Host | Selector::Group(_) => app.eq_ignore_ascii_case(&wanted.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +122,7 @@ mod tests {
             ("--source appA", [true, false, false]),
             ("--source appB", [false, false, false]),
             ("--source host", [false, true, false]),
+            ("--source any", [true, false, false]),
             ("--destination appB", [true, true, true]),
             ("--destination appA", [false, false, false]),
             ("--kind drop", [true, false, true]),

@@ -1,9 +1,9 @@
 //! Flags of the commands that speak about rules: allow, deny, revoke, list, check.
 
 use clap::{Args, ValueEnum};
-use policy_api::model::{Action, AppName, Invalid, Mode, Ports, Protocol, Reason, RuleId, Selector};
+use policy_api::model::{Action, AppName, Invalid, Mode, OnDeny, Ports, Protocol, Reason, RuleId, Selector};
 
-use super::value::{BadValue, Patience};
+use super::value::{BadValue, Lifetime, Patience};
 use super::view::WatchArgs;
 use crate::failure::Failure;
 
@@ -13,7 +13,7 @@ pub(crate) struct TrafficArgs {
     /// Port, range or list (8080, 8000-8010, 80,443); may be repeated [default: all ports]
     #[arg(short, long = "port", value_name = "PORT")]
     port: Vec<Ports>,
-    /// tcp, udp or icmp
+    /// tcp, udp, sctp, icmp or any
     #[arg(long, value_name = "PROTOCOL", default_value_t)]
     pub(crate) protocol: Protocol,
 }
@@ -45,23 +45,43 @@ pub(crate) struct WaitArgs {
     pub(crate) wait: Option<Patience>,
 }
 
-/// Flags of `allow` and `deny`.
+/// Whether to wait for the count of what a change cut.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct ReceiptArgs {
+    /// Do not wait for the count of live flows that were cut (at most 2s)
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// Flags of `deny`.
+#[derive(Args, Debug)]
+pub(crate) struct DenyArgs {
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    /// reset: the sender is told at once; drop: the sender is told nothing [default: reset]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) on_deny: Option<OnDeny>,
+    #[command(flatten)]
+    pub(crate) receipt: ReceiptArgs,
+}
+
+/// Flags of `allow`, and of `deny` too.
 #[derive(Args, Debug)]
 pub(crate) struct WriteArgs {
-    /// Who opens the connection: an app, or `host`
+    /// Who opens the connection: an app, group:NAME, any (every app), or host
     #[arg(value_name = "SRC")]
     pub(crate) source: Selector,
-    /// Who is reached: an app, or `host`
+    /// Who is reached: an app, group:NAME, any (every app), or host
     #[arg(value_name = "DST")]
     pub(crate) destination: Selector,
     #[command(flatten)]
     pub(crate) traffic: TrafficArgs,
-    /// enforce is the only mode of this version
+    /// enforce, or audit: report what the rule would change, and change nothing
     #[arg(long, value_name = "MODE", default_value_t)]
     pub(crate) mode: Mode,
-    /// Named so that it is refused with a reason instead of as unknown.
-    #[arg(long, value_name = "TIME", hide = true, value_parser = refuse_ttl)]
-    ttl: Option<String>,
+    /// End by itself after this long: 90s, 30m, 2h, 7d [default: never]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<Lifetime>,
     /// Why, for whoever reads the list later; '' removes it
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<Reason>,
@@ -86,12 +106,6 @@ impl WriteArgs {
             dry_run: false,
         }
     }
-}
-
-fn refuse_ttl(text: &str) -> Result<String, BadValue> {
-    Err(BadValue::new(format!(
-        "`{text}`: rules that expire are not supported by this version; leave --ttl out and revoke the rule when its time has come"
-    )))
 }
 
 /// Which of two rules with the same tuple.
@@ -122,7 +136,7 @@ pub(crate) struct RevokeArgs {
     /// Port, range or list, exactly as the rule has them; may be repeated [default: a rule for all ports]
     #[arg(short, long = "port", value_name = "PORT", requires = "destination")]
     port: Vec<Ports>,
-    /// tcp, udp or icmp [default: tcp]
+    /// tcp, udp, sctp, icmp or any [default: tcp]
     #[arg(long, value_name = "PROTOCOL", requires = "destination")]
     protocol: Option<Protocol>,
     /// Which one, where an allow and a deny both stand
@@ -133,6 +147,8 @@ pub(crate) struct RevokeArgs {
     all: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) receipt: ReceiptArgs,
 }
 
 /// What `revoke` is asked to remove.
@@ -171,12 +187,15 @@ pub(crate) struct ListArgs {
     /// Rules that name this app on either side
     #[arg(long, value_name = "APP")]
     pub(crate) app: Option<AppName>,
-    /// Rules with this source
+    /// Rules with exactly this source
     #[arg(long, value_name = "SRC")]
     pub(crate) source: Option<Selector>,
-    /// Rules with this destination
+    /// Rules with exactly this destination
     #[arg(long, value_name = "DST")]
     pub(crate) destination: Option<Selector>,
+    /// Rules that are older than this and decided about nothing since then: 12h, 30d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) unused: Option<Lifetime>,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
 }
@@ -184,16 +203,16 @@ pub(crate) struct ListArgs {
 /// Flags of `check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// Who opens the connection: an app, or `host`
+    /// Who opens the connection: an app, group:NAME, any (every app), or host
     #[arg(value_name = "SRC")]
     pub(crate) source: Selector,
-    /// Who is reached: an app, or `host`
+    /// Who is reached: an app, group:NAME, any (every app), or host
     #[arg(value_name = "DST")]
     pub(crate) destination: Selector,
     /// One port [default: all ports, if the answer is the same for all]
     #[arg(short, long, value_name = "PORT", value_parser = single_port)]
     pub(crate) port: Option<u16>,
-    /// tcp, udp or icmp
+    /// tcp, udp, sctp, icmp or any
     #[arg(long, value_name = "PROTOCOL", default_value_t)]
     pub(crate) protocol: Protocol,
 }

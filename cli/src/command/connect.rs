@@ -15,7 +15,7 @@ pub(crate) fn client(settings: &Settings) -> Result<Client, Failure> {
 /// The rules that fit; none where an app is named that is not known yet.
 pub(crate) async fn rules(client: &Client, filter: &RuleFilter) -> Result<Vec<Rule>, Failure> {
     match client.list_rules(filter).await {
-        Ok(list) => Ok(list.items),
+        Ok(list) => Ok(list.items.into_iter().map(|view| view.rule).collect()),
         Err(error) if error.status() == Some(404) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }

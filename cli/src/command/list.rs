@@ -1,6 +1,8 @@
 //! The list commands: rules, apps, instances, nodes.
 
-use policy_api::model::{RuleFilter, Selector};
+use std::time::Duration;
+
+use policy_api::model::{RuleFilter, RuleView, Selector, Timestamp};
 
 use super::connect;
 use super::follow::once_or_always;
@@ -16,7 +18,28 @@ pub(crate) async fn rules(args: &ListArgs, settings: &Settings) -> Result<Exit, 
     let client = connect::client(settings)?;
     let printer = settings.printer;
     once_or_always(&client, args.watch, printer, async || {
-        let list = client.list_rules(&filter).await?;
+        let mut list = client.list_rules(&filter).await?;
+        if let Some(span) = args.unused {
+            // By the API's clock, which the counts were made by.
+            let now = client.status().await?.now;
+            list.items.retain(|view| is_unused(view, now, span.0));
+        }
+        printer.list(&Listing { items: list.items, revision: list.revision.0 })
+    })
+    .await
+}
+
+/// Whether the rule has stood so long, and decided about nothing for so long.
+fn is_unused(view: &RuleView, now: Timestamp, span: Duration) -> bool {
+    let last = view.usage.last_hit.unwrap_or(view.rule.created_at).max(view.rule.created_at);
+    last.until(now) >= span
+}
+
+pub(crate) async fn isolations(watch: WatchArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let client = connect::client(settings)?;
+    let printer = settings.printer;
+    once_or_always(&client, watch, printer, async || {
+        let list = client.isolations().await?;
         printer.list(&Listing { items: list.items, revision: list.revision.0 })
     })
     .await
@@ -58,4 +81,28 @@ pub(crate) async fn nodes(watch: WatchArgs, settings: &Settings) -> Result<Exit,
         printer.list(&Listing { items, revision: head })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_api::model::Usage;
+
+    use super::*;
+    use crate::output::rule::tests::rule;
+
+    #[test]
+    fn a_rule_is_unused_if_it_had_the_time_to_be_used() {
+        let then: Timestamp = "2026-01-31T12:00:00Z".parse().expect("a time");
+        let now = then.after(Duration::from_secs(10_000)).expect("a time");
+        let ago = |seconds: u64| then.after(Duration::from_secs(10_000 - seconds)).expect("a time");
+        let span = Duration::from_secs(3_600);
+        let unused = |created: u64, hit: Option<u64>| {
+            let mut view = RuleView { rule: rule(1, "allow appA appB tcp"), usage: Usage::default() };
+            view.rule.created_at = ago(created);
+            view.usage.last_hit = hit.map(ago);
+            is_unused(&view, now, span)
+        };
+        assert!(unused(7_200, None) && unused(9_000, Some(7_200)));
+        assert!(!unused(60, None) && !unused(9_000, Some(60)));
+    }
 }

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use policy_api::client::{Client, WriteOptions};
-use policy_api::model::{Action, ChangeSet, Deleted, Revision, Rule, RuleFilter, RuleId, Selector};
+use policy_api::model::{Action, ChangeSet, Deleted, Mode, Receipt, Revision, Rule, RuleFilter, RuleId, Selector};
 
-use super::{connect, wait};
-use crate::args::{CfPolicyArgs, RevokeArgs, RevokeTarget, WaitArgs};
+use super::{connect, receipt, wait};
+use crate::args::{CfPolicyArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::rule::{Revoked, Waited, still_allowing};
 use crate::output::{Printer, phrase};
@@ -19,7 +19,7 @@ use choose::{Choice, Wanted, choose, nearest};
 pub(crate) async fn revoke(args: &RevokeArgs, settings: &Settings) -> Result<Exit, Failure> {
     let target = args.target()?;
     let client = connect::client(settings)?;
-    remove(&client, target, args.wait, settings.printer).await
+    remove(&client, target, (args.wait, args.receipt), settings.printer).await
 }
 
 /// `remove-network-policy`.
@@ -34,10 +34,15 @@ pub(crate) async fn cf_remove(args: &CfPolicyArgs, settings: &Settings) -> Resul
         action: Some(Action::Allow),
     };
     let client = connect::client(settings)?;
-    remove(&client, target, WaitArgs::default(), settings.printer).await
+    remove(&client, target, (WaitArgs::default(), ReceiptArgs::default()), settings.printer).await
 }
 
-async fn remove(client: &Client, target: RevokeTarget, wait: WaitArgs, printer: Printer) -> Result<Exit, Failure> {
+async fn remove(
+    client: &Client,
+    target: RevokeTarget,
+    waiting: (WaitArgs, ReceiptArgs),
+    printer: Printer,
+) -> Result<Exit, Failure> {
     let ids = match target {
         RevokeTarget::Rule(id) => vec![id],
         RevokeTarget::Pair { source, destination } => all_of_pair(client, source, destination).await?,
@@ -48,7 +53,7 @@ async fn remove(client: &Client, target: RevokeTarget, wait: WaitArgs, printer: 
     };
     let sent = Instant::now();
     let removal = delete(client, ids).await?;
-    removal.report(client, wait, sent, printer).await
+    removal.report(client, waiting, sent, printer).await
 }
 
 async fn all_of_pair(client: &Client, source: Selector, destination: Selector) -> Result<Vec<RuleId>, Failure> {
@@ -125,38 +130,60 @@ async fn delete(client: &Client, ids: Vec<RuleId>) -> Result<Removal, Failure> {
 }
 
 impl Removal {
-    async fn report(&self, client: &Client, wait: WaitArgs, sent: Instant, printer: Printer) -> Result<Exit, Failure> {
+    async fn report(
+        &self,
+        client: &Client,
+        (wait, counting): (WaitArgs, ReceiptArgs),
+        sent: Instant,
+        printer: Printer,
+    ) -> Result<Exit, Failure> {
         let rules: Vec<Rule> = self.deleted.iter().map(|one| one.rule.clone()).collect();
         let left = still_allowing(&self.deleted);
         let undo: Vec<String> = rules.iter().map(phrase::command_for).collect();
-        let print = |waited: Option<&Waited>| {
+        let print = |cut: Option<&Receipt>, waited: Option<&Waited>| {
             printer.answer(&Revoked {
                 revision: self.revision.0,
                 revoked: &rules,
                 still_allowed_by: &left,
                 undo: &undo,
+                receipt: cut,
                 wait: waited,
             })
         };
         if !printer.format.is_document() {
-            print(None)?;
+            print(None, None)?;
         }
         let waited = match wait.wait {
             Some(patience) => Some(wait::until_in_force(client, self.revision, patience, sent).await),
             None => None,
         };
+        let cut = self.cut(client, counting).await;
         if printer.format.is_document() {
-            print(waited.as_ref().and_then(|waited| waited.as_ref().ok()))?;
-        }
-        if !printer.format.is_document() {
+            let waited = waited.as_ref().and_then(|waited| waited.as_ref().ok());
+            print(cut.as_ref().ok().and_then(Option::as_ref), waited)?;
+        } else {
+            let cut = cut.as_ref().ok().and_then(Option::as_ref);
+            cut.map_or(Ok(()), |cut| printer.result_line(&receipt::line(cut)))?;
             undo.iter().for_each(|line| printer.say(&format!("undo: {line}")));
         }
+        let gone = "the revocation stands";
+        cut.map_err(|failure| failure.during(gone))?;
         if let Some(waited) = waited {
-            let gone = "the revocation stands";
             let waited = waited.map_err(|failure| failure.during(gone))?;
             printer.result_line(&wait::verdict(&waited, gone)?)?;
         }
         Ok(Exit::Ok)
+    }
+}
+
+impl Removal {
+    /// What the removal cut, if it can have cut anything: only what an enforced rule allowed.
+    async fn cut(&self, client: &Client, args: ReceiptArgs) -> Result<Option<Receipt>, Failure> {
+        let allowed = |rule: &Rule| rule.action == Action::Allow && rule.mode == Mode::Enforce;
+        if self.deleted.iter().any(|one| allowed(&one.rule)) {
+            return receipt::of(client, self.revision, args).await;
+        }
+        Ok(None)
     }
 }
 

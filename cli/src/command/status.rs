@@ -141,7 +141,7 @@ mod tests {
 
     fn both() -> Both {
         let status = json!({
-            "version": "0.1.0", "history": "00ff00ff00ff00ff", "revision": 7, "apps": 2, "rules": 1, "rows": 3,
+            "version": "0.1.0", "now": "2026-01-31T12:00:00.000Z", "history": "00ff00ff00ff00ff", "revision": 7, "apps": 2, "rules": 1, "rows": 3,
             "rows_capacity": 1000, "instances": 4, "nodes": 2, "nodes_connected": 2, "nodes_ready": 1,
             "overlay": {"v4": "10.255.0.0/16", "v6": "fd00::/48"}, "store_healthy": true,
         });

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use policy_api::client::{Client, WriteOptions};
-use policy_api::model::{Action, App, Outcome, Reason, Rule, RuleAnswer, RuleFilter, RuleSpec};
+use policy_api::model::{Action, App, Mode, OnDeny, Outcome, Reason, Receipt, Rule, RuleAnswer, RuleFilter, RuleSpec};
 
-use super::{connect, wait};
-use crate::args::{CfPolicyArgs, WriteArgs};
+use super::{connect, receipt, wait};
+use crate::args::{CfPolicyArgs, DenyArgs, ReceiptArgs, WriteArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::rule::{Waited, Written};
 use crate::output::{Format, Printer, phrase};
@@ -14,11 +14,22 @@ use crate::settings::Settings;
 use crate::terminal::Talk;
 
 pub(crate) async fn allow(args: &WriteArgs, settings: &Settings) -> Result<Exit, Failure> {
-    write(args, Action::Allow, settings).await
+    // What is allowed cuts nothing.
+    let no_receipt = ReceiptArgs { no_wait: true };
+    write(args, Verb { action: Action::Allow, on_deny: None, receipt: no_receipt }, settings).await
 }
 
-pub(crate) async fn deny(args: &WriteArgs, settings: &Settings) -> Result<Exit, Failure> {
-    write(args, Action::Deny, settings).await
+pub(crate) async fn deny(args: &DenyArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let verb = Verb { action: Action::Deny, on_deny: args.on_deny, receipt: args.receipt };
+    write(&args.write, verb, settings).await
+}
+
+/// What `allow` and `deny` differ in.
+#[derive(Clone, Copy)]
+struct Verb {
+    action: Action,
+    on_deny: Option<OnDeny>,
+    receipt: ReceiptArgs,
 }
 
 /// `add-network-policy`.
@@ -27,47 +38,62 @@ pub(crate) async fn cf_add(args: &CfPolicyArgs, settings: &Settings) -> Result<E
     allow(&WriteArgs::plain(source, destination, args.traffic()), settings).await
 }
 
-async fn write(args: &WriteArgs, action: Action, settings: &Settings) -> Result<Exit, Failure> {
-    let mut spec = spec(args, action)?;
+async fn write(args: &WriteArgs, verb: Verb, settings: &Settings) -> Result<Exit, Failure> {
+    let mut spec = spec(args, verb)?;
     let client = connect::client(settings)?;
     let before = standing(&client, &spec).await?;
     spec.reason = reason(args.reason.as_ref(), before.as_ref());
+    spec.expires_at = receipt::end(&client, args.ttl).await?;
     let sent = Instant::now();
     let options = WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() };
     let answer = client.put_rule(&spec, &options).await?;
     let undo = undo(&answer, before.as_ref());
     let report = Report { answer: &answer, undo: undo.as_deref(), printer: settings.printer };
     report.first()?;
-    let Some(patience) = args.wait.wait else {
-        report.last(None)?;
-        mention_new_apps(&client, &answer, settings.printer).await;
-        return Ok(Exit::Ok);
-    };
     let stands = format!("the rule stands as {}", answer.rule.id);
-    match wait::until_in_force(&client, answer.rule.revision, patience, sent).await {
-        Ok(waited) => {
-            report.last(Some(&waited))?;
-            report.in_force(&wait::verdict(&waited, &stands)?)?;
-            mention_new_apps(&client, &answer, settings.printer).await;
-            Ok(Exit::Ok)
-        }
+    let done = async {
+        // First where it is in force: the time that takes is printed, and waiting for a count must not add to it.
+        let waited = match args.wait.wait {
+            Some(patience) => Some(wait::until_in_force(&client, answer.rule.revision, patience, sent).await?),
+            None => None,
+        };
+        Ok((waited, cut(&client, &answer, verb.receipt).await?))
+    };
+    let (waited, cut): (Option<Waited>, Option<Receipt>) = match done.await {
+        Ok(done) => done,
         Err(failure) => {
-            report.last(None)?;
-            Err(failure.during(&stands))
+            report.last(None, None)?;
+            return Err(Failure::during(failure, &stands));
         }
+    };
+    report.last(cut.as_ref(), waited.as_ref())?;
+    if let Some(waited) = &waited {
+        report.in_force(&wait::verdict(waited, &stands)?)?;
     }
+    mention_new_apps(&client, &answer, settings.printer).await;
+    Ok(Exit::Ok)
+}
+
+/// What the rule cut, if it can have cut anything.
+async fn cut(client: &Client, answer: &RuleAnswer, args: ReceiptArgs) -> Result<Option<Receipt>, Failure> {
+    let changed = answer.outcome != Outcome::Unchanged && !answer.dry_run;
+    if changed && answer.rule.mode == Mode::Enforce {
+        return receipt::of(client, answer.rule.revision, args).await;
+    }
+    Ok(None)
 }
 
 /// Builds the rule, and lets the model refuse it before anything is sent.
-fn spec(args: &WriteArgs, action: Action) -> Result<RuleSpec, Failure> {
+fn spec(args: &WriteArgs, verb: Verb) -> Result<RuleSpec, Failure> {
     let mut spec = RuleSpec::new(
         args.source.clone(),
         args.destination.clone(),
         args.traffic.protocol,
         args.traffic.ports()?,
-        action,
+        verb.action,
     );
     spec.mode = args.mode;
+    spec.on_deny = verb.on_deny;
     spec.reason.clone_from(&args.reason);
     let json = serde_json::to_value(&spec).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(RuleSpec::from_json(json)?)
@@ -107,14 +133,15 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn first(&self) -> Result<(), Failure> {
-        if self.printer.format.is_document() { Ok(()) } else { self.print(None) }
+        if self.printer.format.is_document() { Ok(()) } else { self.print(None, None) }
     }
 
-    fn last(&self, waited: Option<&Waited>) -> Result<(), Failure> {
+    fn last(&self, cut: Option<&Receipt>, waited: Option<&Waited>) -> Result<(), Failure> {
         if self.printer.format.is_document() {
             // Everything there is to say stands in the document.
-            return self.print(waited);
+            return self.print(cut, waited);
         }
+        cut.map_or(Ok(()), |cut| self.printer.result_line(&receipt::line(cut)))?;
         match (self.undo, self.answer.dry_run) {
             (Some(undo), _) => self.printer.say(&format!("undo: {undo}")),
             (None, true) => self.printer.say("dry run: nothing was changed"),
@@ -127,8 +154,8 @@ impl Report<'_> {
         self.printer.result_line(line)
     }
 
-    fn print(&self, wait: Option<&Waited>) -> Result<(), Failure> {
-        self.printer.answer(&Written { answer: self.answer, undo: self.undo, wait })
+    fn print(&self, receipt: Option<&Receipt>, wait: Option<&Waited>) -> Result<(), Failure> {
+        self.printer.answer(&Written { answer: self.answer, undo: self.undo, receipt, wait })
     }
 }
 

@@ -1,21 +1,63 @@
 //! Apps, instances and nodes as rows.
 
-use policy_api::model::{App, Binding, BindingState, NodeView, Timestamp};
+use policy_api::model::{App, Binding, BindingState, GroupName, Isolation, Mode, NodeView, Timestamp};
 use serde::Serialize;
 
 use super::table::{Column, Field, Tone};
 use super::{Row, phrase};
 
 impl Row for App {
-    const COLUMNS: &'static [Column] = &[Column::always("APP"), Column::always("IDENTITY"), Column::wide("REVISION")];
+    const COLUMNS: &'static [Column] = &[
+        Column::always("APP"),
+        Column::always("IDENTITY"),
+        Column::always("MODE"),
+        Column::noted("GROUPS"),
+        Column::wide("REVISION"),
+    ];
     const PLURAL: &'static str = "apps";
 
     fn fields(&self) -> Vec<Field> {
-        vec![Field::new(&self.name), Field::new(self.identity.number()), Field::new(self.revision)]
+        let groups: Vec<&str> = self.groups.iter().map(GroupName::as_str).collect();
+        let tone = if self.mode == Mode::Audit { Tone::Bad } else { Tone::Plain };
+        vec![
+            Field::new(&self.name),
+            Field::new(self.identity.number()),
+            Field::toned(self.mode, tone),
+            Field::new(groups.join(",")),
+            Field::new(self.revision),
+        ]
     }
 
     fn name(&self) -> String {
         self.name.to_string()
+    }
+}
+
+impl Row for Isolation {
+    const COLUMNS: &'static [Column] = &[
+        Column::always("ISOLATED"),
+        Column::noted("EXPIRES"),
+        Column::always("AGE"),
+        Column::wide("BY"),
+        Column::wide("REVISION"),
+        Column::noted("REASON"),
+    ];
+    const PLURAL: &'static str = "isolations";
+
+    fn fields(&self) -> Vec<Field> {
+        let now = Timestamp::now();
+        vec![
+            Field::new(self.target()),
+            Field::maybe(self.expires_at.map(|end| phrase::in_time(end, now))),
+            Field::new(phrase::age(self.created_at, now)),
+            Field::new(&self.created_by),
+            Field::new(self.revision),
+            Field::maybe(self.reason.as_ref()),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.target().to_string()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::time::Duration;
 
-use policy_api::model::{Action, Ports, Protocol, Rule, Timestamp, Tuple};
+use policy_api::model::{Action, Mode, OnDeny, Ports, Protocol, Rule, Timestamp, Tuple};
 
 /// `allow appA -> appB tcp/8080`.
 pub(crate) fn tuple(tuple: &Tuple) -> String {
@@ -11,9 +12,22 @@ pub(crate) fn tuple(tuple: &Tuple) -> String {
     format!("{action} {source} -> {destination} {}", traffic(*protocol, ports))
 }
 
+/// A rule's tuple and what it says besides: `allow appA -> appB tcp/8080, audit`.
+pub(crate) fn whole(rule: &Rule) -> String {
+    format!("{}{}", tuple(&rule.tuple()), besides(rule, Timestamp::now()))
+}
+
+/// What a rule says besides its tuple: `audit, expires in 2h, drop`; nothing where it is as most are.
+fn besides(rule: &Rule, now: Timestamp) -> String {
+    let mode = (rule.mode == Mode::Audit).then(|| "audit".to_owned());
+    let end = rule.expires_at.map(|end| format!("expires {}", in_time(end, now)));
+    let on_deny = (rule.on_deny() == OnDeny::Drop).then(|| "told to nobody".to_owned());
+    [mode, end, on_deny].into_iter().flatten().map(|part| format!(", {part}")).collect()
+}
+
 /// `r12 (allow appA -> appB tcp/8080)`.
 pub(crate) fn rule(rule: &Rule) -> String {
-    format!("{} ({})", rule.id, tuple(&rule.tuple()))
+    format!("{} ({})", rule.id, whole(rule))
 }
 
 /// `tcp/8080`, `udp/all`, `icmp`.
@@ -23,8 +37,12 @@ pub(crate) fn traffic(protocol: Protocol, ports: &Ports) -> String {
 
 /// The line that makes this rule.
 pub(crate) fn command_for(rule: &Rule) -> String {
+    let mode = (rule.mode != Mode::default()).then(|| format!(" --mode {}", rule.mode));
+    let end = rule.expires_at.map(|end| format!(" --ttl {}", ttl(end, Timestamp::now())));
+    let on_deny = rule.on_deny.map(|how| format!(" --on-deny {how}"));
     let reason = rule.reason.as_ref().map(|reason| format!(" --reason {}", shell_word(reason.as_str())));
-    format!("{}{}", command(rule.action.as_str(), &rule.tuple()), reason.unwrap_or_default())
+    let flags: String = [mode, end, on_deny, reason].into_iter().flatten().collect();
+    format!("{}{flags}", command(rule.action.as_str(), &rule.tuple()))
 }
 
 /// The line that brings this rule back where another reason stands now.
@@ -70,16 +88,62 @@ pub(crate) fn shell_word(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\'', r"'\''")).into()
 }
 
+/// `512 B`, `1.5 kB`, `20 MB`: three digits at most, by thousands.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if number < 1_000 {
+        return format!("{number} B");
+    }
+    let mut unit = UNITS[0];
+    let mut tenths = number / 100;
+    for next in &UNITS[1..] {
+        if tenths < 10_000 {
+            break;
+        }
+        (unit, tenths) = (next, tenths / 1_000);
+    }
+    if tenths < 100 { format!("{}.{} {unit}", tenths / 10, tenths % 10) } else { format!("{} {unit}", tenths / 10) }
+}
+
+/// What is left until then, as a value of `--ttl`: `90s`, `30m`, `2h`, `7d`; a second where nothing is left.
+pub(crate) fn ttl(end: Timestamp, now: Timestamp) -> String {
+    let seconds = rounded(now.until(end)).max(1);
+    for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+        if seconds.is_multiple_of(length) {
+            return format!("{}{unit}", seconds / length);
+        }
+    }
+    format!("{seconds}s")
+}
+
+/// How long until then: `now`, `in 42s`, `in 5m`.
+pub(crate) fn in_time(then: Timestamp, now: Timestamp) -> String {
+    match rounded(now.until(then)) {
+        0 => "now".to_owned(),
+        seconds => format!("in {}", short(seconds)),
+    }
+}
+
 /// How long ago: `now`, `42s`, `5m`, `3h`, `12d`.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
-    let seconds = now.unix_seconds().saturating_sub(then.unix_seconds());
-    match seconds {
-        ..=0 => "now".to_owned(),
-        1..=119 => format!("{seconds}s"),
-        120..=7_199 => format!("{}m", seconds / 60),
-        7_200..=172_799 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
+    match u64::try_from(now.unix_seconds().saturating_sub(then.unix_seconds())) {
+        Err(_) | Ok(0) => "now".to_owned(),
+        Ok(seconds) => short(seconds),
     }
+}
+
+fn short(seconds: u64) -> String {
+    match seconds {
+        ..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        172_800.. => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// In whole seconds: what was to last two hours a moment ago still lasts two hours.
+fn rounded(time: Duration) -> u64 {
+    time.saturating_add(Duration::from_millis(500)).as_secs()
 }
 
 #[cfg(test)]
@@ -104,6 +168,35 @@ mod tests {
             r"netpol deny appA appB --protocol udp --port 80,443 --reason 'Bob'\''s ticket'"
         );
         assert_eq!(command_for(&rule_of(1, "allow appA appB icmp")), "netpol allow appA appB --protocol icmp");
+    }
+
+    #[test]
+    fn amounts_have_three_digits_at_most() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (1_550, "1.5 kB"),
+            (20_400, "20 kB"),
+            (999_999, "999 kB"),
+            (1_000_000, "1.0 MB"),
+            (7_300_000_000, "7.3 GB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(bytes(number), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_usual_is_said_of_a_rule() {
+        let now = Timestamp::now();
+        let mut odd = rule_of(1, "deny appA any any");
+        assert_eq!(rule(&odd), "r1 (deny appA -> any any)");
+        odd.mode = Mode::Audit;
+        odd.on_deny = Some(OnDeny::Drop);
+        odd.expires_at = now.after(std::time::Duration::from_secs(3 * 3_600));
+        assert_eq!(besides(&odd, now), ", audit, expires in 3h, told to nobody");
     }
 
     #[test]

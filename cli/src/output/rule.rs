@@ -1,6 +1,6 @@
 //! Rules as rows, and what became of one as an answer.
 
-use policy_api::model::{Action, Deleted, Outcome, Rule, RuleAnswer, RuleId, Timestamp};
+use policy_api::model::{Action, Deleted, Mode, Outcome, Receipt, Rule, RuleAnswer, RuleId, RuleView, Timestamp};
 use serde::Serialize;
 
 use super::table::{Column, Field, Tone, paint};
@@ -15,7 +15,7 @@ pub(crate) fn tone(action: Action) -> Tone {
     }
 }
 
-impl Row for Rule {
+impl Row for RuleView {
     const COLUMNS: &'static [Column] = &[
         Column::always("ID"),
         Column::always("ACTION"),
@@ -23,33 +23,47 @@ impl Row for Rule {
         Column::always("DESTINATION"),
         Column::always("PROTOCOL"),
         Column::always("PORTS"),
-        Column::wide("MODE"),
+        Column::noted("MODE"),
+        Column::noted("EXPIRES"),
+        Column::noted("ON-DENY"),
+        Column::fitting("FLOWS", 3),
+        Column::fitting("PACKETS", 5),
+        Column::fitting("BYTES", 4),
+        Column::fitting("LAST-HIT", 1),
         Column::wide("REVISION"),
         Column::wide("BY"),
-        Column::always("AGE"),
-        Column::always("REASON"),
+        Column::fitting("AGE", 2),
+        Column::noted("REASON"),
     ];
     const PLURAL: &'static str = "rules";
 
     fn fields(&self) -> Vec<Field> {
-        let ports = if self.protocol.has_ports() { self.ports.to_string() } else { String::new() };
+        let Self { rule, usage } = self;
+        let ports = if rule.protocol.has_ports() { rule.ports.to_string() } else { String::new() };
+        let now = Timestamp::now();
         vec![
-            Field::new(self.id),
-            Field::toned(self.action, tone(self.action)),
-            Field::new(&self.source),
-            Field::new(&self.destination),
-            Field::new(self.protocol),
+            Field::new(rule.id),
+            Field::toned(rule.action, tone(rule.action)),
+            Field::new(&rule.source),
+            Field::new(&rule.destination),
+            Field::new(rule.protocol),
             Field::new(ports),
-            Field::new(self.mode),
-            Field::new(self.revision),
-            Field::new(&self.created_by),
-            Field::new(phrase::age(self.created_at, Timestamp::now())),
-            Field::maybe(self.reason.as_ref()),
+            Field::maybe(Some(rule.mode).filter(|mode| *mode != Mode::Enforce)),
+            Field::maybe(rule.expires_at.map(|end| phrase::in_time(end, now))),
+            Field::maybe(rule.on_deny),
+            Field::new(usage.flows),
+            Field::new(usage.packets),
+            Field::new(phrase::bytes(usage.bytes)),
+            Field::new(usage.last_hit.map_or_else(|| "never".to_owned(), |then| phrase::age(then, now))),
+            Field::new(rule.revision),
+            Field::new(&rule.created_by),
+            Field::new(phrase::age(rule.created_at, now)),
+            Field::maybe(rule.reason.as_ref()),
         ]
     }
 
     fn name(&self) -> String {
-        self.id.to_string()
+        self.rule.id.to_string()
     }
 }
 
@@ -71,6 +85,8 @@ pub(crate) struct Written<'a> {
     pub(crate) answer: &'a RuleAnswer,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) undo: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<&'a Receipt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait: Option<&'a Waited>,
 }
@@ -101,6 +117,8 @@ pub(crate) struct Revoked<'a> {
     pub(crate) revoked: &'a [Rule],
     pub(crate) still_allowed_by: &'a [Rule],
     pub(crate) undo: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<&'a Receipt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait: Option<&'a Waited>,
 }
@@ -133,10 +151,10 @@ impl Revoked<'_> {
     }
 }
 
-/// A rule's tuple with its action in colour.
+/// A rule with its action in colour.
 fn painted(rule: &Rule, look: &Look) -> String {
     let action = rule.action.as_str();
-    phrase::tuple(&rule.tuple()).replacen(action, &paint(action, tone(rule.action), look), 1)
+    phrase::whole(rule).replacen(action, &paint(action, tone(rule.action), look), 1)
 }
 
 /// Collects what several deletions left standing, each rule once and none of the deleted.
@@ -150,7 +168,7 @@ pub(crate) fn still_allowing(deleted: &[Deleted]) -> Vec<Rule> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use policy_api::model::{Ports, Revision};
+    use policy_api::model::{Ports, Revision, Usage};
 
     use super::*;
     use crate::output::{Format, Listing, render_answer, render_list};
@@ -174,6 +192,8 @@ pub(crate) mod tests {
             ports: word().map_or(Ports::All, |ports| ports.parse().expect("ports")),
             action,
             mode: policy_api::model::Mode::Enforce,
+            expires_at: None,
+            on_deny: None,
             reason: word().map(|reason| reason.parse().expect("a reason")),
             revision: Revision(u64::from(id) + 100),
             created_at: Timestamp::now(),
@@ -181,31 +201,44 @@ pub(crate) mod tests {
         }
     }
 
-    fn listing() -> Listing<Rule> {
+    fn listing() -> Listing<RuleView> {
+        let used = Usage { packets: 12, bytes: 1_234, flows: 2, last_hit: Some(Timestamp::now()) };
         let items = vec![
-            rule(1, "allow appA appB tcp 8080"),
-            rule(12, "deny appA appB tcp 8000-8010,9000 CHG-118"),
-            rule(13, "allow host appB icmp"),
+            (rule(1, "allow appA appB tcp 8080"), used),
+            (rule(12, "deny appA appB tcp 8000-8010,9000 CHG-118"), Usage::default()),
+            (rule(13, "allow host any any"), Usage::default()),
         ];
+        let items = items.into_iter().map(|(rule, usage)| RuleView { rule, usage }).collect();
         Listing { items, revision: 113 }
     }
 
     #[test]
     fn rules_stand_in_a_table() {
         let expected = "\
-ID   ACTION  SOURCE  DESTINATION  PROTOCOL  PORTS           AGE  REASON
-r1   allow   appA    appB         tcp       8080            now  -
-r12  deny    appA    appB         tcp       8000-8010,9000  now  CHG-118
-r13  allow   host    appB         icmp      -               now  -
+ID   ACTION  SOURCE  DESTINATION  PROTOCOL  PORTS           FLOWS  PACKETS  BYTES   LAST-HIT  AGE  REASON
+r1   allow   appA    appB         tcp       8080            2      12       1.2 kB  now       now  -
+r12  deny    appA    appB         tcp       8000-8010,9000  0      0        0 B     never     now  CHG-118
+r13  allow   host    any          any       -               0      0        0 B     never     now  -
 ";
         assert_eq!(render_list(&listing(), Format::Table, &PIPE).expect("text"), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_keeps_what_a_rule_is_and_whether_it_is_used() {
+        let expected = "ID   ACTION  SOURCE  DESTINATION  PROTOCOL  PORTS           LAST-HIT  REASON
+r1   allow   appA    appB         tcp       8080            now       -
+r12  deny    appA    appB         tcp       8000-8010,9000  never     CHG-118
+r13  allow   host    any          any       -               never     -
+";
+        let look = Look { width: Some(80), ..PIPE };
+        assert_eq!(render_list(&listing(), Format::Table, &look).expect("text"), expected);
     }
 
     #[test]
     fn a_wide_table_has_every_column() {
         let text = render_list(&listing(), Format::Wide, &PIPE).expect("text");
         let header = text.lines().next().expect("a header");
-        for column in Rule::COLUMNS {
+        for column in RuleView::COLUMNS {
             assert!(header.contains(column.title), "{header}");
         }
     }
@@ -245,7 +278,7 @@ r13  allow   host    appB         icmp      -               now  -
     fn a_write_says_id_tuple_and_revision() {
         let said = |outcome, dry_run| {
             let answer = RuleAnswer { rule: rule(12, "allow appA appB tcp 8080"), outcome, dry_run };
-            let written = Written { answer: &answer, undo: None, wait: None };
+            let written = Written { answer: &answer, undo: None, receipt: None, wait: None };
             render_answer(&written, Format::Table, &PIPE).expect("text")
         };
         assert_eq!(said(Outcome::Created, false), "created r12  allow appA -> appB tcp/8080  revision 112");
@@ -257,7 +290,7 @@ r13  allow   host    appB         icmp      -               now  -
     fn colour_marks_the_action_and_nothing_else() {
         let answer =
             RuleAnswer { rule: rule(12, "deny appA appB tcp 8080"), outcome: Outcome::Created, dry_run: false };
-        let written = Written { answer: &answer, undo: None, wait: None };
+        let written = Written { answer: &answer, undo: None, receipt: None, wait: None };
         let text = render_answer(&written, Format::Table, &Look { color: true, ..PIPE }).expect("text");
         assert_eq!(text, "created r12  \x1b[31mdeny\x1b[0m appA -> appB tcp/8080  revision 112");
     }

@@ -2,23 +2,52 @@
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
+use super::Detail;
 use crate::terminal::{Look, printable};
 
 /// A column of a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
     pub(crate) title: &'static str,
-    /// Shown with `-o wide` only.
-    pub(crate) wide_only: bool,
+    pub(crate) shown: Shown,
+}
+
+/// When a column is worth its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Always,
+    /// Where some row has something to say in it, and with `-o wide`.
+    Noted,
+    /// Where the table fits the terminal with it; of those that do not fit together the highest number goes first.
+    Fitting(u8),
+    /// With `-o wide` only.
+    Wide,
 }
 
 impl Column {
     pub(crate) const fn always(title: &'static str) -> Self {
-        Self { title, wide_only: false }
+        Self { title, shown: Shown::Always }
+    }
+
+    pub(crate) const fn noted(title: &'static str) -> Self {
+        Self { title, shown: Shown::Noted }
+    }
+
+    pub(crate) const fn fitting(title: &'static str, goes: u8) -> Self {
+        Self { title, shown: Shown::Fitting(goes) }
     }
 
     pub(crate) const fn wide(title: &'static str) -> Self {
-        Self { title, wide_only: true }
+        Self { title, shown: Shown::Wide }
+    }
+}
+
+impl Column {
+    fn goes(&self, at: usize) -> Option<(u8, usize)> {
+        match self.shown {
+            Shown::Fitting(goes) => Some((goes, at)),
+            Shown::Always | Shown::Noted | Shown::Wide => None,
+        }
     }
 }
 
@@ -54,12 +83,50 @@ impl Field {
         value.map_or_else(|| Self::new(""), Self::new)
     }
 
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.text == "-"
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+
     /// The value in a column of this width, outside of a table.
     pub(crate) fn padded(&self, width: usize, look: &Look) -> String {
-        let blank = width.saturating_sub(self.text.chars().count());
+        let blank = width.saturating_sub(self.width());
         paint(&self.text, self.tone, look) + &" ".repeat(blank)
     }
 }
+
+/// Which columns are shown, of those with these titles and values.
+pub(crate) fn shown(columns: &[Column], rows: &[Vec<Field>], detail: Detail, look: &Look) -> Vec<bool> {
+    let says_something = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|field| !field.is_nothing()));
+    let is_wanted = |(at, column): (usize, &Column)| match column.shown {
+        Shown::Always | Shown::Fitting(_) => true,
+        Shown::Noted => detail == Detail::Wide || says_something(at),
+        Shown::Wide => detail == Detail::Wide,
+    };
+    let mut shown: Vec<bool> = columns.iter().enumerate().map(is_wanted).collect();
+    let Some(width) = look.width.filter(|_| detail == Detail::Normal) else { return shown };
+    let width_of = |at: usize, column: &Column| {
+        let fields = rows.iter().filter_map(|row| row.get(at)).map(Field::width);
+        fields.chain([column.title.len()]).max().unwrap_or(0) + GAP
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(|(at, column)| width_of(at, column)).collect();
+    let mut spare: Vec<(u8, usize)> = columns.iter().enumerate().filter_map(|(at, column)| column.goes(at)).collect();
+    spare.sort_unstable();
+    let total =
+        |shown: &[bool]| widths.iter().zip(shown).filter(|(_, shown)| **shown).map(|(width, _)| width).sum::<usize>();
+    while total(&shown) > usize::from(width) + GAP
+        && let Some((_, at)) = spare.pop()
+    {
+        shown[at] = false;
+    }
+    shown
+}
+
+/// Between two columns.
+const GAP: usize = 2;
 
 /// Headers and rows, ready to be laid out.
 #[derive(Clone, Debug, Default)]
@@ -165,6 +232,23 @@ r12  -                                       5m
         assert!(!bare.contains("REASON") && !bare.contains('\x1b'), "{bare}");
         let colourful = sample().render(&Look { color: true, ..PIPE });
         assert!(colourful.contains("\x1b["), "{colourful}");
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_in_order_and_what_says_nothing_is_not_there() {
+        const COLUMNS: [Column; 4] =
+            [Column::always("ID"), Column::fitting("FLOWS", 1), Column::fitting("PACKETS", 2), Column::noted("MODE")];
+        let rows = vec![vec![Field::new("r1"), Field::new(7), Field::new(70), Field::new("")]];
+        let at = |width| shown(&COLUMNS, &rows, Detail::Normal, &Look { width, ..PIPE });
+        assert_eq!(at(None), [true, true, true, false]);
+        assert_eq!(at(Some(18)), [true, true, true, false]);
+        assert_eq!(at(Some(17)), [true, true, false, false]);
+        assert_eq!(at(Some(8)), [true, false, false, false]);
+        let audited = vec![vec![Field::new("r1"), Field::new(7), Field::new(70), Field::new("audit")]];
+        assert_eq!(
+            shown(&COLUMNS, &audited, Detail::Normal, &Look { width: Some(10), ..PIPE }),
+            [true, false, false, true]
+        );
     }
 
     #[test]

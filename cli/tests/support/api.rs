@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
 use policy_api::client::{Client, ClientConfig};
-use policy_api::model::{Claim, NodeName, Report, Revision, WatchLine};
+use policy_api::model::{Claim, Cut, NodeName, Report, Revision, WatchLine};
 use tokio::sync::oneshot;
 
 use super::{NETPOL, Shell, eventually};
@@ -29,12 +29,21 @@ pub(crate) struct Node {
 pub(crate) enum Conduct {
     /// Reports every revision as in force at once, and runs an instance of this app.
     Prompt { runs: Option<&'static str> },
+    /// As prompt, and says that each revision cut so many live flows.
+    Cutting { flows: u64 },
     /// Reports the first revision it sees and no other.
     Stuck,
 }
 
 impl Api {
+    /// Without the rule that a store is born with: the first rule of a test is r2, and the only one.
     pub(crate) fn start() -> Self {
+        let api = Self::as_born();
+        api.shell.netpol("revoke r1").exits(0);
+        api
+    }
+
+    pub(crate) fn as_born() -> Self {
         let mut shell = Shell::new();
         let binary = binary();
         let dir = shell.path("api");
@@ -153,17 +162,22 @@ async fn live(config: &ClientConfig, name: NodeName, number: u8, conduct: Conduc
         client.claim(&claim).await.expect("the address is the node's");
     }
     let mut history = joined.history;
+    let (mut before, mut cuts) = (Revision(0), Vec::new());
     loop {
         let revision = match watch.next().await.expect("the watch goes on") {
             WatchLine::Snapshot { history: new, .. } => {
                 history = new;
                 continue;
             }
-            WatchLine::Changes { .. } => continue,
+            WatchLine::Clock { .. } | WatchLine::Changes { .. } => continue,
             WatchLine::SnapshotEnd { revision, .. }
             | WatchLine::Delta { revision, .. }
             | WatchLine::Heartbeat { revision, .. } => revision,
         };
+        if let (Conduct::Cutting { flows }, true) = (conduct, before < revision) {
+            cuts = vec![Cut { after: before, applied: revision, flows }];
+            before = revision;
+        }
         let report = Report {
             history: history.clone(),
             applied: revision,
@@ -171,6 +185,7 @@ async fn live(config: &ClientConfig, name: NodeName, number: u8, conduct: Conduc
             rows_used: 1,
             rows_capacity: 100_000,
             detail: None,
+            cuts: cuts.clone(),
         };
         client.report(&name, &report).await.expect("the report is taken");
         if let Conduct::Stuck = conduct {

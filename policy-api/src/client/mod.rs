@@ -17,9 +17,10 @@ use reqwest::{Method, RequestBuilder, Response, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    App, AppName, Binding, ChangeSet, ChangesAnswer, CheckAnswer, CheckQuery, Claim, Claimed, Deleted, ETag, History,
-    InForce, Join, Joined, List, LookupAnswer, NodeName, NodeView, Problem, Released, Report, Revision, Rule,
-    RuleAnswer, RuleFilter, RuleId, RuleSpec, Status,
+    App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, ChangeSet, ChangesAnswer, CheckAnswer, CheckQuery,
+    Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
+    IsolationSpec, Join, Joined, List, LookupAnswer, NodeName, NodeView, Problem, Receipt, Released, Report, Revision,
+    RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target, UsageReport,
 };
 
 pub use self::{error::ClientError, watch::Watch};
@@ -49,7 +50,7 @@ pub struct WriteOptions {
 /// All rules that were asked for, and the state they were read in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleList {
-    pub items: Vec<Rule>,
+    pub items: Vec<RuleView>,
     pub revision: Revision,
     /// For [`WriteOptions::if_match`].
     pub etag: Option<ETag>,
@@ -110,7 +111,41 @@ impl Client {
         self.write(Method::POST, "/v1/changes", Some(changes), options).await
     }
 
-    pub async fn rule(&self, id: RuleId) -> Result<Rule, ClientError> {
+    /// Sets an app's mode and groups; creates it if it is new.
+    pub async fn set_app(
+        &self,
+        name: &AppName,
+        settings: &AppSettings,
+        options: &WriteOptions,
+    ) -> Result<AppAnswer, ClientError> {
+        self.write(Method::PUT, &format!("/v1/apps/{name}"), Some(settings), options).await
+    }
+
+    pub async fn delete_app(&self, name: &AppName, options: &WriteOptions) -> Result<AppDeleted, ClientError> {
+        self.write(Method::DELETE, &format!("/v1/apps/{name}"), None::<&()>, options).await
+    }
+
+    pub async fn isolate(&self, spec: &IsolationSpec, options: &WriteOptions) -> Result<IsolationAnswer, ClientError> {
+        self.write(Method::POST, "/v1/isolations", Some(spec), options).await
+    }
+
+    pub async fn end_isolation(
+        &self,
+        target: &Target,
+        options: &WriteOptions,
+    ) -> Result<IsolationDeleted, ClientError> {
+        self.write(Method::DELETE, &format!("/v1/isolations/{target}"), None::<&()>, options).await
+    }
+
+    pub async fn isolations(&self) -> Result<List<Isolation>, ClientError> {
+        Ok(self.list("/v1/isolations", Vec::new()).await?.0)
+    }
+
+    pub async fn groups(&self) -> Result<List<Group>, ClientError> {
+        Ok(self.list("/v1/groups", Vec::new()).await?.0)
+    }
+
+    pub async fn rule(&self, id: RuleId) -> Result<RuleView, ClientError> {
         self.get(&format!("/v1/rules/{id}"), Vec::new()).await
     }
 
@@ -158,6 +193,13 @@ impl Client {
         read(self.send(Method::GET, &path, build).await?).await
     }
 
+    /// Waits until every connected node has said what the revision cut, at most this long; the answer says who has not.
+    pub async fn receipt(&self, revision: Revision, timeout: Duration) -> Result<Receipt, ClientError> {
+        let parameters = [("revision", revision.to_string()), ("wait_ms", timeout.as_millis().to_string())];
+        let build = |request: RequestBuilder| request.query(&parameters).timeout(REQUEST_TIMEOUT + timeout);
+        read(self.send(Method::GET, "/v1/receipts", build).await?).await
+    }
+
     // What nodes do.
 
     pub async fn join(&self, name: &NodeName, underlay: IpAddr) -> Result<Joined, ClientError> {
@@ -176,6 +218,12 @@ impl Client {
     pub async fn report(&self, name: &NodeName, report: &Report) -> Result<(), ClientError> {
         let path = format!("/v1/nodes/{name}/report");
         self.send(Method::POST, &path, |request| request.json(report).timeout(REQUEST_TIMEOUT)).await?;
+        Ok(())
+    }
+
+    pub async fn report_usage(&self, name: &NodeName, report: &UsageReport) -> Result<(), ClientError> {
+        let path = format!("/v1/nodes/{name}/usage");
+        self.send(Method::PUT, &path, |request| request.json(report).timeout(REQUEST_TIMEOUT)).await?;
         Ok(())
     }
 

@@ -16,16 +16,32 @@ use crate::{
 pub(super) fn of_write(answer: Answer) -> Response {
     match answer {
         Answer::Rule(rule) => {
-            let created = rule.outcome == Outcome::Created && !rule.dry_run;
-            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            let status = status_of(rule.outcome, rule.dry_run);
             (status, Json(rule)).into_response()
         }
         Answer::Deleted(deleted) => Json(deleted).into_response(),
         Answer::Changes(changes) => Json(changes).into_response(),
+        Answer::App(app) => {
+            let status = status_of(app.outcome, app.dry_run);
+            (status, Json(app)).into_response()
+        }
+        Answer::AppDeleted(deleted) => Json(deleted).into_response(),
+        Answer::Isolation(isolation) => {
+            let status = status_of(isolation.outcome, isolation.dry_run);
+            (status, Json(isolation)).into_response()
+        }
+        Answer::IsolationDeleted(deleted) => Json(deleted).into_response(),
         Answer::Joined(joined) => Json(joined).into_response(),
         Answer::Claimed(claimed) => (StatusCode::CREATED, Json(claimed)).into_response(),
         Answer::Released(released) => Json(released).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+fn status_of(outcome: Outcome, dry_run: bool) -> StatusCode {
+    match outcome {
+        Outcome::Created if !dry_run => StatusCode::CREATED,
+        Outcome::Created | Outcome::Updated | Outcome::Unchanged => StatusCode::OK,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What there is: the one table that the router, the access checks, the metrics and the description are made from.
 
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Context, health, metrics, node, openapi, read, rule, watch};
+use super::{Context, app, health, metrics, node, openapi, read, rule, watch};
 
 /// One method on one path.
 pub(super) struct Endpoint {
@@ -50,6 +50,10 @@ pub(super) enum Kind {
     Labels,
     /// A list of rules.
     Rules,
+    /// A list of cuts.
+    Cuts,
+    /// A list of what rules are used for.
+    Usage,
 }
 
 const fn must(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
@@ -65,14 +69,36 @@ const CURSOR: Parameter = may("cursor", Kind::Text, "`next` of the page before")
 const PAGE: &[Parameter] = &[LIMIT, CURSOR];
 const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
 
+/// Members of a cut in a report.
+pub(super) const CUT: &[Parameter] = &[
+    must("after", Kind::Number, "The revision before"),
+    must("applied", Kind::Number, "The revision that was applied"),
+    must("flows", Kind::Number, "Live flows that it cut"),
+];
+
+/// Members of a rule's counts in a report of usage.
+pub(super) const USAGE: &[Parameter] = &[
+    must("id", Kind::Text, "The rule"),
+    must("packets", Kind::Number, "In both directions"),
+    must("bytes", Kind::Number, "In both directions"),
+    must("flows", Kind::Number, "Flows that it decided about"),
+    may("last_hit", Kind::Text, "When it last decided"),
+];
+
 /// Members of a rule in a request.
 pub(super) const RULE: &[Parameter] = &[
-    must("source", Kind::Text, "An app or `host`"),
-    must("destination", Kind::Text, "An app or `host`; one side is an app"),
-    may("protocol", Kind::Text, "`tcp` (default), `udp` or `icmp`"),
+    must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`"),
+    must("destination", Kind::Text, "The same; `host` may stand on one side only"),
+    may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
     may("ports", Kind::Texts, "Like `8080` and `8000-8010`; absent: all"),
     must("action", Kind::Text, "`allow` or `deny`"),
-    may("mode", Kind::Text, "`enforce` (default)"),
+    may(
+        "mode",
+        Kind::Text,
+        "`enforce` (default), or `audit`: no part in the verdict, but what it would change is reported",
+    ),
+    may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)"),
+    may("on_deny", Kind::Text, "Of a deny rule: `reset` (default) tells the sender at once, `drop` does not"),
     may("reason", Kind::Text, "At most 256 characters"),
 ];
 
@@ -83,14 +109,14 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         access: Access::Known,
         summary: "Lists rules; the `ETag` is the state of all rules",
         query: &[
-            may("source", Kind::Text, "Rules with this source"),
-            may("destination", Kind::Text, "Rules with this destination"),
+            may("source", Kind::Text, "Rules with exactly this source"),
+            may("destination", Kind::Text, "Rules with exactly this destination"),
             may("app", Kind::Text, "Rules with this app on either side"),
             LIMIT,
             CURSOR,
         ],
         body: &[],
-        answers: &[(200, "A page of rules")],
+        answers: &[(200, "A page of rules, each with what it is used for")],
         handler: || get(rule::list),
     },
     Endpoint {
@@ -110,7 +136,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         summary: "Shows a rule",
         query: &[],
         body: &[],
-        answers: &[(200, "The rule")],
+        answers: &[(200, "The rule and what it is used for")],
         handler: || get(rule::show),
     },
     Endpoint {
@@ -139,9 +165,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         access: Access::Known,
         summary: "Says whether a flow would pass, and by which rule",
         query: &[
-            must("source", Kind::Text, "An app or `host`"),
-            must("destination", Kind::Text, "An app or `host`"),
-            may("protocol", Kind::Text, "`tcp` (default), `udp` or `icmp`"),
+            must("source", Kind::Text, "An app, one of its instances, `group:NAME`, `any` or `host`"),
+            must("destination", Kind::Text, "The same; `host` may stand on one side only"),
+            may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
             may("port", Kind::Number, "The destination's port; absent: all ports"),
         ],
         body: &[],
@@ -167,6 +193,86 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         body: &[],
         answers: &[(200, "A page of apps")],
         handler: || get(read::apps),
+    },
+    Endpoint {
+        method: "put",
+        path: "/v1/apps/{name}",
+        access: Access::Operator,
+        summary: "Sets an app's mode and groups, and creates it if it is new; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[
+            may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported"),
+            may("groups", Kind::Texts, "The groups it is in, and no others; at most 8"),
+            may("add_groups", Kind::Texts, "Groups it is in besides"),
+            may("remove_groups", Kind::Texts, "Groups it is in no longer"),
+        ],
+        answers: &[(201, "The app, created"), (200, "The app, updated or unchanged")],
+        handler: || put(app::set),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/apps/{name}",
+        access: Access::Operator,
+        summary: "Deletes an app that has no live instance and that no rule names; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The app as it was")],
+        handler: || delete(app::remove),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/groups",
+        access: Access::Known,
+        summary: "Lists groups; who is in one, its apps say",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of groups")],
+        handler: || get(read::groups),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/isolations",
+        access: Access::Operator,
+        summary: "Isolates an app or one of its instances, whatever the rules say; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[
+            must("app", Kind::Text, "The app"),
+            may("instance", Kind::Number, "One of its live instances; absent: all, also those to come"),
+            may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)"),
+            may("reason", Kind::Text, "At most 256 characters"),
+        ],
+        answers: &[(201, "The isolation, created"), (200, "The isolation, updated or unchanged")],
+        handler: || post(app::isolate),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/isolations",
+        access: Access::Known,
+        summary: "Lists isolations",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of isolations")],
+        handler: || get(app::isolations),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/isolations/{app}",
+        access: Access::Operator,
+        summary: "Ends the isolation of an app; those of its instances stand; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The isolation as it stood, and what still isolates")],
+        handler: || delete(app::end_of_app),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/isolations/{app}/{instance}",
+        access: Access::Operator,
+        summary: "Ends the isolation of an instance; that of its app stands; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The isolation as it stood, and what still isolates")],
+        handler: || delete(app::end_of_instance),
     },
     Endpoint {
         method: "get",
@@ -220,6 +326,19 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         method: "get",
+        path: "/v1/receipts",
+        access: Access::Known,
+        summary: "Says how many live flows a revision cut; answers when every connected node has it in force",
+        query: &[
+            must("revision", Kind::Number, "The revision"),
+            may("wait_ms", Kind::Number, "Wait at most so long, up to 60000"),
+        ],
+        body: &[],
+        answers: &[(200, "Flows cut, by node, and the nodes that were not heard of")],
+        handler: || get(watch::receipt),
+    },
+    Endpoint {
+        method: "get",
         path: "/v1/watch",
         access: Access::Known,
         summary: "Streams JSON lines: a snapshot, or what changed since, then deltas and heartbeats",
@@ -254,9 +373,27 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             must("rows_used", Kind::Number, "Rows in its maps"),
             must("rows_capacity", Kind::Number, "Rows that its maps hold"),
             may("detail", Kind::Text, "For people"),
+            may("cuts", Kind::Cuts, "What the last changes cut, at most 64; no later than the revision that cut it"),
         ],
         answers: &[(204, "Noted")],
         handler: || post(node::report),
+    },
+    Endpoint {
+        method: "put",
+        path: "/v1/nodes/{name}/usage",
+        access: Access::Node,
+        summary: "Says what rules are used for on the node",
+        query: &[],
+        body: &[
+            must(
+                "since",
+                Kind::Text,
+                "Since when the node has counted; a later one begins anew and adds to what was said before",
+            ),
+            must("rules", Kind::Usage, "Totals since then; a rule that is left out stays as it was"),
+        ],
+        answers: &[(204, "Noted")],
+        handler: || put(node::usage),
     },
     Endpoint {
         method: "post",

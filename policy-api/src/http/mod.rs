@@ -4,6 +4,7 @@
 //! from it.
 
 mod answer;
+mod app;
 mod asked;
 mod endpoint;
 mod failure;

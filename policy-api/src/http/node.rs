@@ -10,11 +10,11 @@ use axum::{
 
 use super::{
     Context,
-    asked::{Asked, SMALL},
+    asked::{Asked, LARGE, SMALL},
     failure::Failure,
 };
 use crate::{
-    model::{Claim, Invalid, Join, NodeName, Report, Timestamp},
+    model::{Claim, Invalid, Join, NodeName, Report, Timestamp, UsageReport},
     store::{Command, Refusal, State as Standing, Write},
 };
 
@@ -66,6 +66,19 @@ pub(super) async fn report(
     if known_capacity != Some(rows) {
         context.store.write(Write::new(Command::SetCapacity(rows), asked.principal().clone())).await?;
     }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn usage(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let asked = Asked::read(request, LARGE).await?;
+    let name = asked.node(&name)?.name.clone();
+    asked.no_query()?;
+    let report = UsageReport::from_json(asked.json()?)?;
+    context.store.note_usage(&name, &report)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{Access, ENDPOINTS, Endpoint, Kind, Parameter, RULE};
+use super::endpoint::{Access, CUT, ENDPOINTS, Endpoint, Kind, Parameter, RULE, USAGE};
 use crate::model::Problem;
 
 pub(super) async fn document() -> Json<Value> {
@@ -22,7 +22,7 @@ fn describe() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Problem": problem(), "RuleSpec": object(RULE)},
+            "schemas": {"Problem": problem(), "RuleSpec": object(RULE), "Cut": object(CUT), "RuleUsage": object(USAGE)},
         },
     })
 }
@@ -91,8 +91,14 @@ fn schema(kind: Kind) -> Value {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Labels => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        Kind::Rules => json!({"type": "array", "items": {"$ref": "#/components/schemas/RuleSpec"}}),
+        Kind::Rules => list_of("RuleSpec"),
+        Kind::Cuts => list_of("Cut"),
+        Kind::Usage => list_of("RuleUsage"),
     }
+}
+
+fn list_of(schema: &str) -> Value {
+    json!({"type": "array", "items": {"$ref": format!("#/components/schemas/{schema}")}})
 }
 
 fn problem() -> Value {

@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
-    model::{AppName, Binding, BindingState, LookupAnswer, NodeName, NodeView, Status},
+    model::{AppName, Binding, BindingState, GroupName, LookupAnswer, NodeName, NodeView, Status, Timestamp},
     store::Refusal,
     watch::Seen,
 };
@@ -44,7 +44,7 @@ fn sentence(binding: &Binding) -> String {
 }
 
 /// Where a page starts.
-fn behind<T>(after: Option<T>) -> (Bound<T>, Bound<T>) {
+pub(super) fn behind<T>(after: Option<T>) -> (Bound<T>, Bound<T>) {
     (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
@@ -61,6 +61,16 @@ pub(super) async fn apps(State(context): State<Context>, request: Request) -> Re
     let list = context.store.read(|state| {
         let apps = state.replica().apps.range(range).map(|(_, app)| app.clone());
         page.of(state.revision(), apps, |app| app.name.to_string())
+    });
+    Ok(Json(list).into_response())
+}
+
+pub(super) async fn groups(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let page = only_page(request).await?;
+    let range = behind(page.after::<GroupName>()?);
+    let list = context.store.read(|state| {
+        let groups = state.replica().groups.range(range).map(|(_, group)| group.clone());
+        page.of(state.revision(), groups, |group| group.name.to_string())
     });
     Ok(Json(list).into_response())
 }
@@ -162,6 +172,7 @@ pub(super) fn numbers(context: &Context) -> Status {
         let ready = connected().filter(|seen| seen.report.as_ref().is_some_and(|(report, _)| report.ready));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            now: Timestamp::now(),
             history: state.history().clone(),
             revision: state.revision(),
             overlay: state.overlay(),

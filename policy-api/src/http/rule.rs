@@ -1,5 +1,7 @@
 //! Rules over HTTP.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, Request, State},
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     check,
-    model::{AppName, ChangeSet, CheckQuery, Invalid, RuleFilter, RuleId, RuleSpec, Selector},
+    model::{ChangeSet, CheckQuery, Invalid, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector},
     store::{Command, Refusal, State as Standing},
 };
 
@@ -48,7 +50,8 @@ pub(super) async fn show(
     let id = rule_id(&id)?;
     let (rule, etag) = context.store.read(|state| (state.rule(id).cloned(), state.etag()));
     let rule = rule.ok_or_else(|| Refusal::not_found("id", "a rule", &id.to_string(), []))?;
-    Ok(with_etag(&etag, Json(rule)))
+    let view = views(&context, vec![rule]).next();
+    Ok(with_etag(&etag, Json(view)))
 }
 
 pub(super) async fn list(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
@@ -58,25 +61,29 @@ pub(super) async fn list(State(context): State<Context>, request: Request) -> Re
     query.finish()?;
     let after: Option<RuleId> = page.after()?;
     let (rules, revision, etag) = context.store.read(|state| {
-        refuse_unknown_apps(state, &filter)?;
+        refuse_unknown(state, &filter)?;
         let rules = state.rules_matching(&filter, after, page.limit + 1);
         Ok::<_, Refusal>((rules, state.revision(), state.etag()))
     })?;
-    Ok(with_etag(&etag, Json(page.of(revision, rules, |rule| rule.id.to_string()))))
+    Ok(with_etag(&etag, Json(page.of(revision, views(&context, rules), |view| view.rule.id.to_string()))))
+}
+
+/// Rules with what they are used for.
+fn views(context: &Context, rules: Vec<Arc<Rule>>) -> impl Iterator<Item = RuleView> {
+    let usage = context.store.usage(rules.iter().map(|rule| rule.id));
+    rules.into_iter().zip(usage).map(|(rule, usage)| RuleView { rule: Rule::clone(&rule), usage })
 }
 
 /// A list for a mistyped name would be empty, and look as if there were no rules.
-fn refuse_unknown_apps(state: &Standing, filter: &RuleFilter) -> Result<(), Refusal> {
-    let side = |selector: &Option<Selector>| selector.as_ref().and_then(|selector| selector.app().cloned());
-    let asked =
-        [("source", side(&filter.source)), ("destination", side(&filter.destination)), ("app", filter.app.clone())];
-    for (field, name) in asked {
-        if let Some(name) = name.filter(|name| state.app(name).is_none()) {
-            let known = state.replica().apps.keys().map(AppName::as_str);
-            return Err(Refusal::not_found(field, "an app", name.as_str(), known));
+fn refuse_unknown(state: &Standing, filter: &RuleFilter) -> Result<(), Refusal> {
+    for (field, side) in [("source", &filter.source), ("destination", &filter.destination)] {
+        match side {
+            Some(Selector::App(name)) => drop(state.known_app(name, field)?),
+            Some(Selector::Group(name)) => drop(state.known_group(name, field)?),
+            Some(Selector::Any | Selector::Host) | None => {}
         }
     }
-    Ok(())
+    filter.app.as_ref().map_or(Ok(()), |name| state.known_app(name, "app").map(drop))
 }
 
 pub(super) async fn check(State(context): State<Context>, request: Request) -> Result<Response, Failure> {

@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
-    model::{History, InForce, Invalid, NodeName, Revision},
+    model::{Fields, History, InForce, Invalid, NodeName, Revision},
     store::{Principal, Refusal},
     watch::{Line, feed, stopped},
 };
@@ -64,15 +64,36 @@ pub(super) async fn in_force(
     request: Request,
 ) -> Result<Response, Failure> {
     let mut query = Asked::read(request, SMALL).await?.query()?;
-    let wait =
-        query.standard("wait_ms", "is not a number of milliseconds", "use a whole number up to 60000")?.unwrap_or(0);
+    let deadline = deadline(&mut query)?;
     query.finish()?;
     let revision: Revision = revision.parse().map_err(|invalid: Invalid| invalid.in_field("revision"))?;
-    if context.store.read(|state| state.revision() < revision) {
-        return Err(Refusal::not_found("revision", "a revision", &revision.to_string(), []).into());
-    }
-    let deadline = Instant::now() + Duration::from_millis(wait.min(LONGEST_WAIT_MS));
+    refuse_later(&context, revision)?;
     Ok(Json(wait_in_force(context, revision, deadline).await).into_response())
+}
+
+/// What a revision cut, as soon as it is in force on every connected node: no node reports it without what it cut.
+pub(super) async fn receipt(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let deadline = deadline(&mut query)?;
+    let revision = query.required("revision", "name the revision that a change answered")?;
+    query.finish()?;
+    refuse_later(&context, revision)?;
+    wait_in_force(context.clone(), revision, deadline).await;
+    let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
+    Ok(Json(context.presence.receipt(revision, &registered)).into_response())
+}
+
+fn deadline(query: &mut Fields) -> Result<Instant, Failure> {
+    let remedy = "use a whole number up to 60000";
+    let wait: u64 = query.standard("wait_ms", "is not a number of milliseconds", remedy)?.unwrap_or(0);
+    Ok(Instant::now() + Duration::from_millis(wait.min(LONGEST_WAIT_MS)))
+}
+
+fn refuse_later(context: &Context, revision: Revision) -> Result<(), Refusal> {
+    if context.store.read(|state| state.revision() < revision) {
+        return Err(Refusal::not_found("revision", "a revision", &revision.to_string(), []));
+    }
+    Ok(())
 }
 
 async fn wait_in_force(mut context: Context, revision: Revision, deadline: Instant) -> InForce {

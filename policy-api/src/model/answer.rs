@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    app::App,
     binding::Binding,
     history::{History, Revision},
+    isolation::Isolation,
     name::NodeName,
     node::Overlay,
     rule::{Rule, RuleId},
+    time::Timestamp,
 };
 
 /// What list answers say in `apiVersion`.
@@ -26,14 +29,14 @@ pub struct List<T> {
     pub next: Option<String>,
 }
 
-/// What a write of a rule did.
+/// What a write did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Created,
-    /// The same tuple stood with another reason.
+    /// It stood with other settings: a rule with another mode, end, reason or way to deny.
     Updated,
-    /// The same rule stood.
+    /// The same stood.
     Unchanged,
 }
 
@@ -67,6 +70,48 @@ pub struct ChangesAnswer {
     pub revision: Revision,
     pub created: Vec<RuleAnswer>,
     pub deleted: Vec<Deleted>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// The answer to settings of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppAnswer {
+    #[serde(flatten)]
+    pub app: App,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// The answer to the deletion of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppDeleted {
+    /// The revision without the app.
+    pub revision: Revision,
+    pub app: App,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// The answer to an isolation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsolationAnswer {
+    #[serde(flatten)]
+    pub isolation: Isolation,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// The answer to the end of an isolation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsolationDeleted {
+    /// The revision without the isolation.
+    pub revision: Revision,
+    pub isolation: Isolation,
+    /// Isolations that go on holding some or all of the same instances.
+    pub still_isolated_by: Vec<Isolation>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
 }
@@ -144,6 +189,8 @@ pub struct InForce {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
+    /// The API's clock, by which rules and isolations end.
+    pub now: Timestamp,
     pub history: History,
     pub revision: Revision,
     pub overlay: Overlay,

@@ -8,44 +8,81 @@ use super::{
     app::App,
     binding::Binding,
     digest::Digest,
+    group::Group,
     history::{History, Revision},
-    name::{AppName, NodeName},
+    isolation::{Isolation, Target},
+    name::{AppName, GroupName, NodeName},
     node::Node,
     rule::{Rule, RuleId},
+    time::Timestamp,
 };
 
 /// One item put in place (new or changed), or taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Change {
-    PutApp { app: Arc<App> },
-    PutRule { rule: Arc<Rule> },
-    DeleteRule { id: RuleId },
-    PutNode { node: Arc<Node> },
-    DeleteNode { name: NodeName },
-    PutBinding { binding: Arc<Binding> },
-    DeleteBinding { address: IpAddr },
+    PutApp {
+        app: Arc<App>,
+    },
+    DeleteApp {
+        name: AppName,
+    },
+    PutGroup {
+        group: Arc<Group>,
+    },
+    PutRule {
+        rule: Arc<Rule>,
+    },
+    DeleteRule {
+        id: RuleId,
+    },
+    PutNode {
+        node: Arc<Node>,
+    },
+    DeleteNode {
+        name: NodeName,
+    },
+    PutBinding {
+        binding: Arc<Binding>,
+    },
+    DeleteBinding {
+        address: IpAddr,
+    },
+    PutIsolation {
+        isolation: Arc<Isolation>,
+    },
+    DeleteIsolation {
+        app: AppName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<u32>,
+    },
 }
 
 /// What a change is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     App(AppName),
+    Group(GroupName),
     Rule(RuleId),
     Node(NodeName),
     Binding(IpAddr),
+    Isolation(Target),
 }
 
 impl Change {
     pub fn key(&self) -> Key {
         match self {
             Self::PutApp { app } => Key::App(app.name.clone()),
+            Self::DeleteApp { name } => Key::App(name.clone()),
+            Self::PutGroup { group } => Key::Group(group.name.clone()),
             Self::PutRule { rule } => Key::Rule(rule.id),
             Self::DeleteRule { id } => Key::Rule(*id),
             Self::PutNode { node } => Key::Node(node.name.clone()),
             Self::DeleteNode { name } => Key::Node(name.clone()),
             Self::PutBinding { binding } => Key::Binding(binding.address),
             Self::DeleteBinding { address } => Key::Binding(*address),
+            Self::PutIsolation { isolation } => Key::Isolation(isolation.target()),
+            Self::DeleteIsolation { app, instance } => Key::Isolation(Target { app: app.clone(), instance: *instance }),
         }
     }
 
@@ -53,10 +90,16 @@ impl Change {
     pub fn revision(&self) -> Option<Revision> {
         match self {
             Self::PutApp { app } => Some(app.revision),
+            Self::PutGroup { group } => Some(group.revision),
             Self::PutRule { rule } => Some(rule.revision),
             Self::PutNode { node } => Some(node.revision),
             Self::PutBinding { binding } => Some(binding.revision),
-            Self::DeleteRule { .. } | Self::DeleteNode { .. } | Self::DeleteBinding { .. } => None,
+            Self::PutIsolation { isolation } => Some(isolation.revision),
+            Self::DeleteApp { .. }
+            | Self::DeleteRule { .. }
+            | Self::DeleteNode { .. }
+            | Self::DeleteBinding { .. }
+            | Self::DeleteIsolation { .. } => None,
         }
     }
 }
@@ -65,9 +108,11 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App(name) => write!(f, "app/{name}"),
+            Self::Group(name) => write!(f, "group/{name}"),
             Self::Rule(id) => write!(f, "rule/{id}"),
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Binding(address) => write!(f, "binding/{address}"),
+            Self::Isolation(target) => write!(f, "isolation/{target}"),
         }
     }
 }
@@ -75,11 +120,13 @@ impl fmt::Display for Key {
 /// How many changes a [`WatchLine::Changes`] holds at most.
 pub const CHANGES_PER_LINE: usize = 1000;
 
-/// A line of a watch. First either a snapshot (`snapshot`, any number of `changes`, `snapshot_end`) or nothing, if the
-/// watch resumes; then deltas and heartbeats without end.
+/// A line of a watch. First the clock; then either a snapshot (`snapshot`, any number of `changes`, `snapshot_end`) or
+/// nothing, if the watch resumes; then deltas and heartbeats without end, with each heartbeat the clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WatchLine {
+    /// The API's clock, by which readers compute how long what expires still lasts. It changes no state.
+    Clock { now: Timestamp },
     /// Forget everything: here comes the whole state as of this revision.
     Snapshot { history: History, revision: Revision },
     /// A part of a snapshot.
@@ -107,15 +154,23 @@ mod tests {
                 {"kind": "put_node", "node": {"name": "n1", "underlay": "192.168.1.1", "slice_v4": "10.255.1.0/24", "slice_v6": "fd00:0:0:1::/64", "revision": 7}},
                 {"kind": "put_binding", "binding": {"address": "10.255.1.7", "app": "web", "identity": 256, "instance": 0, "node": "n1",
                     "state": "freed", "since": "2026-01-31T12:00:00.000Z", "labels": {"a": "b"}, "revision": 7}},
-                {"kind": "delete_binding", "address": "10.255.1.7"}
+                {"kind": "delete_binding", "address": "10.255.1.7"},
+                {"kind": "put_app", "app": {"name": "db", "identity": 257, "mode": "audit", "groups": ["data"], "revision": 7}},
+                {"kind": "delete_app", "name": "web"},
+                {"kind": "put_group", "group": {"name": "data", "number": 1, "revision": 7}},
+                {"kind": "put_isolation", "isolation": {"app": "db", "instance": 0, "expires_at": "2026-01-31T12:00:00.000Z",
+                    "created_at": "2026-01-31T11:00:00.000Z", "created_by": "operator", "revision": 7}},
+                {"kind": "delete_isolation", "app": "db", "instance": 0},
+                {"kind": "delete_isolation", "app": "db"}
             ]
         });
         let WatchLine::Delta { base, revision, changes, .. } = serde_json::from_value(line).expect("readable") else {
             panic!("not a delta");
         };
-        assert_eq!((base, revision, changes.len()), (Revision(6), Revision(7), 5));
+        assert_eq!((base, revision, changes.len()), (Revision(6), Revision(7), 11));
         let keys: Vec<_> = changes.iter().map(|change| change.key().to_string()).collect();
-        assert_eq!(keys, ["app/web", "rule/r3", "node/n1", "binding/10.255.1.7", "binding/10.255.1.7"]);
+        assert_eq!(keys[..5], ["app/web", "rule/r3", "node/n1", "binding/10.255.1.7", "binding/10.255.1.7"]);
+        assert_eq!(keys[5..], ["app/db", "app/web", "group/data", "isolation/db/0", "isolation/db/0", "isolation/db"]);
         let again: Vec<Change> =
             serde_json::from_value(serde_json::to_value(&changes).expect("json")).expect("readable");
         assert_eq!(again, changes);

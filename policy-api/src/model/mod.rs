@@ -10,8 +10,10 @@ mod binding;
 mod change;
 mod digest;
 mod fields;
+mod group;
 mod history;
 mod invalid;
+mod isolation;
 mod json;
 mod name;
 mod node;
@@ -20,33 +22,39 @@ mod prefix;
 mod problem;
 mod protocol;
 mod query;
+mod receipt;
 mod replica;
 mod rule;
 mod selector;
 mod time;
+mod usage;
 
 pub use self::{
     answer::{
-        API_VERSION, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, List, LookupAnswer, Outcome, Released,
-        RuleAnswer, Status, VerdictWord,
+        API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
+        IsolationDeleted, List, LookupAnswer, Outcome, Released, RuleAnswer, Status, VerdictWord,
     },
-    app::App,
+    app::{App, AppSettings, GroupWish},
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
     digest::Digest,
     fields::Fields,
+    group::Group,
     history::{ETag, History, Revision},
     invalid::{Invalid, InvalidField},
+    isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
-    name::{AppName, AppPattern, NodeName, nearest_name},
+    name::{AppName, AppPattern, GroupName, NodeName, nearest_name},
     node::{Join, Joined, Node, NodeView, Overlay, Report, Slices},
     ports::Ports,
     prefix::Prefix,
     problem::Problem,
     protocol::Protocol,
     query::{CheckQuery, RuleFilter},
+    receipt::{Cut, NodeReceipt, Receipt},
     replica::{Follower, Inconsistent, Replica},
-    rule::{Action, ChangeSet, Mode, Reason, Rule, RuleId, RuleSpec, Tuple},
+    rule::{Action, ChangeSet, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
     selector::Selector,
     time::Timestamp,
+    usage::{RuleUsage, RuleView, Usage, UsageReport},
 };

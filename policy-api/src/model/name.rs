@@ -1,4 +1,4 @@
-//! Names of apps and nodes, and how near two names are.
+//! Names of apps, groups and nodes, and how near two names are.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -11,6 +11,10 @@ pub struct AppName(Arc<str>);
 /// The name of a node: like an app's, without reserved words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeName(Arc<str>);
+
+/// The name of a group of apps: like an app's, without reserved words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupName(Arc<str>);
 
 /// Which apps a node may run: names, or patterns with `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,26 @@ impl FromStr for NodeName {
     }
 }
 
+impl GroupName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What two names must not have in common, as for apps: who reads a rule must not need to look at the case.
+    pub fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl FromStr for GroupName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_pattern(text, "a group name")?;
+        Ok(Self(text.into()))
+    }
+}
+
 impl AppPattern {
     /// Every app.
     pub fn all() -> Self {
@@ -90,6 +114,7 @@ impl FromStr for AppPattern {
 }
 
 text_type!(AppName);
+text_type!(GroupName);
 text_type!(NodeName);
 text_type!(AppPattern);
 
@@ -195,7 +220,7 @@ mod tests {
         for name in ["any", "ANY", "World", "hOst", "unassigned"] {
             let error = name.parse::<AppName>().expect_err(name).to_string();
             assert!(error.contains("reserved"), "{error}");
-            assert!(name.parse::<NodeName>().is_ok());
+            assert!(name.parse::<NodeName>().is_ok() && name.parse::<GroupName>().is_ok());
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     invalid::{Invalid, InvalidField},
     name::NodeName,
     prefix::Prefix,
+    receipt::Cut,
     time::Timestamp,
 };
 
@@ -115,6 +116,9 @@ pub struct Report {
     pub rows_capacity: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What its last changes of policy cut, oldest first; reported no later than the revision that cut it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<Cut>,
 }
 
 impl Report {
@@ -135,13 +139,31 @@ impl Report {
                 .number("rows_capacity", u64::MAX)?
                 .ok_or_else(|| fields.missing("rows_capacity", number))?,
             detail: fields.text("detail")?,
+            cuts: cuts(&mut fields)?,
         };
         fields.finish()?;
         if report.detail.as_ref().is_some_and(|detail| detail.len() > Self::LONGEST_DETAIL) {
             return Err(Invalid::of("the text", "is too long", "use at most 1024 bytes").in_field("detail"));
         }
-        Ok(report)
+        match report.cuts.iter().position(|cut| cut.applied > report.applied) {
+            Some(i) => {
+                let problem = format!("is behind {}, the revision that is in force", report.applied);
+                let remedy = "report what cut when it is in force";
+                Err(Invalid::new(report.cuts[i].applied, problem, remedy).in_field(format!("cuts[{i}].applied")))
+            }
+            None => Ok(report),
+        }
     }
+}
+
+fn cuts(fields: &mut Fields) -> Result<Vec<Cut>, InvalidField> {
+    let list = fields.list("cuts")?.unwrap_or_default();
+    if list.len() > Cut::MOST {
+        let remedy = format!("report the last {}", Cut::MOST);
+        return Err(Invalid::of("the list", "is too long", remedy).in_field("cuts"));
+    }
+    let cut = |(i, value)| Cut::from_fields(Fields::at(format!("cuts[{i}]"), value)?);
+    list.into_iter().enumerate().map(cut).collect()
 }
 
 #[cfg(test)]
@@ -166,6 +188,23 @@ mod tests {
         let report =
             json!({"history": "00ff00ff00ff00ff", "applied": 7, "ready": true, "rows_used": 1, "rows_capacity": 2});
         assert!(Report::from_json(report.clone()).is_ok());
+        let with_cuts = |cuts: Value| {
+            let mut whole = report.clone();
+            whole["cuts"] = cuts;
+            Report::from_json(whole)
+        };
+        let cut = json!({"after": 5, "applied": 7, "flows": 3});
+        assert_eq!(with_cuts(json!([cut])).expect("a cut").cuts[0].flows, 3);
+        assert_eq!(with_cuts(json!(vec![cut.clone(); 65])).expect_err("too many").field, "cuts");
+        assert_eq!(
+            with_cuts(json!([{"after": 7, "applied": 7, "flows": 3}])).expect_err("empty").field,
+            "cuts[0].after"
+        );
+        assert_eq!(
+            with_cuts(json!([cut, {"after": 7, "applied": 8, "flows": 3}])).expect_err("later").field,
+            "cuts[1].applied"
+        );
+        assert_eq!(with_cuts(json!([{"after": 5, "applied": 7}])).expect_err("partial").field, "cuts[0].flows");
         for member in ["history", "applied", "ready", "rows_used", "rows_capacity"] {
             let mut partial = report.clone();
             partial.as_object_mut().expect("object").remove(member);

@@ -5,7 +5,7 @@ use super::{
     invalid::{Invalid, InvalidField},
     name::AppName,
     protocol::Protocol,
-    selector::Selector,
+    selector::{SELECTORS, Selector},
 };
 
 /// Which rules to list. All of the given conditions must hold.
@@ -47,10 +47,9 @@ pub struct CheckQuery {
 
 impl CheckQuery {
     pub fn from_fields(mut fields: Fields) -> Result<Self, InvalidField> {
-        let name = "name an app or `host`";
         let query = Self {
-            source: fields.required("source", name)?,
-            destination: fields.required("destination", name)?,
+            source: fields.required("source", SELECTORS)?,
+            destination: fields.required("destination", SELECTORS)?,
             protocol: fields.parsed("protocol")?.unwrap_or_default(),
             port: fields.standard("port", "is not a port", "use a port from 1 to 65535")?,
         };
@@ -72,7 +71,7 @@ impl CheckQuery {
             }
             Some(_) | None => {}
         }
-        if self.source.app().is_none() && self.destination.app().is_none() {
+        if !self.source.names_apps() && !self.destination.names_apps() {
             return Err(
                 Invalid::new("host", "cannot be both ends of a flow", "name an app at one end").in_field("destination")
             );
@@ -112,7 +111,7 @@ mod tests {
             ("port", "70000", "port"),
             ("port", "0", "port"),
             ("port", "80-90", "port"),
-            ("protocol", "sctp", "protocol"),
+            ("protocol", "igmp", "protocol"),
             ("prot", "tcp", "prot"),
             ("source", "c", "source"),
         ] {

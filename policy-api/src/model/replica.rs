@@ -7,19 +7,23 @@ use super::{
     binding::Binding,
     change::{Change, WatchLine},
     digest::Digest,
+    group::Group,
     history::{History, Revision},
-    name::{AppName, NodeName},
+    isolation::{Isolation, Target},
+    name::{AppName, GroupName, NodeName},
     node::Node,
     rule::{Rule, RuleId},
 };
 
-/// All apps, rules, nodes and bindings as of one revision. Cheap to clone: items are shared.
+/// All apps, groups, rules, nodes, bindings and isolations as of one revision. Cheap to clone: items are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
     pub apps: BTreeMap<AppName, Arc<App>>,
+    pub groups: BTreeMap<GroupName, Arc<Group>>,
     pub rules: BTreeMap<RuleId, Arc<Rule>>,
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     pub bindings: BTreeMap<IpAddr, Arc<Binding>>,
+    pub isolations: BTreeMap<Target, Arc<Isolation>>,
     revision: Revision,
     digest: Digest,
 }
@@ -48,17 +52,21 @@ impl Replica {
 
     /// How many items there are.
     pub fn count(&self) -> u64 {
-        let count = self.apps.len() + self.rules.len() + self.nodes.len() + self.bindings.len();
-        u64::try_from(count).unwrap_or(u64::MAX)
+        let parties = self.apps.len() + self.groups.len();
+        let places = self.nodes.len() + self.bindings.len();
+        u64::try_from(parties + places + self.rules.len() + self.isolations.len()).unwrap_or(u64::MAX)
     }
 
-    /// All items, as the changes that would make them: apps first, since rules and bindings speak of them.
+    /// All items, as the changes that would make them: groups and apps first, since the others speak of them.
     pub fn items(&self) -> impl Iterator<Item = Change> {
+        let groups = self.groups.values().map(|group| Change::PutGroup { group: group.clone() });
         let apps = self.apps.values().map(|app| Change::PutApp { app: app.clone() });
         let nodes = self.nodes.values().map(|node| Change::PutNode { node: node.clone() });
         let bindings = self.bindings.values().map(|binding| Change::PutBinding { binding: binding.clone() });
         let rules = self.rules.values().map(|rule| Change::PutRule { rule: rule.clone() });
-        apps.chain(nodes).chain(bindings).chain(rules)
+        let isolations =
+            self.isolations.values().map(|isolation| Change::PutIsolation { isolation: isolation.clone() });
+        groups.chain(apps).chain(nodes).chain(bindings).chain(rules).chain(isolations)
     }
 
     /// Makes the changes of one revision.
@@ -74,6 +82,8 @@ impl Replica {
         let key = change.key();
         let replaced = match change {
             Change::PutApp { app } => self.apps.insert(app.name.clone(), app.clone()).map(|old| old.revision),
+            Change::DeleteApp { name } => self.apps.remove(name).map(|old| old.revision),
+            Change::PutGroup { group } => self.groups.insert(group.name.clone(), group.clone()).map(|old| old.revision),
             Change::PutRule { rule } => self.rules.insert(rule.id, rule.clone()).map(|old| old.revision),
             Change::DeleteRule { id } => self.rules.remove(id).map(|old| old.revision),
             Change::PutNode { node } => self.nodes.insert(node.name.clone(), node.clone()).map(|old| old.revision),
@@ -82,6 +92,13 @@ impl Replica {
                 self.bindings.insert(binding.address, binding.clone()).map(|old| old.revision)
             }
             Change::DeleteBinding { address } => self.bindings.remove(address).map(|old| old.revision),
+            Change::PutIsolation { isolation } => {
+                self.isolations.insert(isolation.target(), isolation.clone()).map(|old| old.revision)
+            }
+            Change::DeleteIsolation { app, instance } => {
+                let target = Target { app: app.clone(), instance: *instance };
+                self.isolations.remove(&target).map(|old| old.revision)
+            }
         };
         if let Some(revision) = replaced {
             self.digest.remove(&key, revision);
@@ -145,6 +162,7 @@ impl Follower {
     /// Takes a line. True if the held state changed.
     pub fn take(&mut self, line: WatchLine) -> Result<bool, Inconsistent> {
         match line {
+            WatchLine::Clock { .. } => Ok(false),
             WatchLine::Snapshot { history, .. } => {
                 self.arriving = Some((history, Replica::default()));
                 Ok(false)
@@ -189,9 +207,7 @@ mod tests {
 
     fn app(name: &str, identity: u32, revision: u64) -> Change {
         let identity = common::Identity::new(identity).expect("24 bits");
-        Change::PutApp {
-            app: Arc::new(App { name: name.parse().expect("name"), identity, revision: Revision(revision) }),
-        }
+        Change::PutApp { app: Arc::new(App::new(name.parse().expect("name"), identity, Revision(revision))) }
     }
 
     fn history(text: &str) -> History {

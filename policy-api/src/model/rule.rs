@@ -11,7 +11,7 @@ use super::{
     invalid::{Invalid, InvalidField, text_serde, text_type},
     ports::Ports,
     protocol::Protocol,
-    selector::Selector,
+    selector::{SELECTORS, Selector},
     time::Timestamp,
 };
 
@@ -26,11 +26,23 @@ pub enum Action {
     Deny,
 }
 
-/// Whether a rule takes part in the verdict.
+/// Whether a rule takes part in the verdict; of an app: whether its own end's verdict holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     #[default]
     Enforce,
+    /// It takes none; where the verdict would differ if it did, that is reported.
+    Audit,
+}
+
+/// What becomes of what a deny rule refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnDeny {
+    /// The sender is told at once: a reset, or an ICMP error.
+    #[default]
+    Reset,
+    /// The sender is told nothing.
+    Drop,
 }
 
 /// Why a rule was written: free text of at most 256 characters, without control characters.
@@ -57,6 +69,12 @@ pub struct RuleSpec {
     pub ports: Ports,
     pub action: Action,
     pub mode: Mode,
+    /// When it ends, by the API's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Only on deny rules; absent is [`OnDeny::Reset`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_deny: Option<OnDeny>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
 }
@@ -71,13 +89,19 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Ports::is_all")]
     pub ports: Ports,
     pub action: Action,
+    #[serde(default)]
     pub mode: Mode,
+    /// When the API deletes it, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_deny: Option<OnDeny>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// The revision that last changed it.
     pub revision: Revision,
     pub created_at: Timestamp,
-    /// `operator`, or whatever else wrote it.
+    /// `operator`, [`Rule::BUILT_IN`], or whatever else wrote it.
     pub created_by: String,
 }
 
@@ -89,30 +113,31 @@ pub struct ChangeSet {
 }
 
 impl RuleSpec {
-    /// An enforced rule; `protocol` and `ports` as in the rule.
+    /// An enforced rule without end; `protocol` and `ports` as in the rule.
     pub fn new(source: Selector, destination: Selector, protocol: Protocol, ports: Ports, action: Action) -> Self {
-        Self { source, destination, protocol, ports, action, mode: Mode::Enforce, reason: None }
+        let (expires_at, on_deny, reason) = (None, None, None);
+        Self { source, destination, protocol, ports, action, mode: Mode::Enforce, expires_at, on_deny, reason }
     }
 
     /// Takes a request's rule apart.
     pub fn from_fields(mut fields: Fields) -> Result<Self, InvalidField> {
-        let name = "name an app or `host`";
         let ports_path = fields.path("ports");
         let spec = Self {
-            source: fields.required("source", name)?,
-            destination: fields.required("destination", name)?,
+            source: fields.required("source", SELECTORS)?,
+            destination: fields.required("destination", SELECTORS)?,
             protocol: fields.parsed("protocol")?.unwrap_or_default(),
             ports: fields
                 .texts("ports")?
                 .map_or(Ok(Ports::All), |entries| Ports::from_entries(&ports_path, &entries))?,
             action: fields.required("action", "say `allow` or `deny`")?,
             mode: fields.parsed("mode")?.unwrap_or_default(),
+            expires_at: fields.parsed("expires_at")?,
+            on_deny: fields.parsed("on_deny")?,
             reason: fields.parsed("reason")?,
         };
-        fields.unsupported("expires_at")?;
-        let destination_path = fields.path("destination");
+        let [destination, on_deny] = ["destination", "on_deny"].map(|name| fields.path(name));
         fields.finish()?;
-        spec.check(&ports_path, &destination_path)?;
+        spec.check(&ports_path, &destination, &on_deny)?;
         Ok(spec)
     }
 
@@ -122,7 +147,7 @@ impl RuleSpec {
     }
 
     /// What no single field can know.
-    fn check(&self, ports: &str, destination: &str) -> Result<(), InvalidField> {
+    fn check(&self, ports: &str, destination: &str, on_deny: &str) -> Result<(), InvalidField> {
         if !self.protocol.has_ports() && !self.ports.is_all() {
             return Err(Invalid::new(
                 &self.ports,
@@ -131,11 +156,17 @@ impl RuleSpec {
             )
             .in_field(ports));
         }
-        if self.source.app().is_none() && self.destination.app().is_none() {
-            return Err(Invalid::new(&self.destination, "cannot be both sides of a rule", "name an app on one side")
-                .in_field(destination));
+        if !self.source.names_apps() && !self.destination.names_apps() {
+            let remedy = "name an app, `group:NAME` or `any` on one side";
+            return Err(Invalid::new(&self.destination, "cannot be both sides of a rule", remedy).in_field(destination));
         }
-        Ok(())
+        match (self.action, self.on_deny) {
+            (Action::Allow, Some(word)) => {
+                let problem = "says what becomes of denied traffic, but the rule allows it";
+                Err(Invalid::new(word, problem, "leave it out, or write a deny rule").in_field(on_deny))
+            }
+            (Action::Allow, None) | (Action::Deny, _) => Ok(()),
+        }
     }
 
     pub fn tuple(&self) -> Tuple {
@@ -150,6 +181,18 @@ impl RuleSpec {
 }
 
 impl Rule {
+    /// Who wrote the rules that a store is born with.
+    pub const BUILT_IN: &'static str = "built-in";
+
+    /// How many rows of a map the rule costs: one per protocol and port prefix, whoever its two sides are.
+    pub fn rows(&self) -> u64 {
+        self.protocol.wire().iter().map(|_| self.ports.rows()).sum()
+    }
+
+    pub fn on_deny(&self) -> OnDeny {
+        self.on_deny.unwrap_or_default()
+    }
+
     pub fn tuple(&self) -> Tuple {
         Tuple {
             source: self.source.clone(),
@@ -252,6 +295,7 @@ impl Mode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
+            Self::Audit => "audit",
         }
     }
 }
@@ -262,13 +306,36 @@ impl FromStr for Mode {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "enforce" => Ok(Self::Enforce),
-            "audit" => Err(Invalid::new(text, "is a mode that is not supported by this version", "use `enforce`")),
-            _ => Err(Invalid::new(text, "is not a mode", "use `enforce`")),
+            "audit" => Ok(Self::Audit),
+            _ => Err(Invalid::new(text, "is not a mode", "use `enforce` or `audit`")),
         }
     }
 }
 
 text_type!(Mode);
+
+impl OnDeny {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+impl FromStr for OnDeny {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "reset" => Ok(Self::Reset),
+            "drop" => Ok(Self::Drop),
+            _ => Err(Invalid::new(text, "is nothing that can become of denied traffic", "use `reset` or `drop`")),
+        }
+    }
+}
+
+text_type!(OnDeny);
 
 impl Reason {
     const LONGEST: usize = 256;

@@ -1,6 +1,6 @@
 //! Points in time, as the wire writes them: RFC 3339, UTC.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
@@ -13,6 +13,16 @@ pub struct Timestamp(OffsetDateTime);
 impl Timestamp {
     pub fn now() -> Self {
         Self::from(OffsetDateTime::now_utc())
+    }
+
+    /// How long from here to the other, which is nothing if that is past.
+    pub fn until(self, other: Self) -> Duration {
+        Duration::try_from(other.0 - self.0).unwrap_or_default()
+    }
+
+    /// The point so much later, if there is one.
+    pub fn after(self, time: Duration) -> Option<Self> {
+        self.0.checked_add(time.try_into().ok()?).map(Self::from)
     }
 
     /// Seconds since 1970.
@@ -51,7 +61,15 @@ text_serde!(Timestamp);
 
 #[cfg(test)]
 mod tests {
-    use super::Timestamp;
+    use super::*;
+
+    #[test]
+    fn what_is_past_is_no_time_away() {
+        let now = Timestamp::now();
+        let later = now.after(Duration::from_millis(1_500)).expect("a time");
+        assert_eq!((now.until(later), later.until(now)), (Duration::from_millis(1_500), Duration::ZERO));
+        assert_eq!(now.after(Duration::MAX), None);
+    }
 
     #[test]
     fn a_time_reads_back_what_it_wrote() {

@@ -13,8 +13,12 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{delta::Delta, state::Head};
-use crate::model::{Change, History, Invalid, NodeName, Overlay, Revision, Timestamp};
+use super::{
+    delta::{Delta, changes_json},
+    state::Head,
+    usage::Count,
+};
+use crate::model::{Change, History, Invalid, NodeName, Overlay, Revision, Rule, RuleId, Timestamp};
 
 /// What keeps a store from being opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,7 @@ impl From<Invalid> for DatabaseError {
     }
 }
 
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -58,6 +62,12 @@ CREATE TABLE answer (
 ) WITHOUT ROWID;
 CREATE INDEX answer_time ON answer (time);
 CREATE TABLE token (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, apps TEXT) WITHOUT ROWID;
+";
+
+/// What came with schema 2: what rules are used for, by node, which no revision tells of.
+const USAGE: &str = "
+CREATE TABLE usage (node TEXT NOT NULL, rule INTEGER NOT NULL, count TEXT NOT NULL, PRIMARY KEY (node, rule)) WITHOUT ROWID;
+CREATE INDEX usage_rule ON usage (rule);
 ";
 
 /// The writing connection.
@@ -77,6 +87,10 @@ pub(super) struct GivenAnswer {
 pub(super) struct Birth {
     pub(super) history: History,
     pub(super) overlay: Overlay,
+    /// What it holds from the first moment on, as its first revision.
+    pub(super) items: Vec<Change>,
+    pub(super) head: Head,
+    pub(super) now: Timestamp,
 }
 
 impl Database {
@@ -90,6 +104,7 @@ impl Database {
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(at)?;
         let mut connection = connect(path)?;
         make_tables(&mut connection, birth)?;
+        migrate(&mut connection)?;
         check_schema(&connection, path)?;
         Ok(Self { connection, _served: None })
     }
@@ -100,7 +115,8 @@ impl Database {
             return Err(DatabaseError::Missing { path: path.to_owned() });
         }
         let served = lock(path)?;
-        let connection = connect(path)?;
+        let mut connection = connect(path)?;
+        migrate(&mut connection)?;
         check_schema(&connection, path)?;
         Ok(Self { connection, _served: Some(served) })
     }
@@ -154,6 +170,17 @@ impl Database {
             let (node, rows) = row?;
             let rows = u64::try_from(rows).map_err(|_| DatabaseError::Damaged(format!("capacity {rows} of {node}")))?;
             Ok((node.parse()?, rows))
+        };
+        rows.map(parse).collect()
+    }
+
+    /// What each node counted of each rule.
+    pub(super) fn usage(&self) -> Result<Vec<(NodeName, RuleId, Count)>, DatabaseError> {
+        let mut statement = self.connection.prepare("SELECT node, rule, count FROM usage")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let parse = |row: rusqlite::Result<(String, u32, String)>| {
+            let (node, rule, count) = row?;
+            Ok((node.parse()?, RuleId(rule), serde_json::from_str(&count)?))
         };
         rows.map(parse).collect()
     }
@@ -215,6 +242,17 @@ impl Commit<'_> {
         Ok(())
     }
 
+    pub(super) fn set_usage(&self, node: &NodeName, rule: RuleId, count: &Count) -> Result<(), DatabaseError> {
+        let sql = "INSERT OR REPLACE INTO usage (node, rule, count) VALUES (?1, ?2, ?3)";
+        self.0.prepare_cached(sql)?.execute(params![node.as_str(), rule.0, serde_json::to_string(count)?])?;
+        Ok(())
+    }
+
+    pub(super) fn forget_usage(&self, rule: RuleId) -> Result<(), DatabaseError> {
+        self.0.prepare_cached("DELETE FROM usage WHERE rule = ?1")?.execute([rule.0])?;
+        Ok(())
+    }
+
     pub(super) fn given_answer(&self, who: &str, key: &str) -> Result<Option<GivenAnswer>, DatabaseError> {
         let mut statement = self.0.prepare_cached("SELECT request, answer FROM answer WHERE who = ?1 AND key = ?2")?;
         let given =
@@ -262,11 +300,24 @@ fn make_tables(connection: &mut Connection, birth: &Birth) -> Result<(), Databas
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if user_version(&transaction)? == 0 {
         transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        transaction.pragma_update(None, "user_version", 1)?;
         set_meta(&transaction, "history", birth.history.as_str())?;
         set_meta(&transaction, "overlay", &serde_json::to_string(&birth.overlay)?)?;
         set_meta(&transaction, "names", "[]")?;
-        set_meta(&transaction, "head", &serde_json::to_string(&Head::first())?)?;
+        let commit = Commit(transaction);
+        commit.write(birth.head.revision, birth.now, Rule::BUILT_IN, &birth.items, &changes_json(&birth.items)?)?;
+        commit.set_head(birth.head)?;
+        return commit.commit();
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Brings a store of an earlier version up to this one.
+fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if user_version(&transaction)? == 1 {
+        transaction.execute_batch(USAGE)?;
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
     }
     Ok(transaction.commit()?)
 }

@@ -11,12 +11,13 @@ mod principal;
 mod refusal;
 mod state;
 mod token;
+mod usage;
 mod writer;
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -28,9 +29,12 @@ use self::{
     database::{Birth, Database},
     delta::Ring,
     state::Head,
+    usage::Counts,
     writer::{Job, Writer},
 };
-use crate::model::{AppPattern, Change, Digest, History, NodeName, Overlay, Prefix, Revision};
+use crate::model::{
+    AppPattern, Change, Digest, History, NodeName, Overlay, Prefix, Revision, RuleId, Timestamp, Usage, UsageReport,
+};
 
 pub use self::{
     database::DatabaseError,
@@ -58,6 +62,8 @@ struct Shared {
     published: RwLock<Published>,
     /// Sent to under the lock of `published`, so that subscribing and reading under it leaves no gap.
     deltas: broadcast::Sender<Arc<Delta>>,
+    /// Locked after `published`, where both are.
+    usage: Mutex<Counts>,
     healthy: AtomicBool,
     commits: AtomicU64,
     revisions: AtomicU64,
@@ -80,18 +86,22 @@ impl Store {
         let database = Database::serve(path)?;
         settle_overlay(&database, wish)?;
         let (state, ring) = load(&database)?;
+        let usage = Counts::restored(database.usage()?, |rule| state.rule(rule).is_some());
         let shared = Arc::new(Shared {
             published: RwLock::new(Published { state: state.clone(), ring }),
             deltas: broadcast::channel(WATCH_QUEUE).0,
+            usage: Mutex::new(usage),
             healthy: AtomicBool::new(true),
             commits: AtomicU64::new(0),
             revisions: AtomicU64::new(0),
         });
         let names = database.names()?;
         let (jobs, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { database, state, shared: shared.clone(), jobs: receiver };
+        let failed = |source| DatabaseError::File { path: path.to_owned(), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        let writer = Writer { runtime, database, state, shared: shared.clone(), jobs: receiver };
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
-        let writer = spawn.map_err(|source| DatabaseError::File { path: path.to_owned(), source })?;
+        let writer = spawn.map_err(failed)?;
         Ok(Self { shared, tokens: Tokens::open(path)?, jobs, writer, names })
     }
 
@@ -115,6 +125,22 @@ impl Store {
     /// Looks at the published state. Writers wait for as long as `look` takes.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.shared.published.read().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
+    /// Takes what a node says that rules are used for there. It reaches the disk within seconds.
+    pub fn note_usage(&self, node: &NodeName, report: &UsageReport) -> Result<(), Refusal> {
+        self.read(|state| {
+            if !state.replica().nodes.contains_key(node) {
+                return Err(Refusal::conflict("name", node, "has not joined".to_owned(), "join first"));
+            }
+            self.shared.usage().tell(node, report, |rule| state.rule(rule).is_some())
+        })
+    }
+
+    /// What these rules are used for, on all nodes together.
+    pub fn usage(&self, rules: impl IntoIterator<Item = RuleId>) -> Vec<Usage> {
+        let counts = self.shared.usage();
+        rules.into_iter().map(|rule| counts.of(rule)).collect()
     }
 
     /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.
@@ -171,11 +197,25 @@ impl Shared {
         }
         for (delta, changes) in revisions {
             published.state.apply(delta.revision, &changes);
+            self.forget_usage(&changes);
             let delta = Arc::new(delta);
             published.ring.push(delta.clone());
             // Nobody watching is no error.
             let _watchers = self.deltas.send(delta);
         }
+    }
+
+    fn forget_usage(&self, changes: &[Change]) {
+        let mut counts = self.usage();
+        for change in changes {
+            if let Change::DeleteRule { id } = change {
+                counts.forget(*id);
+            }
+        }
+    }
+
+    fn usage(&self) -> MutexGuard<'_, Counts> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a write could not be stored; returns the state that is.
@@ -246,10 +286,19 @@ pub fn longest_overlay(is_v4: bool) -> u8 {
 /// Opens a store for `init`, made if it does not exist; safe while another process serves it.
 pub fn prepare(location: &Location, wish: OverlayWish) -> Result<Prepared, DatabaseError> {
     let path = location.path();
-    let birth = Birth { history: random_history()?, overlay: default_overlay()? };
+    let birth = birth(Timestamp::now())?;
     let database = Database::create(path, &birth)?;
     settle_overlay(&database, wish)?;
     Ok(Prepared { database, tokens: Tokens::open(path)? })
+}
+
+/// What a new store holds: one rule, which can be deleted like any other and does not come back then.
+fn birth(now: Timestamp) -> Result<Birth, DatabaseError> {
+    let (history, overlay) = (random_history()?, default_overlay()?);
+    let items = vec![Change::PutRule { rule: Arc::new(plan::built_in(now)) }];
+    let mut state = State::empty(history.clone(), overlay);
+    state.apply(Revision::default().next(), &items);
+    Ok(Birth { history, overlay, items, head: state.head(), now })
 }
 
 /// Grants a wish for another overlay as long as no node has a slice of the present one.

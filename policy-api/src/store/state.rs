@@ -9,9 +9,10 @@ use std::{
 use common::Identity;
 use serde::{Deserialize, Serialize};
 
+use super::Refusal;
 use crate::model::{
-    App, AppName, Binding, Change, Digest, ETag, History, NodeName, Overlay, Replica, Revision, Rule, RuleFilter,
-    RuleId, Selector, Tuple,
+    App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, NodeName, Overlay, Replica,
+    Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, Tuple,
 };
 
 /// The whole state as of one revision.
@@ -27,6 +28,9 @@ pub struct State {
     by_source: BTreeMap<Selector, BTreeSet<RuleId>>,
     by_destination: BTreeMap<Selector, BTreeSet<RuleId>>,
     by_folded_name: HashMap<String, AppName>,
+    by_folded_group: HashMap<String, GroupName>,
+    /// What ends by itself, by when it does.
+    by_expiry: BTreeSet<(Timestamp, Key)>,
     by_underlay: HashMap<IpAddr, NodeName>,
     live: BTreeMap<(AppName, u32), Instance>,
     capacities: BTreeMap<NodeName, u64>,
@@ -40,8 +44,15 @@ pub(super) struct Head {
     pub(super) rules_revision: Revision,
     pub(super) next_rule: u32,
     pub(super) next_identity: u32,
+    #[serde(default = "first_group")]
+    pub(super) next_group: u32,
     pub(super) next_slice: u32,
     pub(super) digest: Digest,
+}
+
+/// In stores that were made before there were groups.
+fn first_group() -> u32 {
+    Head::first().next_group
 }
 
 impl Head {
@@ -52,6 +63,7 @@ impl Head {
             rules_revision: Revision::default(),
             next_rule: 1,
             next_identity: Identity::FIRST_APP.number(),
+            next_group: 1,
             next_slice: 1,
             digest: Digest::default(),
         }
@@ -79,6 +91,8 @@ impl State {
             by_source: BTreeMap::new(),
             by_destination: BTreeMap::new(),
             by_folded_name: HashMap::new(),
+            by_folded_group: HashMap::new(),
+            by_expiry: BTreeSet::new(),
             by_underlay: HashMap::new(),
             live: BTreeMap::new(),
             capacities: BTreeMap::new(),
@@ -185,6 +199,70 @@ impl State {
         self.replica.apps.get(name)
     }
 
+    /// The app, which must exist; `field` is where the request names it.
+    pub fn known_app(&self, name: &AppName, field: &str) -> Result<&Arc<App>, Refusal> {
+        let known = || self.replica.apps.keys().map(AppName::as_str);
+        self.app(name).ok_or_else(|| Refusal::not_found(field, "an app", name.as_str(), known()))
+    }
+
+    /// The group, which must exist; `field` is where the request names it.
+    pub fn known_group(&self, name: &GroupName, field: &str) -> Result<&Arc<Group>, Refusal> {
+        let known = || self.replica.groups.keys().map(GroupName::as_str);
+        self.group(name).ok_or_else(|| Refusal::not_found(field, "a group", name.as_str(), known()))
+    }
+
+    pub fn group(&self, name: &GroupName) -> Option<&Arc<Group>> {
+        self.replica.groups.get(name)
+    }
+
+    /// The group whose name differs from this one by case at most.
+    pub(super) fn group_like(&self, name: &GroupName) -> Option<&Arc<Group>> {
+        self.by_folded_group.get(&name.folded()).and_then(|name| self.group(name))
+    }
+
+    pub fn isolation(&self, target: &Target) -> Option<&Arc<Isolation>> {
+        self.replica.isolations.get(target)
+    }
+
+    /// The isolations of an app and of its instances; that of the whole app first.
+    pub fn isolations_of<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a Arc<Isolation>> {
+        let first = Target { app: app.clone(), instance: None };
+        let from = self.replica.isolations.range(first..);
+        from.take_while(|(target, _)| target.app == *app).map(|(_, isolation)| isolation)
+    }
+
+    /// When the next thing ends by itself.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.by_expiry.first().map(|(time, _)| *time)
+    }
+
+    /// What has ended by itself, oldest end first.
+    pub(super) fn expired(&self, now: Timestamp) -> impl Iterator<Item = &Key> {
+        self.by_expiry.iter().take_while(move |(time, _)| *time <= now).map(|(_, key)| key)
+    }
+
+    /// The selectors whose rules hold for whatever this one stands for: an app's own name, its groups, and `any`.
+    pub fn covering(&self, selector: &Selector) -> Vec<Selector> {
+        match selector {
+            Selector::Host | Selector::Any => vec![selector.clone()],
+            Selector::Group(_) => vec![selector.clone(), Selector::Any],
+            Selector::App(name) => {
+                let groups = self.app(name).into_iter().flat_map(|app| app.groups.iter().cloned());
+                [selector.clone(), Selector::Any].into_iter().chain(groups.map(Selector::Group)).collect()
+            }
+        }
+    }
+
+    /// The rules with a side that is this app by name, oldest first.
+    pub(super) fn rules_naming(&self, app: &AppName) -> BTreeSet<RuleId> {
+        self.candidates(&RuleFilter { app: Some(app.clone()), ..RuleFilter::default() })
+    }
+
+    /// The bindings of an app, live and freed.
+    pub(super) fn bindings_of<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a Arc<Binding>> {
+        self.replica.bindings.values().filter(move |binding| binding.app == *app)
+    }
+
     /// The app whose name differs from this one by case at most.
     pub(super) fn app_like(&self, name: &AppName) -> Option<&Arc<App>> {
         self.by_folded_name.get(&name.folded()).and_then(|name| self.app(name))
@@ -246,6 +324,9 @@ impl State {
     fn advance(&mut self, revision: Revision, change: &Change) {
         match change {
             Change::PutApp { app } => self.head.next_identity = self.head.next_identity.max(app.identity.number() + 1),
+            Change::PutGroup { group } => {
+                self.head.next_group = self.head.next_group.max(group.number.saturating_add(1));
+            }
             Change::PutRule { rule } => {
                 self.head.next_rule = self.head.next_rule.max(rule.id.0.saturating_add(1));
                 self.head.rules_revision = revision;
@@ -255,7 +336,12 @@ impl State {
                 let index = self.overlay.v4.index_of(node.slices.slice_v4);
                 self.head.next_slice = self.head.next_slice.max(index.map_or(0, |index| index + 1));
             }
-            Change::DeleteNode { .. } | Change::PutBinding { .. } | Change::DeleteBinding { .. } => {}
+            Change::DeleteApp { .. }
+            | Change::DeleteNode { .. }
+            | Change::PutBinding { .. }
+            | Change::DeleteBinding { .. }
+            | Change::PutIsolation { .. }
+            | Change::DeleteIsolation { .. } => {}
         }
     }
 
@@ -264,7 +350,11 @@ impl State {
             Change::PutApp { app } => {
                 self.by_folded_name.insert(app.name.folded(), app.name.clone());
             }
+            Change::PutGroup { group } => {
+                self.by_folded_group.insert(group.name.folded(), group.name.clone());
+            }
             Change::PutRule { rule } => self.index_rule(rule),
+            Change::PutIsolation { isolation } => self.index_expiry(isolation.expires_at, change.key()),
             Change::PutNode { node } => {
                 self.by_underlay.insert(node.underlay, node.name.clone());
             }
@@ -274,24 +364,40 @@ impl State {
                 self.live.entry(key).or_insert_with(new).addresses.insert(binding.address);
             }
             Change::PutBinding { .. }
+            | Change::DeleteApp { .. }
             | Change::DeleteRule { .. }
             | Change::DeleteNode { .. }
-            | Change::DeleteBinding { .. } => {}
+            | Change::DeleteBinding { .. }
+            | Change::DeleteIsolation { .. } => {}
         }
     }
 
     fn index_rule(&mut self, rule: &Rule) {
-        self.rows += rule.ports.rows();
+        self.rows += rule.rows();
+        self.index_expiry(rule.expires_at, Key::Rule(rule.id));
         self.by_tuple.insert(rule.tuple(), rule.id);
         self.by_pair.entry((rule.source.clone(), rule.destination.clone())).or_default().insert(rule.id);
         self.by_source.entry(rule.source.clone()).or_default().insert(rule.id);
         self.by_destination.entry(rule.destination.clone()).or_default().insert(rule.id);
     }
 
+    fn index_expiry(&mut self, time: Option<Timestamp>, key: Key) {
+        self.by_expiry.extend(time.map(|time| (time, key)));
+    }
+
+    fn unindex_expiry(&mut self, time: Option<Timestamp>, key: Key) {
+        if let Some(time) = time {
+            self.by_expiry.remove(&(time, key));
+        }
+    }
+
     /// Takes what a change replaces out of the indexes.
     fn unindex(&mut self, change: &Change) {
         match change {
-            Change::PutApp { .. } => {}
+            Change::PutApp { .. } | Change::PutGroup { .. } => {}
+            Change::DeleteApp { name } => {
+                self.by_folded_name.remove(&name.folded());
+            }
             Change::PutRule { rule } => self.unindex_rule(rule.id),
             Change::DeleteRule { id } => self.unindex_rule(*id),
             Change::PutNode { node } => self.unindex_node(&node.name.clone()),
@@ -301,16 +407,27 @@ impl State {
             }
             Change::PutBinding { binding } => self.unindex_binding(binding.address),
             Change::DeleteBinding { address } => self.unindex_binding(*address),
+            Change::PutIsolation { isolation } => self.unindex_isolation(&isolation.target()),
+            Change::DeleteIsolation { app, instance } => {
+                self.unindex_isolation(&Target { app: app.clone(), instance: *instance });
+            }
         }
     }
 
     fn unindex_rule(&mut self, id: RuleId) {
-        let Some(rule) = self.replica.rules.get(&id) else { return };
-        self.rows -= rule.ports.rows();
+        let Some(rule) = self.replica.rules.get(&id).cloned() else { return };
+        self.rows -= rule.rows();
+        self.unindex_expiry(rule.expires_at, Key::Rule(id));
         self.by_tuple.remove(&rule.tuple());
         remove_from(&mut self.by_pair, &(rule.source.clone(), rule.destination.clone()), id);
         remove_from(&mut self.by_source, &rule.source, id);
         remove_from(&mut self.by_destination, &rule.destination, id);
+    }
+
+    fn unindex_isolation(&mut self, target: &Target) {
+        if let Some(isolation) = self.isolation(target) {
+            self.unindex_expiry(isolation.expires_at, Key::Isolation(target.clone()));
+        }
     }
 
     fn unindex_node(&mut self, name: &NodeName) {

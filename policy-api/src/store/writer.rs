@@ -2,21 +2,29 @@
 //!
 //! While it waits for the disk the next writes queue up, so the number of writes per transaction follows the load. It works
 //! on a state of its own that is ahead of the published one by what is not on disk yet; readers and watches see a revision
-//! only when it is.
+//! only when it is. It also takes away what has ended, and puts counts of usage on disk from time to time.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::{error, info};
 
 use super::{
     Shared,
     database::{Commit, Database, DatabaseError, GivenAnswer},
     delta::{Delta, changes_json},
-    plan::{Answer, Command, Plan, plan},
+    plan::{Answer, Command, EXPIRY, Expiry, expire, plan},
     principal::Principal,
     refusal::Refusal,
     state::State,
+    usage::Unwritten,
 };
 use crate::model::{Change, ETag, NodeName, Timestamp};
 
@@ -55,7 +63,12 @@ pub(super) struct Job {
 /// Writes per transaction: bounds how long the first waits for the last.
 const MOST_PER_COMMIT: usize = 512;
 
+/// How long it sleeps at most if nobody asks: so often counts reach the disk, and so soon it sees that the clock was set.
+const NAP: Duration = Duration::from_secs(2);
+
 pub(super) struct Writer {
+    /// For waiting with an end.
+    pub(super) runtime: Runtime,
     pub(super) database: Database,
     pub(super) state: State,
     pub(super) shared: Arc<Shared>,
@@ -73,15 +86,93 @@ struct Batch {
 impl Writer {
     /// Works until nobody can ask any more.
     pub(super) fn run(mut self) {
-        while let Some(first) = self.jobs.blocking_recv() {
-            let mut jobs = vec![first];
-            while jobs.len() < MOST_PER_COMMIT
-                && let Ok(next) = self.jobs.try_recv()
-            {
-                jobs.push(next);
+        let mut kept = Instant::now();
+        loop {
+            self.end_what_has_ended();
+            let nap = self.nap();
+            // Made inside: a timer belongs to the runtime that it is made in.
+            match self.runtime.block_on(async { timeout(nap, self.jobs.recv()).await }) {
+                Ok(Some(first)) => self.do_queued(first),
+                Ok(None) => break,
+                Err(_) => {}
             }
-            self.do_all(jobs);
+            if kept.elapsed() >= NAP {
+                self.keep_usage();
+                kept = Instant::now();
+            }
         }
+        self.keep_usage();
+    }
+
+    /// Until the next end of something.
+    fn nap(&self) -> Duration {
+        let next = self.state.next_expiry().map(|end| Timestamp::now().until(end));
+        // At least a moment: a clock that stands must not make a busy loop.
+        next.map_or(NAP, |wait| wait.clamp(Duration::from_millis(1), NAP))
+    }
+
+    fn do_queued(&mut self, first: Job) {
+        let mut jobs = vec![first];
+        while jobs.len() < MOST_PER_COMMIT
+            && let Ok(next) = self.jobs.try_recv()
+        {
+            jobs.push(next);
+        }
+        self.do_all(jobs);
+    }
+
+    /// Takes away what has ended by the clock, as one revision.
+    fn end_what_has_ended(&mut self) {
+        if self.state.next_expiry().is_none_or(|end| end > Timestamp::now()) {
+            return;
+        }
+        match self.commit_expiry() {
+            Ok((batch, expiry)) => {
+                self.shared.publish(batch.revisions, batch.capacities);
+                tell(&expiry);
+            }
+            Err(failure) => {
+                error!(error = %failure, "cannot take away what has ended; trying again");
+                self.state = self.shared.failed();
+                // Whatever ails the disk is not helped by trying without a pause.
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
+    fn commit_expiry(&mut self) -> Result<(Batch, Expiry), DatabaseError> {
+        let now = Timestamp::now();
+        let mut expiry = expire(&self.state, now).map_err(|refusal| DatabaseError::Damaged(refusal.to_string()))?;
+        let commit = self.database.begin()?;
+        let mut batch = Batch::default();
+        let changes = std::mem::take(&mut expiry.changes);
+        make(&mut self.state, &commit, EXPIRY, now, changes, &mut batch)?;
+        commit.set_head(self.state.head())?;
+        commit.commit()?;
+        Ok((batch, expiry))
+    }
+
+    /// Puts counts of usage on disk. They are no part of any answer, so that a failure only delays them.
+    fn keep_usage(&mut self) {
+        let unwritten = self.shared.usage().take_unwritten();
+        if unwritten.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.write_usage(&unwritten) {
+            error!(error = %failure, "cannot store what rules are used for; trying again");
+            self.shared.usage().put_back(unwritten);
+        }
+    }
+
+    fn write_usage(&mut self, unwritten: &Unwritten) -> Result<(), DatabaseError> {
+        let commit = self.database.begin()?;
+        for rule in &unwritten.forgotten {
+            commit.forget_usage(*rule)?;
+        }
+        for (node, rule, count) in &unwritten.told {
+            commit.set_usage(node, *rule, count)?;
+        }
+        commit.commit()
     }
 
     fn do_all(&mut self, jobs: Vec<Job>) {
@@ -147,7 +238,13 @@ fn do_one(
         let given = GivenAnswer { request: idempotency.request.to_vec(), answer: serde_json::to_string(&plan.answer)? };
         commit.remember_answer(&who, &idempotency.key, &given, now)?;
     }
-    make(state, commit, &who, now, plan, batch).map(Ok)
+    if let Some((node, rows)) = plan.capacity {
+        commit.set_capacity(&node, rows)?;
+        state.set_capacity(node.clone(), rows);
+        batch.capacities.push((node, rows));
+    }
+    make(state, commit, &who, now, plan.changes, batch)?;
+    Ok(Ok(plan.answer))
 }
 
 fn repeat(given: &GivenAnswer, idempotency: &Idempotency) -> Result<Result<Answer, Refusal>, DatabaseError> {
@@ -157,27 +254,38 @@ fn repeat(given: &GivenAnswer, idempotency: &Idempotency) -> Result<Result<Answe
     Ok(Ok(serde_json::from_str(&given.answer)?))
 }
 
-/// Makes a plan's changes in the transaction and in the writer's own state.
+/// Says what has ended, and what still allows the pair.
+fn tell(expiry: &Expiry) {
+    for ended in &expiry.rules {
+        let still: Vec<String> = ended.still_allowed_by.iter().map(|rule| rule.id.to_string()).collect();
+        let (rule, still) = (&ended.rule, still.join(","));
+        info!(
+            rule = %rule.id, source = %rule.source, destination = %rule.destination, revision = %ended.revision,
+            still_allowed_by = %still, "a rule has expired"
+        );
+    }
+    for target in &expiry.isolations {
+        info!(%target, "an isolation has expired");
+    }
+}
+
+/// Makes changes in the transaction and in the writer's own state: one revision, or none if there are no changes.
 fn make(
     state: &mut State,
     commit: &Commit<'_>,
     who: &str,
     now: Timestamp,
-    plan: Plan,
+    changes: Vec<Change>,
     batch: &mut Batch,
-) -> Result<Answer, DatabaseError> {
-    if let Some((node, rows)) = plan.capacity {
-        commit.set_capacity(&node, rows)?;
-        state.set_capacity(node.clone(), rows);
-        batch.capacities.push((node, rows));
+) -> Result<(), DatabaseError> {
+    if changes.is_empty() {
+        return Ok(());
     }
-    if !plan.changes.is_empty() {
-        let base = state.revision();
-        let json = changes_json(&plan.changes)?;
-        state.apply(base.next(), &plan.changes);
-        commit.write(state.revision(), now, who, &plan.changes, &json)?;
-        let delta = Delta::new(state.history(), base, state.revision(), Some(state.replica().digest()), &json);
-        batch.revisions.push((delta, plan.changes));
-    }
-    Ok(plan.answer)
+    let base = state.revision();
+    let json = changes_json(&changes)?;
+    state.apply(base.next(), &changes);
+    commit.write(state.revision(), now, who, &changes, &json)?;
+    let delta = Delta::new(state.history(), base, state.revision(), Some(state.replica().digest()), &json);
+    batch.revisions.push((delta, changes));
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::model::{InForce, NodeName, Report, Revision, Timestamp};
+use crate::model::{InForce, NodeName, NodeReceipt, Receipt, Report, Revision, Timestamp};
 
 /// All nodes that were seen since the start.
 #[derive(Debug, Default)]
@@ -80,6 +80,25 @@ impl Presence {
         answer
     }
 
+    /// What a revision cut, among these nodes. A node that has it in force has said what it cut.
+    pub fn receipt(&self, revision: Revision, registered: &[NodeName]) -> Receipt {
+        let nodes = self.lock();
+        let mut receipt = Receipt { revision, flows: 0, nodes: Vec::new(), missing: Vec::new() };
+        for name in registered {
+            let report = nodes.get(name).and_then(|seen| seen.report.as_ref()).map(|(report, _)| report);
+            match report.filter(|report| report.applied >= revision) {
+                Some(report) => {
+                    let cuts = report.cuts.iter().filter(|cut| cut.covers(revision));
+                    let flows = cuts.fold(0_u64, |sum, cut| sum.saturating_add(cut.flows));
+                    receipt.flows = receipt.flows.saturating_add(flows);
+                    receipt.nodes.push(NodeReceipt { node: name.clone(), flows });
+                }
+                None => receipt.missing.push(name.clone()),
+            }
+        }
+        receipt
+    }
+
     /// Tells of changes from now on.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -104,6 +123,7 @@ impl Drop for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Cut;
 
     const HISTORY: &str = "00ff00ff00ff00ff";
 
@@ -113,7 +133,15 @@ mod tests {
 
     fn applied(revision: u64) -> Report {
         let history = HISTORY.parse().expect("history");
-        Report { history, applied: Revision(revision), ready: true, rows_used: 0, rows_capacity: 0, detail: None }
+        Report {
+            history,
+            applied: Revision(revision),
+            ready: true,
+            rows_used: 0,
+            rows_capacity: 0,
+            detail: None,
+            cuts: Vec::new(),
+        }
     }
 
     #[test]
@@ -132,6 +160,23 @@ mod tests {
         assert!(presence.in_force(Revision(7), &registered).complete);
         drop(second);
         assert_eq!(presence.in_force(Revision(10), &registered).missing, [name("n1")]);
+    }
+
+    #[test]
+    fn a_receipt_sums_what_covers_the_revision_and_names_who_was_not_heard_of() {
+        let presence = Arc::new(Presence::default());
+        let registered = [name("n1"), name("n2"), name("n3")];
+        let cut = |after, applied, flows| Cut { after: Revision(after), applied: Revision(applied), flows };
+        // n1 took revision 7 together with others, n2 by itself; n3 is silent.
+        let one = Report { cuts: vec![cut(3, 5, 9), cut(5, 8, 2)], ..applied(8) };
+        let two = Report { cuts: vec![cut(6, 7, 3), cut(7, 9, 4)], ..applied(9) };
+        presence.report(&name("n1"), one, Timestamp::now());
+        presence.report(&name("n2"), two, Timestamp::now());
+        let receipt = presence.receipt(Revision(7), &registered);
+        let flows: Vec<u64> = receipt.nodes.iter().map(|node| node.flows).collect();
+        assert_eq!((receipt.flows, flows, receipt.missing), (5, vec![2, 3], vec![name("n3")]));
+        let later = presence.receipt(Revision(9), &registered);
+        assert_eq!((later.flows, later.missing), (4, vec![name("n1"), name("n3")]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What one watcher gets, in order: the beginning, then deltas as they are committed, and heartbeats.
+//! What one watcher gets, in order: the clock, the beginning, then deltas as they are committed, and heartbeats.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    model::{CHANGES_PER_LINE, Change, Digest, History, Revision, WatchLine},
+    model::{CHANGES_PER_LINE, Change, Digest, History, Revision, Timestamp, WatchLine},
     store::{Start, Subscription},
 };
 
@@ -66,7 +66,7 @@ pub async fn feed(
                 }
                 Err(RecvError::Closed) => return,
             },
-            _ = heartbeats.tick() => feed.heartbeat().await,
+            _ = heartbeats.tick() => feed.beat().await,
         };
         if fed.is_err() {
             return;
@@ -92,6 +92,7 @@ struct Feed {
 
 impl Feed {
     async fn begin(&mut self, start: Start) -> Result<(), Ended> {
+        self.clock().await?;
         match start {
             Start::Snapshot(items) => self.snapshot(items).await,
             Start::Resume(deltas) => {
@@ -112,6 +113,15 @@ impl Feed {
             self.write(&WatchLine::Changes { changes: part.to_vec() }).await?;
         }
         self.write(&WatchLine::SnapshotEnd { revision, count, digest }).await
+    }
+
+    async fn beat(&mut self) -> Result<(), Ended> {
+        self.clock().await?;
+        self.heartbeat().await
+    }
+
+    async fn clock(&mut self) -> Result<(), Ended> {
+        self.write(&WatchLine::Clock { now: Timestamp::now() }).await
     }
 
     async fn heartbeat(&mut self) -> Result<(), Ended> {
@@ -176,8 +186,8 @@ mod tests {
         let (committed, deltas) = broadcast::channel(8);
         (1..=3).for_each(|revision| drop(committed.send(delta(revision))));
         let (_running, stop) = watch::channel(false);
-        let left = ends(deltas, 2, stop).await;
-        assert_eq!(left.len(), 2, "the heartbeat and the first delta");
+        let left = ends(deltas, 3, stop).await;
+        assert_eq!(left.len(), 3, "the clock, the heartbeat and the first delta");
     }
 
     #[tokio::test]
@@ -186,7 +196,7 @@ mod tests {
         (1..=9).for_each(|revision| drop(committed.send(delta(revision))));
         let (_running, stop) = watch::channel(false);
         let left = ends(deltas, 16, stop).await;
-        assert_eq!(left.len(), 1, "the first heartbeat, and no delta behind a gap");
+        assert_eq!(left.len(), 2, "the clock, the first heartbeat, and no delta behind a gap");
     }
 
     #[tokio::test]
@@ -194,6 +204,6 @@ mod tests {
         let (_committed, deltas) = broadcast::channel(2);
         let (running, stop) = watch::channel(false);
         running.send_replace(true);
-        assert_eq!(ends(deltas, 16, stop).await.len(), 1);
+        assert_eq!(ends(deltas, 16, stop).await.len(), 2, "the clock and the first heartbeat");
     }
 }

@@ -42,6 +42,17 @@ fn rule_case(what: &'static str, member: &str, field: &'static str) -> Case {
     post(what, "/v1/rules", OPERATOR, body, field)
 }
 
+fn put(
+    what: &'static str,
+    path: &'static str,
+    token: &'static str,
+    body: &'static str,
+    status: u16,
+    field: &'static str,
+) -> Case {
+    Case { method: Method::PUT, status, ..post(what, path, token, body, field) }
+}
+
 fn get(what: &'static str, path: &'static str, status: u16, field: &'static str) -> Case {
     Case { what, method: Method::GET, path, token: OPERATOR, body: Vec::new(), status, field }
 }
@@ -52,18 +63,22 @@ fn rules() -> Vec<Case> {
         rule_case("an empty name", r#""source":"""#, "source"),
         rule_case("a 300-character name", &long, "source"),
         rule_case("a reserved name", r#""destination":"World""#, "destination"),
-        rule_case("a selector of later", r#""source":"group:team""#, "source"),
+        rule_case("a selector of later", r#""source":"cidr:10.0.0.0/8""#, "source"),
+        rule_case("a group without a name", r#""source":"group:""#, "source"),
+        rule_case("any in another case", r#""source":"ANY""#, "source"),
         rule_case("port 70000", r#""ports":["70000"]"#, "ports[0]"),
         rule_case("port 0", r#""ports":["80","0"]"#, "ports[1]"),
         rule_case("a backwards range", r#""ports":["8010-8000"]"#, "ports[0]"),
         rule_case("no ports at all", r#""ports":[]"#, "ports"),
         rule_case("an unknown protocol", r#""protocol":"tpc""#, "protocol"),
-        rule_case("a protocol of later", r#""protocol":"sctp""#, "protocol"),
+        rule_case("a port with any protocol", r#""protocol":"any""#, "ports"),
         rule_case("a port with icmp", r#""protocol":"icmp""#, "ports"),
         rule_case("an unknown member", r#""sauce":"web""#, "sauce"),
         rule_case("a member twice", r#""mode":"enforce","mode":"enforce""#, "(body)"),
-        rule_case("audit", r#""mode":"audit""#, "mode"),
-        rule_case("an expiry", r#""expires_at":"2030-01-01T00:00:00Z""#, "expires_at"),
+        rule_case("an unknown mode", r#""mode":"dry""#, "mode"),
+        rule_case("an end that is past", r#""expires_at":"2020-01-01T00:00:00Z""#, "expires_at"),
+        rule_case("an end that is no time", r#""expires_at":"2h""#, "expires_at"),
+        rule_case("a way to deny what is allowed", r#""on_deny":"drop""#, "on_deny"),
         rule_case("an unknown action", r#""action":"permit""#, "action"),
         post("malformed JSON", "/v1/rules", OPERATOR, "{\"source\":", "(body)"),
         post("nothing", "/v1/rules", OPERATOR, "", "(body)"),
@@ -95,6 +110,49 @@ fn questions() -> Vec<Case> {
     ]
 }
 
+fn apps() -> Vec<Case> {
+    let delete =
+        |what, path, status, field| Case { method: Method::DELETE, status, ..post(what, path, OPERATOR, "", field) };
+    let nine = r#"{"groups":["1","2","3","4","5","6","7","8","9"]}"#;
+    vec![
+        put("settings that are no object", "/v1/apps/web", OPERATOR, "[]", 400, "(body)"),
+        put("an unknown mode of an app", "/v1/apps/web", OPERATOR, r#"{"mode":"dry"}"#, 400, "mode"),
+        put("an unknown setting", "/v1/apps/web", OPERATOR, r#"{"identity":300}"#, 400, "identity"),
+        put("a group with a space", "/v1/apps/web", OPERATOR, r#"{"groups":["a","b c"]}"#, 400, "groups[1]"),
+        put("all groups and one more", "/v1/apps/web", OPERATOR, r#"{"groups":[],"add_groups":["a"]}"#, 400, "groups"),
+        put("nine groups", "/v1/apps/web", OPERATOR, nine, 409, "groups"),
+        put("a reserved name of an app", "/v1/apps/any", OPERATOR, "{}", 400, "name"),
+        put("an app in another case", "/v1/apps/WEB", OPERATOR, "{}", 409, "name"),
+        delete("an app that rules name", "/v1/apps/web", 409, "name"),
+        delete("no app to delete", "/v1/apps/wbe", 404, "name"),
+        post("nobody to isolate", "/v1/isolations", OPERATOR, "{}", "app"),
+        post("an instance as text", "/v1/isolations", OPERATOR, r#"{"app":"web","instance":"0"}"#, "instance"),
+        post("an isolation with a port", "/v1/isolations", OPERATOR, r#"{"app":"web","port":1}"#, "port"),
+        post(
+            "an isolation that is past",
+            "/v1/isolations",
+            OPERATOR,
+            r#"{"app":"web","expires_at":"2020-01-01T00:00:00Z"}"#,
+            "expires_at",
+        ),
+        Case {
+            status: 404,
+            ..post("an unknown app to isolate", "/v1/isolations", OPERATOR, r#"{"app":"wbe"}"#, "app")
+        },
+        Case {
+            status: 404,
+            ..post("no such instance", "/v1/isolations", OPERATOR, r#"{"app":"web","instance":7}"#, "instance")
+        },
+        delete("no isolation", "/v1/isolations/web", 404, "target"),
+        delete("no isolation of an instance", "/v1/isolations/web/0", 404, "target"),
+        delete("an instance that is none", "/v1/isolations/web/x", 400, "instance"),
+        get("a cursor that is no isolation", "/v1/isolations?cursor=a%20b", 400, "cursor"),
+        get("a receipt of nothing", "/v1/receipts", 400, "revision"),
+        get("a receipt of the future", "/v1/receipts?revision=99", 404, "revision"),
+        get("a wait that is no time", "/v1/receipts?revision=1&wait_ms=2s", 400, "wait_ms"),
+    ]
+}
+
 fn nodes() -> Vec<Case> {
     vec![
         post("no underlay", "/v1/nodes/n1/join", NODE, "{}", "underlay"),
@@ -109,6 +167,24 @@ fn nodes() -> Vec<Case> {
             "addresses[0]",
         ),
         post("a report without history", "/v1/nodes/n1/report", NODE, r#"{"applied":1}"#, "history"),
+        post(
+            "a report with a cut of nothing",
+            "/v1/nodes/n1/report",
+            NODE,
+            r#"{"history":"00ff00ff00ff00ff","applied":1,"ready":true,"rows_used":0,"rows_capacity":1,
+                "cuts":[{"after":1,"applied":1,"flows":3}]}"#,
+            "cuts[0].after",
+        ),
+        put("usage since nobody knows when", "/v1/nodes/n1/usage", NODE, r#"{"rules":[]}"#, 400, "since"),
+        put("usage of nothing", "/v1/nodes/n1/usage", NODE, r#"{"since":"2026-01-31T12:00:00Z"}"#, 400, "rules"),
+        put(
+            "usage of a node that has not joined",
+            "/v1/nodes/n1/usage",
+            NODE,
+            r#"{"since":"2026-01-31T12:00:00Z","rules":[]}"#,
+            409,
+            "name",
+        ),
         Case { method: Method::DELETE, ..post("no address to free", "/v1/bindings/x", NODE, "", "address") },
     ]
 }
@@ -125,7 +201,7 @@ async fn every_wrong_request_is_refused_naming_its_field_and_changes_nothing() {
     world.operator.put_rule(&rule("allow web db 80"), &Default::default()).await.expect("rule");
     let before = world.revision().await;
     let http = world.raw();
-    for case in rules().into_iter().chain(questions()).chain(nodes()) {
+    for case in rules().into_iter().chain(questions()).chain(apps()).chain(nodes()) {
         let response = send(&world, &http, &case).await;
         let media = response.headers().get("content-type").and_then(|media| media.to_str().ok()).map(str::to_owned);
         assert_eq!(
@@ -168,7 +244,7 @@ async fn who_is_not_known_or_has_no_right_is_refused() {
     assert_eq!(ask(Method::GET, "/readyz", None).await, StatusCode::OK);
     assert_eq!(ask(Method::GET, "/nowhere", token(OPERATOR)).await, StatusCode::NOT_FOUND);
     assert_eq!(ask(Method::PUT, "/v1/rules", token(OPERATOR)).await, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(world.revision().await.0, 0);
+    assert_eq!(world.revision().await.0, 1, "nothing but what the store is born with");
     world.server.stop().await;
 }
 
@@ -193,6 +269,6 @@ async fn everything_described_is_there_and_described_to_whoever_has_a_token() {
     }
     let metrics = world.raw().get(format!("{}/metrics", world.url())).bearer_auth(token.trim());
     let text = metrics.send().await.expect("an answer").text().await.expect("text");
-    assert!(text.contains("netpol_store_revision_number 0"), "{text}");
+    assert!(text.contains("netpol_store_revision_number 1"), "{text}");
     world.server.stop().await;
 }

@@ -82,7 +82,7 @@ async fn what_was_answered_survives_kill_9() {
         let server = Process::start(&prepared);
         let client = Arc::new(prepared.client(std::slice::from_ref(&server.url), "operator.token"));
         let standing = client.list_rules(&RuleFilter::default()).await.expect("list");
-        let ids: Vec<RuleId> = standing.items.iter().map(|rule| rule.id).collect();
+        let ids: Vec<RuleId> = standing.items.iter().map(|view| view.rule.id).collect();
         let lost: Vec<_> = answered.iter().filter(|id| !ids.contains(id)).collect();
         assert!(lost.is_empty(), "answered, but lost by kill -9: {lost:?}");
         let writers: Vec<_> =
@@ -97,7 +97,7 @@ async fn what_was_answered_survives_kill_9() {
     let server = Process::start(&prepared);
     let client = prepared.client(std::slice::from_ref(&server.url), "operator.token");
     let standing = client.list_rules(&RuleFilter::default()).await.expect("list").items;
-    assert!(answered.iter().all(|id| standing.iter().any(|rule| rule.id == *id)));
+    assert!(answered.iter().all(|id| standing.iter().any(|view| view.rule.id == *id)));
     assert!(server.terminate(), "SIGTERM is no failure");
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use policy_api::model::BindingState;
+use policy_api::model::{BindingState, Cut, NodeReceipt, Report, Revision, RuleUsage, Timestamp, Usage, UsageReport};
 
 use crate::world::{SOON, World, app, claim, ip, name, refusal, rule};
 
@@ -104,7 +104,8 @@ async fn a_revision_is_in_force_when_the_connected_nodes_say_so() {
 #[tokio::test]
 async fn rules_that_a_node_has_no_room_for_are_refused() {
     let world = World::with_nodes().await;
-    world.applied(world.revision().await, 3).await.expect("reported");
+    let built_in = world.operator.status().await.expect("status").rows;
+    world.applied(world.revision().await, built_in + 3).await.expect("reported");
     world.operator.put_rule(&rule("allow appA appB 8000-8010"), &Default::default()).await.expect("3 rows");
     let full = world.operator.put_rule(&rule("allow appA appB 80"), &Default::default()).await;
     assert_eq!(refusal(full), (409, None));
@@ -123,7 +124,57 @@ async fn a_report_about_another_store_or_the_future_is_refused() {
         rows_used: 0,
         rows_capacity: 0,
         detail: None,
+        cuts: Vec::new(),
     };
     assert_eq!(refusal(world.n1.report(&name("n1"), &report).await), (409, Some("history".to_owned())));
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_receipt_waits_for_the_nodes_and_says_what_each_cut() {
+    let world = World::with_nodes().await;
+    let _watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let revision =
+        world.operator.put_rule(&rule("deny appA appB 80"), &Default::default()).await.expect("rule").rule.revision;
+    let early = world.operator.receipt(revision, Duration::from_millis(50)).await.expect("answer");
+    assert_eq!((early.flows, early.nodes.len(), early.missing), (0, 0, vec![name("n1"), name("n2")]));
+    let report = Report {
+        history: world.operator.status().await.expect("status").history,
+        applied: revision,
+        ready: true,
+        rows_used: 0,
+        rows_capacity: 1000,
+        detail: None,
+        cuts: vec![Cut { after: Revision(1), applied: revision, flows: 3 }],
+    };
+    let n1 = name("n1");
+    let (receipt, reported) = tokio::join!(world.operator.receipt(revision, SOON), world.n1.report(&n1, &report));
+    reported.expect("reported");
+    let receipt = receipt.expect("answer");
+    assert_eq!(
+        (receipt.flows, receipt.nodes, receipt.missing),
+        (3, vec![NodeReceipt { node: n1, flows: 3 }], vec![name("n2")])
+    );
+    assert_eq!(refusal(world.operator.receipt(Revision(99), SOON).await), (404, Some("revision".to_owned())));
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn rules_show_what_they_are_used_for_on_all_nodes_together() {
+    let world = World::with_nodes().await;
+    let id = world.operator.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("rule").rule.id;
+    let since = Timestamp::now();
+    let counted = |packets| {
+        let usage = Usage { packets, bytes: 60 * packets, flows: 1, last_hit: Some(since) };
+        UsageReport { since, rules: vec![RuleUsage { id, usage }] }
+    };
+    world.n1.report_usage(&name("n1"), &counted(5)).await.expect("noted");
+    world.n2.report_usage(&name("n2"), &counted(2)).await.expect("noted");
+    let other = world.n1.report_usage(&name("n2"), &counted(2)).await;
+    assert_eq!(refusal(other), (403, Some("Authorization".to_owned())));
+    let usage = world.operator.rule(id).await.expect("rule").usage;
+    assert_eq!((usage.packets, usage.bytes, usage.flows, usage.last_hit), (7, 420, 2, Some(since)));
+    let listed = world.operator.list_rules(&Default::default()).await.expect("list").items;
+    assert_eq!(listed.iter().map(|view| view.usage.packets).collect::<Vec<_>>(), [0, 7]);
     world.server.stop().await;
 }

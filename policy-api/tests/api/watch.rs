@@ -37,6 +37,24 @@ async fn a_watch_begins_with_a_snapshot_and_goes_on_with_deltas() {
 }
 
 #[tokio::test]
+async fn a_watch_begins_with_the_clock_and_tells_it_again_with_each_heartbeat() {
+    let world = World::new().await;
+    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let WatchLine::Clock { now: first } = watch.next().await.expect("line") else { panic!("not the clock") };
+    let mut before = None;
+    loop {
+        let line = watch.next().await.expect("line");
+        if matches!(line, WatchLine::Heartbeat { .. }) {
+            let Some(WatchLine::Clock { now }) = before else { panic!("no clock before it, but {before:?}") };
+            assert!(now >= first);
+            break;
+        }
+        before = Some(line);
+    }
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn heartbeats_carry_head_and_digest() {
     let world = World::new().await;
     let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");

@@ -102,7 +102,15 @@ impl World {
     /// Reports this revision for `n1`.
     pub(crate) async fn applied(&self, revision: Revision, rows_capacity: u64) -> Result<(), ClientError> {
         let history = self.operator.status().await?.history;
-        let report = Report { history, applied: revision, ready: true, rows_used: 0, rows_capacity, detail: None };
+        let report = Report {
+            history,
+            applied: revision,
+            ready: true,
+            rows_used: 0,
+            rows_capacity,
+            detail: None,
+            cuts: Vec::new(),
+        };
         self.n1.report(&name("n1"), &report).await
     }
 
@@ -149,11 +157,11 @@ pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u1
     }
 }
 
-/// The next line that is no heartbeat.
+/// The next line that is neither a heartbeat nor the clock.
 pub(crate) async fn next_news(watch: &mut policy_api::client::Watch) -> WatchLine {
     loop {
         let line = tokio::time::timeout(SOON, watch.next()).await.expect("in time").expect("a line");
-        if !matches!(line, WatchLine::Heartbeat { .. }) {
+        if !matches!(line, WatchLine::Heartbeat { .. } | WatchLine::Clock { .. }) {
             return line;
         }
     }

@@ -40,6 +40,7 @@ fn the_api_refuses_a_rule_that_a_node_cannot_hold_and_changes_nothing() {
             let nodes = ask_the_api(world, "GET", "/v1/nodes", &Value::Null)?.body;
             Ok(nodes.to_string().contains("\"rows_capacity\":4"))
         })?;
+        world.netpol(&["revoke", "host", "any", "--protocol", "any", "--wait"])?.expect_exit(0)?;
         world.netpol(&["allow", "appA", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
         let rules = || ask_the_api(world, "GET", "/v1/rules", &Value::Null);
         let before = rules()?.body;
@@ -69,6 +70,8 @@ fn an_instance_whose_deny_does_not_fit_is_closed_until_it_does() {
 /// The rules come before the node, so that nobody can refuse them.
 fn deny_what_does_not_fit(world: &mut World) -> Result<()> {
     world.control.start()?;
+    let built_in = ask_the_api(world, "DELETE", "/v1/rules/r1", &Value::Null)?;
+    ensure!(built_in.status == 200, "{built_in:?}");
     let many: Vec<String> = (9_001..9_033).step_by(2).map(|port| port.to_string()).collect();
     for (source, ports, action) in [("appC", vec!["8080".to_owned()], "allow"), ("appA", many, "deny")] {
         let rule = json!({"source": source, "destination": "appB", "ports": ports, "action": action});
@@ -88,7 +91,7 @@ fn deny_what_does_not_fit(world: &mut World) -> Result<()> {
     let counted = dropped(world.node("n1")?, DropReason::EndpointClosed, Direction::Egress)?;
     ensure!(counted >= 2, "only {counted} packets were counted as stopped by the closure");
 
-    let removed = ask_the_api(world, "DELETE", "/v1/rules/r2", &Value::Null)?;
+    let removed = ask_the_api(world, "DELETE", "/v1/rules/r3", &Value::Null)?;
     ensure!(removed.status == 200, "{removed:?}");
     await_that("the node to be ready", PATIENCE, || Ok(world.node("n1")?.status()?["ready"] == true))?;
     ensure!(world.node("n1")?.status()?["closed"] == json!([]), "still closed");

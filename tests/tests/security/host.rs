@@ -44,6 +44,7 @@ fn reaches(from: &Instance, to: &Namespace, address: impl Into<SocketAddr>) -> R
 fn a_revoke_stops_what_the_node_has_open_with_an_instance_in_both_directions() {
     scenario(Plan::nodes(&["n1"]), |world| {
         let b = world.run_instance("appB", "n1")?;
+        world.netpol(&["revoke", "host", "any", "--protocol", "any", "--wait"])?.expect_exit(0)?;
         for protocol in ["tcp", "udp"] {
             let line = ["allow", "host", "appB", "--port", "8080", "--protocol", protocol, "--wait"];
             world.netpol(&line)?.expect_exit(0)?;

@@ -3,7 +3,10 @@
 //! A [`Draft`] is the state with the changes planned so far laid over it; the state itself is only read. What comes out is
 //! made durable first and applied afterwards, or nothing comes out and nothing happened.
 
+mod app;
 mod binding;
+mod expiry;
+mod isolation;
 mod node;
 mod rule;
 #[cfg(test)]
@@ -19,14 +22,19 @@ use common::Identity;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::node::{SLICE_V4, SLICE_V6};
+pub(super) use self::{
+    expiry::{EXPIRY, Expiry, expire},
+    rule::built_in,
+};
 use super::{
     principal::{NodeGrant, Principal},
     refusal::Refusal,
     state::State,
 };
 use crate::model::{
-    App, AppName, Change, ChangeSet, ChangesAnswer, Claim, Claimed, Deleted, Join, Joined, NodeName, Released,
-    Revision, Rule, RuleAnswer, RuleId, RuleSpec, Selector, Timestamp, Tuple,
+    App, AppAnswer, AppDeleted, AppName, AppSettings, Change, ChangeSet, ChangesAnswer, Claim, Claimed, Deleted, Group,
+    GroupName, Invalid, IsolationAnswer, IsolationDeleted, IsolationSpec, Join, Joined, NodeName, Released, Revision,
+    Rule, RuleAnswer, RuleId, RuleSpec, Selector, Target, Timestamp, Tuple,
 };
 
 /// What can be asked of the store.
@@ -35,6 +43,10 @@ pub enum Command {
     PutRule(RuleSpec),
     DeleteRule(RuleId),
     Change(ChangeSet),
+    SetApp(AppName, AppSettings),
+    DeleteApp(AppName),
+    Isolate(IsolationSpec),
+    EndIsolation(Target),
     /// Of a node, by itself.
     Join(Join),
     Claim(Claim),
@@ -49,6 +61,10 @@ pub enum Answer {
     Rule(RuleAnswer),
     Deleted(Deleted),
     Changes(ChangesAnswer),
+    App(AppAnswer),
+    AppDeleted(AppDeleted),
+    Isolation(IsolationAnswer),
+    IsolationDeleted(IsolationDeleted),
     Joined(Joined),
     Claimed(Claimed),
     Released(Released),
@@ -62,6 +78,10 @@ impl Answer {
             Self::Rule(answer) => answer.dry_run = true,
             Self::Deleted(answer) => answer.dry_run = true,
             Self::Changes(answer) => answer.dry_run = true,
+            Self::App(answer) => answer.dry_run = true,
+            Self::AppDeleted(answer) => answer.dry_run = true,
+            Self::Isolation(answer) => answer.dry_run = true,
+            Self::IsolationDeleted(answer) => answer.dry_run = true,
             Self::Joined(_) | Self::Claimed(_) | Self::Released(_) | Self::Done => {}
         }
         self
@@ -79,7 +99,7 @@ pub(super) struct Plan {
 
 /// Decides what a request would change.
 pub(super) fn plan(state: &State, command: &Command, by: &Principal, now: Timestamp) -> Result<Plan, Refusal> {
-    let mut draft = Draft::new(state, by, now);
+    let mut draft = Draft::new(state, by.to_string(), now);
     let answer = match command {
         Command::PutRule(spec) => Answer::Rule(draft.put_rule(spec, "")?),
         Command::DeleteRule(id) => {
@@ -87,6 +107,10 @@ pub(super) fn plan(state: &State, command: &Command, by: &Principal, now: Timest
             Answer::Deleted(draft.deleted(&rule))
         }
         Command::Change(set) => Answer::Changes(draft.change(set)?),
+        Command::SetApp(name, settings) => Answer::App(draft.set_app(name, settings)?),
+        Command::DeleteApp(name) => Answer::AppDeleted(draft.delete_app(name)?),
+        Command::Isolate(spec) => Answer::Isolation(draft.isolate(spec)?),
+        Command::EndIsolation(target) => Answer::IsolationDeleted(draft.end_isolation(target)?),
         Command::Join(join) => Answer::Joined(draft.join(&grant(by)?.name, join)?),
         Command::Claim(claim) => Answer::Claimed(draft.claim(grant(by)?, claim)?),
         Command::Release(address) => Answer::Released(draft.release(&grant(by)?.name, *address)?),
@@ -114,7 +138,8 @@ fn grant(by: &Principal) -> Result<&NodeGrant, Refusal> {
 /// The state with planned changes laid over it.
 struct Draft<'a> {
     state: &'a State,
-    by: &'a Principal,
+    /// Who asks, for people.
+    by: String,
     now: Timestamp,
     /// The revision that the changes will have.
     revision: Revision,
@@ -122,6 +147,9 @@ struct Draft<'a> {
     /// New apps by folded name.
     apps: HashMap<String, Arc<App>>,
     next_identity: u32,
+    /// New groups by folded name.
+    groups: HashMap<String, Arc<Group>>,
+    next_group: u32,
     /// New and changed rules by tuple, and ids of deleted ones.
     rules: HashMap<Tuple, Arc<Rule>>,
     touched: HashMap<(Selector, Selector), BTreeMap<RuleId, Arc<Rule>>>,
@@ -131,7 +159,7 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(state: &'a State, by: &'a Principal, now: Timestamp) -> Self {
+    fn new(state: &'a State, by: String, now: Timestamp) -> Self {
         let head = state.head();
         Self {
             state,
@@ -141,6 +169,8 @@ impl<'a> Draft<'a> {
             changes: Vec::new(),
             apps: HashMap::new(),
             next_identity: head.next_identity,
+            groups: HashMap::new(),
+            next_group: head.next_group,
             rules: HashMap::new(),
             touched: HashMap::new(),
             deleted: BTreeSet::new(),
@@ -163,18 +193,56 @@ impl<'a> Draft<'a> {
                 let problem = format!("differs only by case from the app `{}`", app.name);
                 Err(Refusal::conflict(field, name, problem, "use that name, or another one"))
             }
-            None => self.create_app(name),
+            None => {
+                let app = self.new_app(name)?;
+                Ok(self.put_app(app))
+            }
         }
     }
 
-    fn create_app(&mut self, name: &AppName) -> Result<Arc<App>, Refusal> {
+    fn new_app(&mut self, name: &AppName) -> Result<App, Refusal> {
         // Ascending and never handed out twice: an identity that came back could lend a new app an old one's flows.
         let identity = Identity::new(self.next_identity).ok_or(Refusal::Exhausted("24-bit identities"))?;
         self.next_identity += 1;
-        let app = Arc::new(App { name: name.clone(), identity, revision: self.revision });
-        self.apps.insert(name.folded(), app.clone());
+        Ok(App::new(name.clone(), identity, self.revision))
+    }
+
+    fn put_app(&mut self, app: App) -> Arc<App> {
+        let app = Arc::new(app);
+        self.apps.insert(app.name.folded(), app.clone());
         self.changes.push(Change::PutApp { app: app.clone() });
-        Ok(app)
+        app
+    }
+
+    /// Makes the group stand, if it is new: it may be named before anybody is in it.
+    fn group(&mut self, name: &GroupName, field: &str) -> Result<(), Refusal> {
+        let standing = self.groups.get(&name.folded()).or_else(|| self.state.group_like(name));
+        match standing {
+            Some(group) if group.name == *name => Ok(()),
+            Some(group) => {
+                let problem = format!("differs only by case from the group `{}`", group.name);
+                Err(Refusal::conflict(field, name, problem, "use that name, or another one"))
+            }
+            None => {
+                let number = self.next_group;
+                self.next_group = number.checked_add(1).ok_or(Refusal::Exhausted("numbers of groups"))?;
+                let group = Arc::new(Group { name: name.clone(), number, revision: self.revision });
+                self.groups.insert(name.folded(), group.clone());
+                self.changes.push(Change::PutGroup { group });
+                Ok(())
+            }
+        }
+    }
+
+    /// What has ended already would be gone before anybody heard of it.
+    fn check_end(&self, end: Option<Timestamp>, field: String) -> Result<(), Refusal> {
+        match end {
+            Some(end) if end <= self.now => {
+                let problem = format!("is past: it is {} now, by this clock", self.now);
+                Err(Invalid::new(end, problem, "give a later time, or leave it out").in_field(field).into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Refuses rules that do not fit into the smallest node. What makes the rules smaller is never refused.

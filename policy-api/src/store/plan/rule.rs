@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Draft, member};
 use crate::{
-    model::{Action, Change, ChangeSet, ChangesAnswer, Deleted, Outcome, Rule, RuleAnswer, RuleId, RuleSpec, Selector},
+    model::{
+        Action, Change, ChangeSet, ChangesAnswer, Deleted, Mode, Outcome, Ports, Protocol, Revision, Rule, RuleAnswer,
+        RuleId, RuleSpec, Selector, Timestamp,
+    },
     store::Refusal,
 };
 
@@ -15,18 +18,23 @@ impl Draft<'_> {
     /// Makes the rule stand. Where one with the same tuple stands, that one is updated.
     pub(super) fn put_rule(&mut self, spec: &RuleSpec, path: &str) -> Result<RuleAnswer, Refusal> {
         for (name, side) in [("source", &spec.source), ("destination", &spec.destination)] {
-            if let Selector::App(app) = side {
-                self.app(app, &member(path, name))?;
+            match side {
+                Selector::App(app) => drop(self.app(app, &member(path, name))?),
+                Selector::Group(group) => self.group(group, &member(path, name))?,
+                Selector::Host | Selector::Any => {}
             }
         }
+        self.check_end(spec.expires_at, member(path, "expires_at"))?;
         let tuple = spec.tuple();
         let standing = self.rules.get(&tuple).or_else(|| self.state.rule_with(&tuple)).cloned();
         match standing.filter(|rule| !self.deleted.contains(&rule.id)) {
-            Some(rule) if rule.reason == spec.reason && rule.mode == spec.mode => Ok(answer(&rule, Outcome::Unchanged)),
+            Some(rule) if is_as_asked(&rule, spec) => Ok(answer(&rule, Outcome::Unchanged)),
             Some(rule) => {
                 let updated = Rule {
-                    reason: spec.reason.clone(),
                     mode: spec.mode,
+                    expires_at: spec.expires_at,
+                    on_deny: spec.on_deny,
+                    reason: spec.reason.clone(),
                     revision: self.revision,
                     ..Rule::clone(&rule)
                 };
@@ -34,7 +42,7 @@ impl Draft<'_> {
             }
             None => {
                 let rule = self.new_rule(spec)?;
-                self.rows += rule.ports.rows();
+                self.rows += rule.rows();
                 Ok(answer(&self.stand(rule), Outcome::Created))
             }
         }
@@ -51,10 +59,12 @@ impl Draft<'_> {
             ports: spec.ports.clone(),
             action: spec.action,
             mode: spec.mode,
+            expires_at: spec.expires_at,
+            on_deny: spec.on_deny,
             reason: spec.reason.clone(),
             revision: self.revision,
             created_at: self.now,
-            created_by: self.by.to_string(),
+            created_by: self.by.clone(),
         })
     }
 
@@ -72,7 +82,7 @@ impl Draft<'_> {
         let standing = self.state.rule(id).filter(|rule| !self.deleted.contains(&rule.id)).cloned();
         let rule = standing.ok_or_else(|| Refusal::not_found(field, "a rule", &id.to_string(), []))?;
         self.deleted.insert(id);
-        self.rows -= rule.ports.rows();
+        self.rows -= rule.rows();
         self.changes.push(Change::DeleteRule { id });
         Ok(rule)
     }
@@ -83,13 +93,23 @@ impl Draft<'_> {
         Deleted { id: rule.id, revision: self.revision, rule: rule.clone(), still_allowed_by, dry_run: false }
     }
 
-    /// The oldest rules that allow something from one selector to the other once the plan is done.
+    /// Rules that allow something from one selector to the other once the plan is done: first those of exactly this pair,
+    /// then those of groups and wildcards that stand for it too, each the oldest first.
     fn allowing(&self, source: &Selector, destination: &Selector) -> Vec<Rule> {
-        let touched = self.touched.get(&(source.clone(), destination.clone()));
+        let destinations = self.state.covering(destination);
+        let pairs = self.state.covering(source).into_iter();
+        let pairs =
+            pairs.flat_map(|source| destinations.iter().map(move |destination| (source.clone(), destination.clone())));
+        pairs.flat_map(|pair| self.allowing_between(&pair)).take(STILL_NAMED).collect()
+    }
+
+    /// Those of exactly this pair.
+    fn allowing_between(&self, pair: &(Selector, Selector)) -> Vec<Rule> {
+        let touched = self.touched.get(pair);
         let is_touched = |id: &RuleId| self.deleted.contains(id) || touched.is_some_and(|rules| rules.contains_key(id));
-        let untouched = self.state.rules_between(source, destination).filter(|rule| !is_touched(&rule.id));
+        let untouched = self.state.rules_between(&pair.0, &pair.1).filter(|rule| !is_touched(&rule.id));
         let standing = untouched.chain(touched.into_iter().flat_map(|rules| rules.values()));
-        let allows = standing.filter(|rule| rule.action == Action::Allow);
+        let allows = standing.filter(|rule| rule.action == Action::Allow && rule.mode == Mode::Enforce);
         let mut allows: Vec<Rule> = allows.take(STILL_NAMED).map(|rule| Rule::clone(rule)).collect();
         allows.sort_by_key(|rule| rule.id);
         allows
@@ -110,7 +130,7 @@ impl Draft<'_> {
     }
 
     /// As [`Draft::deleted`], looking once per pair: a set may delete all of a pair's many rules.
-    fn all_deleted(&self, gone: &[Arc<Rule>]) -> Vec<Deleted> {
+    pub(super) fn all_deleted(&self, gone: &[Arc<Rule>]) -> Vec<Deleted> {
         let mut of_pairs: HashMap<(&Selector, &Selector), Vec<Rule>> = HashMap::new();
         let deleted = gone.iter().map(|rule| {
             let pair = (&rule.source, &rule.destination);
@@ -124,6 +144,34 @@ impl Draft<'_> {
             }
         });
         deleted.collect()
+    }
+}
+
+/// Whether nothing is to be updated of a rule with the same tuple.
+fn is_as_asked(rule: &Rule, spec: &RuleSpec) -> bool {
+    rule.mode == spec.mode
+        && rule.expires_at == spec.expires_at
+        && rule.on_deny() == spec.on_deny.unwrap_or_default()
+        && rule.reason == spec.reason
+}
+
+/// The rule that a store is born with: a node reaches its own endpoints, for health checks.
+pub(in crate::store) fn built_in(now: Timestamp) -> Rule {
+    let spec = RuleSpec::new(Selector::Host, Selector::Any, Protocol::Any, Ports::All, Action::Allow);
+    Rule {
+        id: RuleId(1),
+        source: spec.source,
+        destination: spec.destination,
+        protocol: spec.protocol,
+        ports: spec.ports,
+        action: spec.action,
+        mode: spec.mode,
+        expires_at: None,
+        on_deny: None,
+        reason: "health checks: a node reaches its own instances".parse().ok(),
+        revision: Revision::default().next(),
+        created_at: now,
+        created_by: Rule::BUILT_IN.to_owned(),
     }
 }
 
