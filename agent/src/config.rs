@@ -2,6 +2,7 @@
 
 use std::{env, fs, io, net::IpAddr, path::PathBuf};
 
+use agent::datapath::WantedWay;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use common::settings::{Lifetimes, Ticks};
@@ -56,6 +57,9 @@ pub(crate) struct RunOptions {
     /// Name of the VXLAN device
     #[arg(long, env = "NETPOL_OVERLAY_DEVICE", default_value = "netpol0", value_name = "NAME")]
     pub(crate) overlay_device: String,
+    /// How programs are attached: auto (tcx where the kernel has it), tcx or tc
+    #[arg(long, env = "NETPOL_ATTACH", default_value = "auto", value_name = "WAY")]
+    pub(crate) attach: WantedWay,
     /// Capacity for rows of rules
     #[arg(long, env = "NETPOL_ROWS", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rows: u32,

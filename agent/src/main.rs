@@ -68,6 +68,7 @@ async fn run(options: RunOptions) -> Result<()> {
 
     let sizes = Sizes { rows: options.rows, flows: options.flows, ..Sizes::default() };
     let mut datapath = Datapath::open(options.bpffs.clone(), &sizes)?;
+    info!(way = %datapath.attach_by(options.attach)?, "programs are attached");
     datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;
     datapath.start_sweep()?;
     let events = datapath.take_events()?;
