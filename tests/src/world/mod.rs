@@ -15,6 +15,7 @@ pub mod patience;
 pub mod pins;
 pub mod probe;
 mod scratch;
+pub mod stage;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -112,6 +113,11 @@ impl World {
     pub fn restart_agent(&mut self, name: &str) -> Result<()> {
         let index = self.nodes.iter().position(|node| node.name == name);
         self.start_agent(index.with_context(|| format!("no node {name} in this world"))?)
+    }
+
+    /// Has agents that start from now on get these flags instead of the plan's.
+    pub fn set_agent_flags(&mut self, flags: &[&str]) {
+        self.agent_flags = flags.iter().map(|&flag| flag.to_owned()).collect();
     }
 
     fn start_agent(&mut self, index: usize) -> Result<()> {
