@@ -66,6 +66,9 @@ pub(crate) struct RunOptions {
     /// Capacity for flows
     #[arg(long, env = "NETPOL_FLOWS", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) flows: u32,
+    /// Capacity for addresses of instances, on all nodes
+    #[arg(long, env = "NETPOL_PLACEMENTS", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) placements: u32,
     /// Unanswered flows that one instance may have open
     #[arg(long, env = "NETPOL_UNANSWERED_FLOWS", default_value_t = 8_192, value_name = "N")]
     pub(crate) unanswered_flows: u32,

@@ -66,7 +66,7 @@ async fn run(options: RunOptions) -> Result<()> {
     let overlay = links.ensure_overlay(&overlay).await?;
     links.ensure_instance_routing().await?;
 
-    let sizes = Sizes { rows: options.rows, flows: options.flows, ..Sizes::default() };
+    let sizes = Sizes { rows: options.rows, flows: options.flows, placements: options.placements };
     let mut datapath = Datapath::open(options.bpffs.clone(), &sizes)?;
     info!(way = %datapath.attach_by(options.attach)?, "programs are attached");
     datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;

@@ -42,6 +42,8 @@ pub enum DatapathError {
     Program { what: String, source: aya::programs::ProgramError },
     #[error("map {name}: {source}")]
     Map { name: &'static str, source: aya::maps::MapError },
+    #[error("map {0} is full; the agent's flags set how much it holds")]
+    Full(&'static str),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the object has no {0}")]

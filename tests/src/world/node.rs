@@ -1,6 +1,7 @@
 //! A machine that runs the real `netpol-agent`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -87,6 +88,12 @@ impl Node {
             Some(mut daemon) => daemon.kill(),
             None => bail!("the agent of {} is not running", self.name),
         }
+    }
+
+    /// How many descriptors the agent has open.
+    pub fn agent_descriptors(&self) -> Result<usize> {
+        let Some(agent) = &self.agent else { bail!("the agent of {} is not running", self.name) };
+        Ok(fs::read_dir(format!("/proc/{}/fd", agent.process()))?.count())
     }
 
     pub fn status(&self) -> Result<serde_json::Value> {
