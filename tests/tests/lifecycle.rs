@@ -33,6 +33,22 @@ fn killing_agents_under_traffic_loses_no_allowed_packet_and_passes_no_denied_one
 }
 
 #[test]
+fn twenty_agents_one_after_the_other_under_load_lose_nothing_and_let_nothing_pass() {
+    const RESTARTS: usize = 20;
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        for round in 0..RESTARTS {
+            let node = NODES[round % NODES.len()];
+            world.node_mut(node)?.kill_agent()?;
+            world.restart_agent(node)?;
+        }
+        traffic.await_a_while()?;
+        traffic.finish()
+    });
+}
+
+#[test]
 fn a_restarted_agent_adopts_what_is_pinned_and_goes_on_from_there() {
     scenario(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
