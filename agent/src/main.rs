@@ -162,7 +162,10 @@ const DROP_REPORTS: u32 = 1_000;
 /// The programs' settings; the seed stays, so that flows stay.
 fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32, mtu: u32) -> Result<Settings> {
     let seed = match datapath.settings()?.seed {
-        0 => u64::from_ne_bytes(random::number().context("a seed")?),
+        0 => match datapath.inherited_seed()? {
+            Some(seed) => seed,
+            None => u64::from_ne_bytes(random::number().context("a seed")?),
+        },
         seed => seed,
     };
     Ok(Settings {

@@ -10,6 +10,7 @@ mod pin;
 mod table;
 mod tc;
 mod tcx;
+mod upgrade;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub use attach::{Attachment, Hook, WantedWay, Way};
 pub use event::{Counters, EventReader, Lost, Outcome};
 pub use object::{ENDPOINTS, Sizes};
 pub use table::{EpochCell, Table};
+pub use upgrade::TakenOver;
 
 /// Why the kernel's side does not do what it should.
 #[derive(Debug, thiserror::Error)]

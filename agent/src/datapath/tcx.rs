@@ -55,12 +55,17 @@ pub(super) fn refuse_foreign(attachment: &Attachment) -> Result<()> {
     Err(DatapathError::Overtaken { interface: attachment.interface.clone(), programs: foreign })
 }
 
+fn link_name(attachment: &Attachment) -> String {
+    format!("{}-{}", attachment.hook.program(), attachment.ifindex)
+}
+
 impl Datapath {
     fn link_pin(&self, attachment: &Attachment) -> PathBuf {
-        self.pins.link(&format!("{}-{}", attachment.hook.program(), attachment.ifindex))
+        self.pins.link(&link_name(attachment))
     }
 
     pub(super) fn attach_link(&mut self, attachment: &Attachment) -> Result<()> {
+        self.move_link(attachment)?;
         let path = self.link_pin(attachment);
         if path.exists() {
             if self.adopt_link(attachment)? {
@@ -80,6 +85,23 @@ impl Datapath {
             .map_err(|error| DatapathError::io(what())(io::Error::other(format!("not a tcx link: {error}"))))?;
         link.pin(&path)
             .map_err(|error| DatapathError::io(format!("pin {}", path.display()))(io::Error::other(error)))?;
+        Ok(())
+    }
+
+    /// Pins a link of another layout's agent as ours; until it is adopted, it keeps that agent's code.
+    fn move_link(&self, attachment: &Attachment) -> Result<()> {
+        let path = self.link_pin(attachment);
+        for older in self.pins.others().iter().map(|layout| layout.link(&link_name(attachment))) {
+            if !older.exists() {
+                continue;
+            }
+            if !path.exists() {
+                let failed = |error| DatapathError::io(format!("pin {}", path.display()))(io::Error::other(error));
+                let pinned = PinnedLink::from_pin(&older).map_err(|error| failed(error.to_string()))?;
+                FdLink::from(pinned).pin(&path).map_err(|error| failed(error.to_string()))?;
+            }
+            fs::remove_file(&older).map_err(DatapathError::io(format!("remove pin {}", older.display())))?;
+        }
         Ok(())
     }
 

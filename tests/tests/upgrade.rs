@@ -1,0 +1,123 @@
+//! Upgrades to an agent whose maps have another layout, under load: flows go on, and nothing passes that should not.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use common::SCHEMA;
+use tests::rounds;
+use tests::world::node::Node;
+use tests::world::patience::{PATIENCE, await_that};
+use tests::world::probe::{Transport, expect_answer, expect_blocked};
+use tests::world::stage::{NODES, PORT, Stage};
+use tests::world::{Plan, World, scenario};
+
+/// The agent with longer flows and the next number.
+const NEXT: &str = "netpol-agent-next";
+const THIS: &str = "netpol-agent";
+
+fn replace_agents(world: &mut World, program: &'static str) -> Result<()> {
+    for node in NODES {
+        world.node_mut(node)?.upgrade_to(program);
+        world.node_mut(node)?.kill_agent()?;
+        world.restart_agent(node)?;
+    }
+    Ok(())
+}
+
+/// The layouts whose pins a node has.
+fn layouts(node: &Node) -> Result<Vec<String>> {
+    let names = fs::read_dir(&node.pins)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect()
+}
+
+fn expect_layout(world: &World, schema: u32) -> Result<()> {
+    for node in NODES {
+        let found = layouts(world.node(node)?)?;
+        ensure!(found == [format!("v{schema}")], "{node} has pins of {found:?}");
+    }
+    Ok(())
+}
+
+fn expect_policy(stage: &Stage) -> Result<()> {
+    expect_answer(Transport::Tcp, &stage.a, &stage.b, PORT + 2)?;
+    expect_answer(Transport::Udp, &stage.a, &stage.near_b, PORT + 2)?;
+    expect_blocked(Transport::Tcp, &stage.c, &stage.b, PORT + 2)?;
+    expect_blocked(Transport::Udp, &stage.c, &stage.near_b, PORT + 2)
+}
+
+#[test]
+fn an_upgrade_to_another_layout_interrupts_no_flow_and_lets_nothing_pass() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        replace_agents(world, NEXT)?;
+        traffic.await_a_while()?;
+        expect_layout(world, SCHEMA + 1)?;
+        expect_policy(&stage)?;
+        traffic.finish()?;
+
+        world.netpol(&["revoke", "appA", "appB", "--port", "8080-8089"])?.expect_exit(0)?;
+        await_that("the revoke to be in force", PATIENCE, || {
+            Ok(expect_blocked(Transport::Tcp, &stage.a, &stage.b, PORT).is_ok())
+        })
+    });
+}
+
+#[test]
+fn an_upgrade_by_filters_interrupts_no_flow_either() {
+    let agent_flags = ["--attach", "tc"].map(str::to_owned).to_vec();
+    scenario(Plan { agent_flags, ..Plan::nodes(&NODES) }, |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        replace_agents(world, NEXT)?;
+        traffic.await_a_while()?;
+        expect_layout(world, SCHEMA + 1)?;
+        expect_policy(&stage)?;
+        traffic.finish()
+    });
+}
+
+#[test]
+fn an_upgrade_killed_on_its_way_is_done_by_the_next_agent_and_still_interrupts_nothing() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        world.node_mut("n1")?.kill_agent()?;
+        world.node_mut("n1")?.upgrade_to(NEXT);
+        for round in 0..rounds(4, 40) {
+            let node = world.node("n1")?;
+            let mut agent = node.launch_agent(&[])?;
+            let seen = round + 1;
+            await_that("the agent to have begun", PATIENCE, || Ok(next_pins(node) >= seen.min(8)))?;
+            agent.kill()?;
+        }
+        world.restart_agent("n1")?;
+        traffic.await_a_while()?;
+        let found = layouts(world.node("n1")?)?;
+        ensure!(found == [format!("v{}", SCHEMA + 1)], "n1 has pins of {found:?}");
+        expect_policy(&stage)?;
+        traffic.finish()
+    });
+}
+
+/// How many maps and links of the next layout a node has pinned.
+fn next_pins(node: &Node) -> usize {
+    let directory = node.pins.join(format!("v{}", SCHEMA + 1));
+    let count = |part| fs::read_dir(directory.join(part)).map_or(0, Iterator::count);
+    count("map") + count("link")
+}
+
+#[test]
+fn from_a_layout_that_an_agent_does_not_know_policy_goes_on_and_flows_are_opened_again() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        replace_agents(world, NEXT)?;
+        let traffic = stage.open_traffic()?;
+        replace_agents(world, THIS)?;
+        traffic.await_a_while().context("flows after the way back")?;
+        expect_layout(world, SCHEMA)?;
+        expect_policy(&stage)?;
+        // The first answers after the change find no flow, until its initiator speaks.
+        traffic.finish_but(40)
+    });
+}
