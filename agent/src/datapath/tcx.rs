@@ -68,8 +68,8 @@ impl Datapath {
         self.move_link(attachment)?;
         let path = self.link_pin(attachment);
         if path.exists() {
-            if self.adopt_link(attachment)? {
-                return Ok(());
+            if let Some(link) = self.standing_link(attachment)? {
+                return self.give_code(attachment, link);
             }
             fs::remove_file(&path).map_err(DatapathError::io(format!("remove stale pin {}", path.display())))?;
         }
@@ -105,23 +105,38 @@ impl Datapath {
         Ok(())
     }
 
-    /// Gives a standing attachment our code. False if the pinned link is not on this interface any more.
-    fn adopt_link(&mut self, attachment: &Attachment) -> Result<bool> {
-        let Ok(pinned) = PinnedLink::from_pin(self.link_pin(attachment)) else { return Ok(false) };
+    /// The pinned link of an attachment, unless it is not on this interface any more.
+    fn standing_link(&self, attachment: &Attachment) -> Result<Option<SchedClassifierLink>> {
+        let Ok(pinned) = PinnedLink::from_pin(self.link_pin(attachment)) else { return Ok(None) };
         let link = FdLink::from(pinned);
-        let Ok(info) = link.info() else { return Ok(false) };
+        let Ok(info) = link.info() else { return Ok(None) };
         if !attached_programs(attachment)?.contains(&info.program_id()) {
-            return Ok(false);
+            return Ok(None);
         }
+        let what = || DatapathError::io(format!("adopt {} on {}", attachment.hook.program(), attachment.interface));
+        link.try_into().map(Some).map_err(|error| what()(io::Error::other(format!("{error}"))))
+    }
+
+    /// Gives a standing link our code.
+    fn give_code(&mut self, attachment: &Attachment, link: SchedClassifierLink) -> Result<()> {
         let what = || format!("replace {} on {}", attachment.hook.program(), attachment.interface);
         let failed = |source| DatapathError::Program { what: what(), source };
-        let link: SchedClassifierLink =
-            link.try_into().map_err(|error| DatapathError::io(what())(io::Error::other(format!("{error}"))))?;
         let program = object::program(&mut self.ebpf, attachment.hook.program())?;
         let id = program.attach_to_link(link).map_err(failed)?;
         // The pin holds the link; ours would only close its descriptor at the end.
         drop(program.take_link(id).map_err(failed)?);
-        Ok(true)
+        Ok(())
+    }
+
+    /// Gives all links that stand our code, one right after the other: a flow passes two of them, and what one has opened
+    /// the other should know.
+    pub(super) fn give_code_to_all(&mut self, attachments: &[Attachment]) -> Result<()> {
+        let mut standing = Vec::new();
+        for attachment in attachments {
+            self.move_link(attachment)?;
+            standing.extend(self.standing_link(attachment)?.map(|link| (attachment, link)));
+        }
+        standing.into_iter().try_for_each(|(attachment, link)| self.give_code(attachment, link))
     }
 
     /// Takes our link off its interface and removes its pin. One that is not there is as good as removed.

@@ -46,6 +46,7 @@ impl Datapath {
         let untouched = self.flows.read()?.is_empty();
         let first = self.predecessors_flows()?;
         self.put_flows(&first, untouched)?;
+        self.give_code_to_all(attachments)?;
         for attachment in attachments {
             self.attach(attachment)?;
         }
