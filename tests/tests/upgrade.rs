@@ -130,21 +130,22 @@ struct Openings {
 
 /// Opens flow after flow until it is told to stop.
 fn open_flows(from: &Instance, to: &Instance, stop: &AtomicBool) -> Result<Openings> {
-    const ANSWER_WITHIN: Duration = Duration::from_millis(200);
+    const ANSWER_WITHIN: Duration = Duration::from_millis(500);
     let (source, destination) = (from.address()?, (to.address()?, PORT + 9));
     let answerer = to.namespace.inside(|| Ok(UdpSocket::bind(destination)?))?;
     answerer.set_read_timeout(Some(ANSWER_WITHIN))?;
+    let nobody_asks = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut question = [0; 8];
-            while !stop.load(Ordering::Relaxed) {
+            while !nobody_asks.load(Ordering::Relaxed) {
                 if let Ok((_, asker)) = answerer.recv_from(&mut question) {
                     // Whether it arrives is what the asker finds out.
                     answerer.send_to(&question, asker).map(drop).unwrap_or_default();
                 }
             }
         });
-        from.namespace.inside(|| {
+        let openings = from.namespace.inside(|| {
             let mut openings = Openings::default();
             while !stop.load(Ordering::Relaxed) {
                 let asker = UdpSocket::bind((source, 0))?;
@@ -153,18 +154,22 @@ fn open_flows(from: &Instance, to: &Instance, stop: &AtomicBool) -> Result<Openi
                 let ask = || asker.send(b"question").is_ok() && asker.recv(&mut [0; 8]).is_ok();
                 openings.asked += 1;
                 if !ask() {
+                    asker.set_read_timeout(Some(PATIENCE))?;
                     ensure!(ask(), "a flow was not opened by its second question either: {openings:?}");
                     openings.again += 1;
                 }
             }
             Ok(openings)
-        })
+        });
+        nobody_asks.store(true, Ordering::Relaxed);
+        openings
     })
 }
 
 /// The two programs that a flow passes on a node change over one after the other. A flow that is opened by one just before,
 /// or just after, is not known to the other until flows have been copied again: its first answer may find no flow. Measured:
-/// none of 340,000 flows that were opened one after the other, over five upgrades of both nodes.
+/// none of 340,000 flows that were opened one after the other, over five upgrades of both nodes; on a machine with three times
+/// as much to do as it can, one in some upgrades.
 #[test]
 fn a_flow_that_is_opened_while_the_hooks_change_over_is_opened_by_its_next_question_at_the_latest() {
     const IN_THAT_MOMENT: usize = 3;
