@@ -186,7 +186,6 @@ pub struct Entry {
     pub reserved: Reserved,
 }
 
-
 /// What fills an entry up to whole words; longer where the layout is to differ from that of every agent.
 #[cfg(not(feature = "next-layout"))]
 pub type Reserved = [u32; 1];
@@ -262,16 +261,7 @@ impl Entry {
             Side::High => flag::INITIATOR_HIGH,
         };
         let flags = if ours { side | flag::OURS } else { side };
-        Self {
-            word: word.raw(),
-            traffic: first.raw(),
-            packets: 0,
-            bytes: 0,
-            flags,
-            seen,
-            rule,
-            reserved: Self::UNUSED,
-        }
+        Self { word: word.raw(), traffic: first.raw(), packets: 0, bytes: 0, flags, seen, rule, reserved: Self::UNUSED }
     }
 
     #[inline(always)]

@@ -7,7 +7,13 @@
 use std::{collections::HashMap, os::fd::AsFd as _};
 
 use aya::maps::MapData;
-use common::{Address, Entry, Tuple, conntrack::Class, conntrack::flag, event::Charge, older};
+use common::{
+    Address, Entry, Tuple,
+    conntrack::{Class, flag},
+    event::Charge,
+    older,
+    placement::Place,
+};
 
 use super::{Attachment, Datapath, DatapathError, Result, batch, pin::Layout};
 
@@ -76,14 +82,21 @@ impl Datapath {
             self.charge_for(flows)?;
         }
         for (tuple, entry) in flows {
-            let flags = if alone { entry.flags } else { entry.flags | flag::RETIRED };
-            match self.flows.put_new(tuple, &Entry { flags, ..*entry }) {
+            let charged = if alone { 0 } else { flag::RETIRED };
+            let ours = if self.is_here(&tuple.address(entry.initiator()))? { flag::OURS } else { 0 };
+            match self.flows.put_new(tuple, &Entry { flags: entry.flags | charged | ours, ..*entry }) {
                 // Less room than the predecessor had: those flows have to be opened again.
                 Err(DatapathError::Full(_)) => return Ok(()),
                 result => result?,
             }
         }
         Ok(())
+    }
+
+    /// Whether an address is this node's or one of its instances'.
+    fn is_here(&self, address: &Address) -> Result<bool> {
+        let place = self.placements.get(address)?.and_then(|placement| placement.place());
+        Ok(place.is_some_and(|place| place != Place::Remote))
     }
 
     fn charge_for(&mut self, flows: &Flows) -> Result<()> {
@@ -93,6 +106,7 @@ impl Datapath {
             match entry.class() {
                 Class::Unanswered => charge.unanswered += 1,
                 Class::Answered => charge.answered += 1,
+                Class::Fragmented => charge.fragmented += 1,
             }
         }
         for (initiator, added) in charges {
@@ -101,6 +115,7 @@ impl Datapath {
             let charge = Charge {
                 unanswered: standing.unanswered + added.unanswered,
                 answered: standing.answered + added.answered,
+                ..standing
             };
             self.charges.put(&initiator, &charge)?;
         }
