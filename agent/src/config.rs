@@ -2,6 +2,7 @@
 
 use std::{env, fs, io, net::IpAddr, path::PathBuf};
 
+use agent::datapath::WantedWay;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use common::settings::{Lifetimes, Ticks};
@@ -56,12 +57,18 @@ pub(crate) struct RunOptions {
     /// Name of the VXLAN device
     #[arg(long, env = "NETPOL_OVERLAY_DEVICE", default_value = "netpol0", value_name = "NAME")]
     pub(crate) overlay_device: String,
+    /// How programs are attached: auto (tcx where the kernel has it), tcx or tc
+    #[arg(long, env = "NETPOL_ATTACH", default_value = "auto", value_name = "WAY")]
+    pub(crate) attach: WantedWay,
     /// Capacity for rows of rules
     #[arg(long, env = "NETPOL_ROWS", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rows: u32,
     /// Capacity for flows
     #[arg(long, env = "NETPOL_FLOWS", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) flows: u32,
+    /// Capacity for addresses of instances, on all nodes
+    #[arg(long, env = "NETPOL_PLACEMENTS", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) placements: u32,
     /// Unanswered flows that one instance may have open
     #[arg(long, env = "NETPOL_UNANSWERED_FLOWS", default_value_t = 8_192, value_name = "N")]
     pub(crate) unanswered_flows: u32,

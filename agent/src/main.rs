@@ -66,8 +66,9 @@ async fn run(options: RunOptions) -> Result<()> {
     let overlay = links.ensure_overlay(&overlay).await?;
     links.ensure_instance_routing().await?;
 
-    let sizes = Sizes { rows: options.rows, flows: options.flows, ..Sizes::default() };
+    let sizes = Sizes { rows: options.rows, flows: options.flows, placements: options.placements };
     let mut datapath = Datapath::open(options.bpffs.clone(), &sizes)?;
+    info!(way = %datapath.attach_by(options.attach)?, "programs are attached");
     datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;
     datapath.start_sweep()?;
     let events = datapath.take_events()?;
@@ -161,7 +162,10 @@ const DROP_REPORTS: u32 = 1_000;
 /// The programs' settings; the seed stays, so that flows stay.
 fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32, mtu: u32) -> Result<Settings> {
     let seed = match datapath.settings()?.seed {
-        0 => u64::from_ne_bytes(random::number().context("a seed")?),
+        0 => match datapath.inherited_seed()? {
+            Some(seed) => seed,
+            None => u64::from_ne_bytes(random::number().context("a seed")?),
+        },
         seed => seed,
     };
     Ok(Settings {

@@ -155,6 +155,8 @@ pub struct Node {
     /// Whether every endpoint is written as `unguarded` wants it.
     guarded: bool,
     first: bool,
+    /// Whether an agent of another layout guards the hooks still, until ours hold all that a verdict needs.
+    taking_over: bool,
     unverified: Option<String>,
     repairs: u64,
     reports: watch::Sender<Option<Report>>,
@@ -179,6 +181,7 @@ impl Node {
     ) -> Result<(Self, watch::Receiver<Option<Report>>), NodeError> {
         let (reports, receiver) = watch::channel(None);
         let programmed = Programmed::adopt(&parts.datapath)?;
+        let taking_over = parts.datapath.has_predecessor();
         let mut node = Self {
             name: parts.name,
             datapath: parts.datapath,
@@ -194,18 +197,19 @@ impl Node {
             unguarded: HashSet::new(),
             guarded: true,
             first: true,
+            taking_over,
             unverified: None,
             repairs: 0,
             reports,
         };
-        for attachment in node.fixed.clone() {
-            node.datapath.attach(&attachment)?;
-        }
+        let attachments = if taking_over { Vec::new() } else { node.fixed.clone() };
+        attachments.iter().try_for_each(|attachment| node.datapath.attach(attachment))?;
         node.refresh_host_addresses().await?;
         let interfaces = node.links.all().await?;
         let remembered: Vec<Endpoint> = node.registry.all().cloned().collect();
         for endpoint in remembered {
             match endpoint.is_on(&interfaces) {
+                true if taking_over => node.write_endpoint(&endpoint)?,
                 true => node.program(&endpoint)?,
                 false => node.forget(&endpoint)?,
             }
@@ -253,6 +257,7 @@ impl Node {
         let unguarded = |app: &Identity| desired.parties(*app).iter().any(|party| outcome.unguarded.contains(party));
         let unguarded = self.registry.apps().into_iter().filter(unguarded).collect();
         outcome.failures.extend(self.guard(unguarded));
+        outcome.failures.extend(self.take_over().err());
         if outcome.failures != self.pending {
             for failure in &outcome.failures {
                 error!(failure, "policy is not wholly in force");
@@ -264,6 +269,20 @@ impl Node {
             self.applied = Some((history.clone(), replica.revision()));
         }
         self.report();
+    }
+
+    /// Takes the hooks over from an agent of another layout, now that ours hold all that a verdict needs but flows.
+    fn take_over(&mut self) -> Result<(), String> {
+        if !self.taking_over {
+            return Ok(());
+        }
+        let endpoints = self.registry.all().flat_map(Endpoint::attachments);
+        let attachments: Vec<Attachment> = self.fixed.iter().cloned().chain(endpoints).collect();
+        let taken = self.datapath.take_over(&attachments);
+        let taken = taken.map_err(|error| format!("taking over from an agent of another layout: {error}"))?;
+        info!(flows = taken.flows, late = taken.late, "took over from an agent of another layout");
+        self.taking_over = false;
+        Ok(())
     }
 
     /// Closes endpoints whose deny did not fit, and opens those whose denies fit again. Returns what could not be written;
@@ -426,7 +445,8 @@ impl Node {
     /// Looks whether everything is where it should be, repairs what is not, and tries again what did not fit.
     async fn verify(&mut self, state: &watch::Receiver<Option<State>>) {
         let was = self.unverified.take();
-        if let Err(error) = self.verify_all().await {
+        let verified = if self.taking_over { self.forget_gone().await } else { self.verify_all().await };
+        if let Err(error) = verified {
             error!(%error, "the node cannot be verified");
             self.unverified = Some(error.to_string());
         }
@@ -447,15 +467,21 @@ impl Node {
                 self.repair_fixed(&attachment).await?;
             }
         }
-        let interfaces = self.links.all().await?;
+        self.forget_gone().await?;
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
         for endpoint in &endpoints {
-            if endpoint.is_on(&interfaces) {
-                self.verify_endpoint(endpoint).await?;
-            } else {
-                info!(endpoint = endpoint.name(), "the endpoint's interface is gone");
-                self.forget(endpoint)?;
-            }
+            self.verify_endpoint(endpoint).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_gone(&mut self) -> Result<(), NodeError> {
+        let interfaces = self.links.all().await?;
+        let gone: Vec<Endpoint> =
+            self.registry.all().filter(|endpoint| !endpoint.is_on(&interfaces)).cloned().collect();
+        for endpoint in &gone {
+            info!(endpoint = endpoint.name(), "the endpoint's interface is gone");
+            self.forget(endpoint)?;
         }
         Ok(())
     }

@@ -63,6 +63,24 @@ impl Tuple {
         Protocol::from_number(self.protocol_number())
     }
 
+    /// From the bytes that a map holds of it.
+    pub fn from_bytes(bytes: &[u8; 40]) -> Self {
+        let address = |at: usize| {
+            let mut octets = [0; 16];
+            octets.copy_from_slice(&bytes[at..at + 16]);
+            Address::from_v6(octets)
+        };
+        let half = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            low: address(0),
+            high: address(16),
+            low_port: half(32),
+            high_port: half(34),
+            echo_id: half(36),
+            protocol: half(38),
+        }
+    }
+
     #[inline(always)]
     pub const fn protocol_number(&self) -> u8 {
         #[expect(clippy::cast_possible_truncation, reason = "made from a u8")]
@@ -165,10 +183,20 @@ pub struct Entry {
     pub seen: Ticks,
     /// The rule that allowed it.
     pub rule: u32,
-    pub reserved: u32,
+    pub reserved: Reserved,
 }
 
-crate::border!(Tuple = 40, Entry = 48);
+/// What fills an entry up to whole words; longer where the layout is to differ from that of every agent.
+#[cfg(not(feature = "next-layout"))]
+pub type Reserved = [u32; 1];
+#[cfg(feature = "next-layout")]
+pub type Reserved = [u32; 3];
+
+crate::border!(Tuple = 40);
+#[cfg(not(feature = "next-layout"))]
+crate::border!(Entry = 48);
+#[cfg(feature = "next-layout")]
+crate::border!(Entry = 56);
 
 /// Packets (26 bits) and bytes (38 bits) in one word, so that a packet is counted by one addition. Settled every few
 /// seconds, long before one flow could fill it.
@@ -223,6 +251,8 @@ pub mod flag {
 }
 
 impl Entry {
+    pub const UNUSED: Reserved = [0; size_of::<Reserved>() / size_of::<u32>()];
+
     /// A flow whose first packet passes now. `ours` says whether its initiator is on this node.
     #[inline(always)]
     pub fn new(word: Word, initiator: Side, ours: bool, seen: Ticks, rule: u32, first: Traffic) -> Self {
@@ -231,7 +261,7 @@ impl Entry {
             Side::High => flag::INITIATOR_HIGH,
         };
         let flags = if ours { side | flag::OURS } else { side };
-        Self { word: word.raw(), traffic: first.raw(), packets: 0, bytes: 0, flags, seen, rule, reserved: 0 }
+        Self { word: word.raw(), traffic: first.raw(), packets: 0, bytes: 0, flags, seen, rule, reserved: Self::UNUSED }
     }
 
     #[inline(always)]
@@ -385,7 +415,10 @@ pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
         let entry = Entry { flags, ..entry };
         credit(table, handle, &entry);
         let Entry { packets, bytes, .. } = table.read(handle);
-        table.discharge(&tuple.address(entry.initiator()), entry.class());
+        // A flow that was taken over from another layout's agent may have come uncharged: it is marked so.
+        if !entry.is_retired() {
+            table.discharge(&tuple.address(entry.initiator()), entry.class());
+        }
         table.remove(tuple);
         table.ended(tuple, &Entry { packets, bytes, ..entry });
     }

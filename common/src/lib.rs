@@ -21,6 +21,7 @@ pub mod identity;
 pub mod judge;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod older;
 pub mod packet;
 pub mod path;
 pub mod placement;
@@ -44,7 +45,9 @@ pub use verdict::{Direction, DropReason, Grounds, Note, Outcome, Pass, Verdict};
 
 /// The version of every layout in this crate that a pinned map holds; it names the pin directory, so that programs never
 /// meet maps of another layout.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = if cfg!(feature = "next-layout") { LATEST + 1 } else { LATEST };
+
+const LATEST: u32 = 2;
 
 /// Declares that a type may be copied to and from a BPF map byte by byte.
 macro_rules! border {

@@ -202,7 +202,7 @@ impl Conntrack for Kernel {
                 flags: (*entry).flags,
                 seen: (*entry).seen,
                 rule: (*entry).rule,
-                reserved: 0,
+                reserved: Entry::UNUSED,
             }
         }
     }

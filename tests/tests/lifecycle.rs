@@ -2,87 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use tests::rounds;
-use tests::world::flow::Flow;
-use tests::world::instance::Instance;
 use tests::world::patience::{PATIENCE, await_that};
 use tests::world::pins;
 use tests::world::probe::{Outcome, Transport, ask, expect_answer, expect_blocked};
-use tests::world::{Plan, World, scenario};
-
-const PORT: u16 = 8080;
-const NODES: [&str; 2] = ["n1", "n2"];
-
-/// Messages that have to arrive before the next thing is broken: about a fifth of a second of traffic.
-const A_WHILE: u64 = 200;
+use tests::world::stage::{NODES, PORT, Stage};
+use tests::world::{Plan, scenario};
 
 /// Enough for an answer on an idle machine; what asks so briefly asks again.
 const A_MOMENT: Duration = Duration::from_millis(200);
-
-struct Stage {
-    a: Instance,
-    b: Instance,
-    near_b: Instance,
-    c: Instance,
-}
-
-impl Stage {
-    /// `appA` may reach ports 8080 to 8089 of `appB`, by TCP and UDP; `appC` may not.
-    fn set(world: &mut World) -> Result<Self> {
-        let stage = Self {
-            a: world.run_instance("appA", "n1")?,
-            b: world.run_instance("appB", "n2")?,
-            near_b: world.run_instance("appB", "n1")?,
-            c: world.run_instance("appC", "n1")?,
-        };
-        for protocol in ["tcp", "udp"] {
-            let line = ["allow", "appA", "appB", "--port", "8080-8089", "--protocol", protocol, "--wait"];
-            world.netpol(&line)?.expect_exit(0)?;
-        }
-        Ok(stage)
-    }
-
-    /// Allowed flows of every kind, and one that is not.
-    fn open_traffic(&self) -> Result<Traffic> {
-        let allowed = vec![
-            Flow::open(Transport::Udp, &self.a, &self.b, PORT)?,
-            Flow::open(Transport::Udp, &self.a, &self.near_b, PORT)?,
-            Flow::open(Transport::Tcp, &self.a, &self.b, PORT)?,
-        ];
-        let denied = vec![
-            Flow::start(Transport::Udp, &self.c, &self.b, PORT + 1)?,
-            Flow::start(Transport::Udp, &self.c, &self.near_b, PORT + 1)?,
-        ];
-        Ok(Traffic { allowed, denied })
-    }
-}
-
-struct Traffic {
-    allowed: Vec<Flow>,
-    denied: Vec<Flow>,
-}
-
-impl Traffic {
-    fn await_a_while(&self) -> Result<()> {
-        self.allowed.iter().try_for_each(|flow| flow.await_deliveries(A_WHILE))
-    }
-
-    /// Every allowed message arrived, no denied one did.
-    fn finish(self) -> Result<()> {
-        for flow in self.allowed {
-            let totals = flow.finish();
-            ensure!(totals.forth.sent == totals.forth.delivered, "allowed messages were lost: {totals:?}");
-            ensure!(totals.back.sent == totals.back.delivered, "allowed messages were lost: {totals:?}");
-        }
-        for flow in self.denied {
-            let totals = flow.finish();
-            ensure!(totals.forth.sent > 0, "the denied flow never tried: {totals:?}");
-            ensure!(totals.forth.delivered == 0, "denied messages passed: {totals:?}");
-        }
-        Ok(())
-    }
-}
 
 #[test]
 fn killing_agents_under_traffic_loses_no_allowed_packet_and_passes_no_denied_one() {
@@ -99,6 +28,22 @@ fn killing_agents_under_traffic_loses_no_allowed_packet_and_passes_no_denied_one
             world.restart_agent(node)?;
             traffic.await_a_while()?;
         }
+        traffic.finish()
+    });
+}
+
+#[test]
+fn twenty_agents_one_after_the_other_under_load_lose_nothing_and_let_nothing_pass() {
+    const RESTARTS: usize = 20;
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let traffic = stage.open_traffic()?;
+        for round in 0..RESTARTS {
+            let node = NODES[round % NODES.len()];
+            world.node_mut(node)?.kill_agent()?;
+            world.restart_agent(node)?;
+        }
+        traffic.await_a_while()?;
         traffic.finish()
     });
 }

@@ -8,6 +8,7 @@ mod security {
     mod capacity;
     mod epoch;
     mod flood;
+    mod full;
     mod host;
     mod intruder;
     mod leak;

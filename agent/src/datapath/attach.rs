@@ -1,15 +1,11 @@
-//! Attaching programs to interfaces by pinned tcx links, adopting what an earlier agent attached, and proving that
-//! everything still is where it should be.
+//! Which program belongs on which side of which interface, and putting it there: by pinned tcx links where the kernel has
+//! them, else by tc filters. What an earlier agent attached is adopted, either way, and changes over without a gap.
 
-use std::{fs, io};
+use std::{fmt, str::FromStr};
 
-use aya::programs::{
-    SchedClassifier,
-    links::{FdLink, LinkOrder, PinnedLink},
-    tc::{SchedClassifierLink, TcAttachOptions, TcAttachType},
-};
+use aya::programs::tc::TcAttachType;
 
-use super::{Datapath, DatapathError, Result, object};
+use super::{Datapath, Result, tcx};
 
 /// A program and the side of an interface that it belongs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +17,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    const fn program(self) -> &'static str {
+    pub(super) const fn program(self) -> &'static str {
         match self {
             Self::FromEndpoint => "from_endpoint",
             Self::ToEndpoint => "to_endpoint",
@@ -30,7 +26,7 @@ impl Hook {
         }
     }
 
-    const fn side(self) -> TcAttachType {
+    pub(super) const fn side(self) -> TcAttachType {
         match self {
             Self::FromEndpoint | Self::FromOverlay => TcAttachType::Ingress,
             Self::ToEndpoint | Self::ToUnderlay => TcAttachType::Egress,
@@ -46,84 +42,84 @@ pub struct Attachment {
     pub ifindex: u32,
 }
 
-impl Attachment {
-    fn pin_name(&self) -> String {
-        format!("{}-{}", self.hook.program(), self.ifindex)
+/// How programs are held on interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Pinned links, ahead of all tc filters; kernels from 6.6 on.
+    Tcx,
+    /// Filters of a clsact qdisc, told by priority and handle.
+    Tc,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Tc => "tc",
+        })
+    }
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedWay {
+    /// tcx where the kernel has it.
+    Auto,
+    Always(Way),
+}
+
+impl FromStr for WantedWay {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "tcx" => Ok(Self::Always(Way::Tcx)),
+            "tc" => Ok(Self::Always(Way::Tc)),
+            _ => Err("use auto, tcx or tc".into()),
+        }
+    }
+}
+
+impl WantedWay {
+    /// The way to go on this kernel.
+    pub(super) fn resolve(self) -> Result<Way> {
+        match self {
+            Self::Auto => Ok(if tcx::is_supported()? { Way::Tcx } else { Way::Tc }),
+            Self::Always(way) => Ok(way),
+        }
     }
 }
 
 impl Datapath {
     /// Attaches a program as the first on its side, or replaces the code of an attachment that stands, losing no packet.
+    /// One that stands in the other way is taken away afterwards: tcx links judge first, and what they judged no filter
+    /// sees, so that each packet is judged once all the while.
     pub fn attach(&mut self, attachment: &Attachment) -> Result<()> {
-        let path = self.pins.link(&attachment.pin_name());
-        if path.exists() {
-            if self.adopt(attachment)? {
-                return Ok(());
+        match self.way {
+            Way::Tcx => {
+                self.attach_link(attachment)?;
+                self.remove_filter(attachment)
             }
-            fs::remove_file(&path).map_err(DatapathError::io(format!("remove stale pin {}", path.display())))?;
+            Way::Tc => {
+                self.attach_filter(attachment)?;
+                self.remove_link(attachment)?;
+                tcx::refuse_foreign(attachment)
+            }
         }
-        let what = || format!("attach {} to {}", attachment.hook.program(), attachment.interface);
-        let failed = |source| DatapathError::Program { what: what(), source };
-        let program = object::program(&mut self.ebpf, attachment.hook.program())?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(&attachment.interface, attachment.hook.side(), options).map_err(failed)?;
-        let link: FdLink = program
-            .take_link(id)
-            .map_err(failed)?
-            .try_into()
-            .map_err(|error| DatapathError::io(what())(io::Error::other(format!("not a tcx link: {error}"))))?;
-        link.pin(&path)
-            .map_err(|error| DatapathError::io(format!("pin {}", path.display()))(io::Error::other(error)))?;
-        Ok(())
-    }
-
-    /// Gives a standing attachment our code. False if the pinned link is not on this interface any more.
-    fn adopt(&mut self, attachment: &Attachment) -> Result<bool> {
-        let path = self.pins.link(&attachment.pin_name());
-        let Ok(pinned) = PinnedLink::from_pin(&path) else { return Ok(false) };
-        let link = FdLink::from(pinned);
-        let Ok(info) = link.info() else { return Ok(false) };
-        if !attached_programs(attachment)?.contains(&info.program_id()) {
-            return Ok(false);
-        }
-        let what = || format!("replace {} on {}", attachment.hook.program(), attachment.interface);
-        let failed = |source| DatapathError::Program { what: what(), source };
-        let link: SchedClassifierLink =
-            link.try_into().map_err(|error| DatapathError::io(what())(io::Error::other(format!("{error}"))))?;
-        let program = object::program(&mut self.ebpf, attachment.hook.program())?;
-        let id = program.attach_to_link(link).map_err(failed)?;
-        // The pin holds the link; ours would only close its descriptor at the end.
-        drop(program.take_link(id).map_err(failed)?);
-        Ok(true)
     }
 
     /// Lets go of an attachment.
     pub fn detach(&mut self, attachment: &Attachment) -> Result<()> {
-        let path = self.pins.link(&attachment.pin_name());
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(DatapathError::io(format!("remove pin {}", path.display()))(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        self.remove_link(attachment)?;
+        self.remove_filter(attachment)
     }
 
     /// Whether our program is where it should be, ahead of all others.
     pub fn is_attached(&mut self, attachment: &Attachment) -> Result<bool> {
-        let program = object::program(&mut self.ebpf, attachment.hook.program())?;
-        let failed = |source| DatapathError::Program { what: "ask for a program's id".into(), source };
-        let ours = program.info().map_err(failed)?.id();
-        Ok(attached_programs(attachment)?.first() == Some(&ours))
-    }
-}
-
-/// The programs on an interface's side, in order; none where the interface is gone.
-fn attached_programs(attachment: &Attachment) -> Result<Vec<u32>> {
-    match SchedClassifier::query_tcx(&attachment.interface, attachment.hook.side()) {
-        Ok((_, programs)) => Ok(programs.iter().map(|program| program.id()).collect()),
-        Err(aya::programs::ProgramError::TcError(_)) => Ok(Vec::new()),
-        Err(source) => {
-            Err(DatapathError::Program { what: format!("ask what is attached to {}", attachment.interface), source })
+        match self.way {
+            Way::Tcx => self.is_first_link(attachment),
+            Way::Tc => Ok(tcx::attached_programs(attachment)?.is_empty() && self.is_first_filter(attachment)?),
         }
     }
 }

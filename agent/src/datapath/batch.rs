@@ -11,6 +11,9 @@ const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const MAP_DELETE_BATCH: libc::c_long = 27;
 
+/// Elements that are read at once: more than any bucket of a hash map has.
+const CHUNK: usize = 4_096;
+
 /// `union bpf_attr`, as the batch commands read it.
 #[repr(C)]
 #[derive(Default)]
@@ -65,6 +68,41 @@ pub(super) fn read_per_cpu<V: Pod>(
 /// Deletes elements in order. On failure, says how many were deleted before the first that was not.
 pub(super) fn delete<K: Pod>(map: BorrowedFd, keys: &[K]) -> Result<(), (usize, io::Error)> {
     call(MAP_DELETE_BATCH, map, keys, 0)
+}
+
+/// Reads every element of a hash map, as raw keys and values of these sizes.
+pub(super) fn read(map: BorrowedFd, key: usize, value: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let (mut keys, mut values) = (vec![0; CHUNK * key], vec![0; CHUNK * value]);
+    let mut elements = Vec::new();
+    // Where the walk stands, as the kernel wants it back: a bucket's number.
+    let (mut from, mut reached) = (None, 0_u32);
+    loop {
+        let mut attributes = Attributes {
+            in_batch: from.as_ref().map_or(0, |from: &u32| std::ptr::from_ref(from) as u64),
+            out_batch: &raw mut reached as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: u32::try_from(CHUNK).map_err(io::Error::other)?,
+            map_fd: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
+            ..Attributes::default()
+        };
+        // SAFETY: `attributes` is laid out as the kernel reads it; keys and values have room for `count` elements of the
+        // map's sizes, as the caller says and has proven, and outlive the call, as do both ends of the walk.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+        let ended = match io::Error::last_os_error() {
+            error if result != 0 && error.raw_os_error() == Some(libc::ENOENT) => true,
+            error if result != 0 => return Err(error),
+            _ => false,
+        };
+        let count = usize::try_from(attributes.count).unwrap_or(0).min(CHUNK);
+        let found = keys.chunks(key).zip(values.chunks(value)).take(count);
+        elements.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        if ended {
+            return Ok(elements);
+        }
+        from = Some(reached);
+    }
 }
 
 fn call<K: Pod>(command: libc::c_long, map: BorrowedFd, keys: &[K], values: u64) -> Result<(), (usize, io::Error)> {

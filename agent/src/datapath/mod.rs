@@ -4,9 +4,13 @@
 mod attach;
 mod batch;
 mod event;
+mod filter;
 mod object;
 mod pin;
 mod table;
+mod tc;
+mod tcx;
+mod upgrade;
 
 use std::path::PathBuf;
 
@@ -21,10 +25,11 @@ use common::{
     settings::Settings,
 };
 
-pub use attach::{Attachment, Hook};
+pub use attach::{Attachment, Hook, WantedWay, Way};
 pub use event::{Counters, EventReader, Lost, Outcome};
 pub use object::{ENDPOINTS, Sizes};
 pub use table::{EpochCell, Table};
+pub use upgrade::TakenOver;
 
 /// Why the kernel's side does not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +44,16 @@ pub enum DatapathError {
     Program { what: String, source: aya::programs::ProgramError },
     #[error("map {name}: {source}")]
     Map { name: &'static str, source: aya::maps::MapError },
+    #[error("map {0} is full; the agent's flags set how much it holds")]
+    Full(&'static str),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the object has no {0}")]
     Missing(String),
+    #[error(
+        "tcx programs {programs:?} of somebody else's stand ahead of every filter on {interface}; remove them, or start the agent with --attach tcx"
+    )]
+    Overtaken { interface: String, programs: Vec<u32> },
     #[error("the kernel refused the sweep's timer")]
     Sweep,
 }
@@ -59,6 +70,7 @@ pub type Result<T> = std::result::Result<T, DatapathError>;
 pub struct Datapath {
     ebpf: Ebpf,
     pins: pin::Pins,
+    way: Way,
     pub rows: Table<RowKey, Row>,
     pub lengths: Table<PairKey, Lengths>,
     pub memberships: Table<u32, Memberships>,
@@ -100,7 +112,14 @@ impl Datapath {
             settings,
             ebpf,
             pins,
+            way: WantedWay::Auto.resolve()?,
         })
+    }
+
+    /// Says how programs are to be attached from now on; what stands in another way changes over as it is adopted.
+    pub fn attach_by(&mut self, wanted: WantedWay) -> Result<Way> {
+        self.way = wanted.resolve()?;
+        Ok(self.way)
     }
 
     /// What the programs were told; all zeroes on a fresh start.

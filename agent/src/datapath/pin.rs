@@ -13,31 +13,106 @@ use nix::{
 
 use super::{DatapathError, Result};
 
+const MAPS: &str = "map";
+const LINKS: &str = "link";
+
 /// Where maps and links are pinned.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
-    maps: PathBuf,
-    links: PathBuf,
+    own: Layout,
+    others: Vec<Layout>,
+}
+
+/// The pins of one layout of the maps, told by its number.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) schema: u32,
+    directory: PathBuf,
+}
+
+impl Layout {
+    fn of(directory: &Path, schema: u32) -> Self {
+        Self { schema, directory: directory.join(format!("v{schema}")) }
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.directory.join(MAPS).join(name)
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.directory.join(LINKS).join(name)
+    }
+
+    /// Removes every pin; what nothing else holds goes with it.
+    fn remove(&self) -> Result<()> {
+        for pins in [LINKS, MAPS].map(|part| self.directory.join(part)) {
+            for pin in entries(&pins)? {
+                fs::remove_file(&pin).map_err(DatapathError::io(format!("remove pin {}", pin.display())))?;
+            }
+            remove_directory(&pins)?;
+        }
+        remove_directory(&self.directory)
+    }
 }
 
 impl Pins {
     /// Makes the directory, or proves that an existing one is root's alone.
     pub(super) fn prepare(directory: PathBuf) -> Result<Self> {
         ensure_bpffs(&directory)?;
-        let version = directory.join(format!("v{}", common::SCHEMA));
-        let pins = Self { maps: version.join("map"), links: version.join("link") };
-        for private in [&directory, &version, &pins.maps, &pins.links] {
+        let own = Layout::of(&directory, common::SCHEMA);
+        for private in [&directory, &own.directory, &own.map(""), &own.link("")] {
             ensure_private(private)?;
         }
-        Ok(pins)
+        let others = others(&directory)?;
+        Ok(Self { own, others })
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.maps.join(name)
+        self.own.map(name)
     }
 
     pub(super) fn link(&self, name: &str) -> PathBuf {
-        self.links.join(name)
+        self.own.link(name)
+    }
+
+    /// What agents of other layouts left.
+    pub(super) fn others(&self) -> &[Layout] {
+        &self.others
+    }
+
+    /// Removes what agents of other layouts left.
+    pub(super) fn remove_others(&mut self) -> Result<()> {
+        self.others.iter().try_for_each(Layout::remove)?;
+        self.others.clear();
+        Ok(())
+    }
+}
+
+/// The directories of other layouts, which must be as private as our own.
+fn others(directory: &Path) -> Result<Vec<Layout>> {
+    let schema = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix('v')?.parse::<u32>().ok();
+    let found = entries(directory)?.into_iter().filter_map(|path| schema(&path));
+    let others: Vec<Layout> =
+        found.filter(|schema| *schema != common::SCHEMA).map(|schema| Layout::of(directory, schema)).collect();
+    others.iter().try_for_each(|layout| ensure_private(&layout.directory))?;
+    Ok(others)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = || DatapathError::io(format!("list {}", directory.display()));
+    match fs::read_dir(directory) {
+        Ok(found) => found.map(|entry| entry.map(|entry| entry.path()).map_err(failed())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed()(error)),
+    }
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(DatapathError::io(format!("remove {}", path.display()))(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -56,7 +56,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 
     pub fn put(&mut self, key: &K, value: &V) -> Result<()> {
-        self.map.insert(key, value, 0).map_err(|source| DatapathError::Map { name: self.name, source })
+        self.map.insert(key, value, 0).map_err(|source| self.refused(source))
     }
 
     /// Puts a value where none is; leaves one that is there alone.
@@ -67,7 +67,16 @@ impl<K: Pod, V: Pod> Table<K, V> {
             Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
                 Ok(())
             }
-            Err(source) => Err(DatapathError::Map { name: self.name, source }),
+            Err(source) => Err(self.refused(source)),
+        }
+    }
+
+    fn refused(&self, source: aya::maps::MapError) -> DatapathError {
+        match source {
+            aya::maps::MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                DatapathError::Full(self.name)
+            }
+            source => DatapathError::Map { name: self.name, source },
         }
     }
 

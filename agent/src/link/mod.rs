@@ -4,6 +4,7 @@
 mod ipv6;
 pub mod netns;
 mod overlay;
+mod path;
 mod veth;
 
 use std::{io, net::IpAddr, sync::Arc};
@@ -166,13 +167,17 @@ fn added(result: std::result::Result<(), rtnetlink::Error>) -> Result<()> {
     }
 }
 
-/// Tells that some interface of this node changed, appeared or went; changes that come together are told once.
+/// Tells that some interface of this node changed, appeared or went, or that a router found a packet of this node too big;
+/// what comes together is told once.
 pub fn watch_links() -> Result<mpsc::Receiver<()>> {
     let (connection, _, mut messages) =
         new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
             .map_err(LinkError::io("watch interfaces"))?;
     tokio::spawn(connection);
     let (sender, receiver) = mpsc::channel(1);
+    if ipv6::is_built_in() {
+        path::watch_too_big(sender.clone())?;
+    }
     tokio::spawn(async move {
         while messages.next().await.is_some() {
             // Full means that the news is on its way already.

@@ -14,13 +14,15 @@ pub mod node;
 pub mod patience;
 pub mod pins;
 pub mod probe;
+pub mod route;
 mod scratch;
+pub mod stage;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use self::control::Control;
 use self::fabric::Fabric;
@@ -28,6 +30,7 @@ use self::instance::{Family, Instance};
 use self::namespace::Namespace;
 use self::netpol::Invocation;
 use self::node::Node;
+use self::route::Way;
 use self::scratch::Scratch;
 
 const CONTROL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
@@ -42,6 +45,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub control: Control,
     fabric: Fabric,
+    /// How two nodes reach each other, if not by the fabric.
+    pub way: Option<Way>,
     agent_flags: Vec<String>,
     made: u32,
     _scratch: Scratch,
@@ -55,6 +60,8 @@ pub struct Plan {
     pub agent_flags: Vec<String>,
     /// What the nodes speak to each other.
     pub underlay: Family,
+    /// Has two nodes reach each other over routers, by a link of this MTU.
+    pub narrow: Option<u32>,
 }
 
 impl Plan {
@@ -97,7 +104,8 @@ impl World {
             }
             nodes.push(made);
         }
-        Ok(Self { name, nodes, control, fabric, agent_flags: plan.agent_flags, made: 0, _scratch: scratch })
+        let way = plan.narrow.map(|mtu| narrow_way(&mut nodes, plan.underlay, mtu)).transpose()?;
+        Ok(Self { name, nodes, control, fabric, way, agent_flags: plan.agent_flags, made: 0, _scratch: scratch })
     }
 
     pub fn node(&self, name: &str) -> Result<&Node> {
@@ -112,6 +120,11 @@ impl World {
     pub fn restart_agent(&mut self, name: &str) -> Result<()> {
         let index = self.nodes.iter().position(|node| node.name == name);
         self.start_agent(index.with_context(|| format!("no node {name} in this world"))?)
+    }
+
+    /// Has agents that start from now on get these flags instead of the plan's.
+    pub fn set_agent_flags(&mut self, flags: &[&str]) {
+        self.agent_flags = flags.iter().map(|&flag| flag.to_owned()).collect();
     }
 
     fn start_agent(&mut self, index: usize) -> Result<()> {
@@ -171,6 +184,16 @@ impl World {
         let agents = self.nodes.iter().map(Node::log_tail);
         std::iter::once(self.control.log_tail()).chain(agents).collect()
     }
+}
+
+/// Has the nodes tunnel over routers.
+fn narrow_way(nodes: &mut [Node], family: Family, mtu: u32) -> Result<Way> {
+    let [first, second] = nodes else { bail!("a way has two ends, and {} nodes were asked for", nodes.len()) };
+    let way = Way::between([&first.namespace, &second.namespace], mtu)?;
+    for (end, node) in (0..).zip([first, second]) {
+        node.tunnel_from(route::address(end, family));
+    }
+    Ok(way)
 }
 
 impl Drop for World {

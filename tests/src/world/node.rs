@@ -1,6 +1,7 @@
 //! A machine that runs the real `netpol-agent`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub struct Node {
     pub namespace: Namespace,
     pub underlay: Ipv4Addr,
     tunnel: IpAddr,
+    program: &'static str,
     pub socket: PathBuf,
     /// Where this node's programs, links and maps are pinned.
     pub pins: PathBuf,
@@ -57,12 +59,18 @@ impl Node {
             namespace,
             underlay,
             tunnel: underlay.into(),
+            program: "netpol-agent",
             socket,
             pins,
             arguments,
             logs,
             agent: None,
         }
+    }
+
+    /// Has agents that start from now on be of another build, called so.
+    pub fn upgrade_to(&mut self, program: &'static str) {
+        self.program = program;
     }
 
     /// Has the overlay's packets come from another address than the machine's first.
@@ -72,13 +80,18 @@ impl Node {
 
     /// Starts the agent, for the first time or again, and waits until it enforces.
     pub fn start_agent(&mut self, more: &[String]) -> Result<()> {
-        let mut command = self.namespace.command(binary("netpol-agent")?);
-        command.arg("run").args(&self.arguments).arg("--underlay").arg(self.tunnel.to_string()).args(more);
-        let mut daemon = Daemon::start(&format!("netpol-agent-{}", self.name), &mut command, &self.logs)?;
+        let mut daemon = self.launch_agent(more)?;
         let socket = &self.socket;
         daemon.await_ready(|| Ok(agent_socket::get(socket, "/v1/status")?["ready"] == true))?;
         self.agent = Some(daemon);
         Ok(())
+    }
+
+    /// Starts the agent without waiting for anything; who gets it may do with it what he likes.
+    pub fn launch_agent(&self, more: &[String]) -> Result<Daemon> {
+        let mut command = self.namespace.command(binary(self.program)?);
+        command.arg("run").args(&self.arguments).arg("--underlay").arg(self.tunnel.to_string()).args(more);
+        Daemon::start(&format!("netpol-agent-{}", self.name), &mut command, &self.logs)
     }
 
     /// Kill -9 of the agent.
@@ -87,6 +100,12 @@ impl Node {
             Some(mut daemon) => daemon.kill(),
             None => bail!("the agent of {} is not running", self.name),
         }
+    }
+
+    /// How many descriptors the agent has open.
+    pub fn agent_descriptors(&self) -> Result<usize> {
+        let Some(agent) = &self.agent else { bail!("the agent of {} is not running", self.name) };
+        Ok(fs::read_dir(format!("/proc/{}/fd", agent.process()))?.count())
     }
 
     pub fn status(&self) -> Result<serde_json::Value> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use common::event::Charge;
 use common::placement::{Endpoint, Placement};
 use common::{Address, Entry, Tuple};
+use tests::rounds;
 use tests::world::instance::Instance;
 use tests::world::node::Node;
 use tests::world::patience::{PATIENCE, await_that};
@@ -15,7 +16,8 @@ use tests::world::{Plan, World, scenario};
 
 use super::maps;
 
-const ROUNDS: usize = 20;
+/// Descriptors that come and go: connections to the API, sockets of whoever asks.
+const PASSING: usize = 8;
 
 /// Everything of a node that grows with its instances.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +27,9 @@ struct Belongings {
     /// Endpoints, placements, accounts and flows.
     elements: [usize; 4],
     endpoints: usize,
+    /// Of both families and all tables.
+    routes: BTreeSet<String>,
+    neighbours: BTreeSet<String>,
 }
 
 impl Belongings {
@@ -39,8 +44,22 @@ impl Belongings {
                 maps::count::<Tuple, Entry>(node, "FLOWS")?,
             ],
             endpoints: endpoints(node)?,
+            routes: routes(node)?,
+            neighbours: shown(node, "neigh show nud permanent")?.lines().map(str::to_owned).collect(),
         })
     }
+}
+
+/// Without those of the kernel's own link-local addresses, which it makes in its own time.
+fn routes(node: &Node) -> Result<BTreeSet<String>> {
+    let both = [shown(node, "-4 route show table all")?, shown(node, "-6 route show table all")?].concat();
+    Ok(both.lines().filter(|route| !route.contains("fe80::")).map(str::to_owned).collect())
+}
+
+fn shown(node: &Node, line: &str) -> Result<String> {
+    let output = node.namespace.command("ip").args(line.split(' ')).output()?;
+    ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn endpoints(node: &Node) -> Result<usize> {
@@ -70,19 +89,32 @@ fn end(world: &World, instance: Instance, way: usize) -> Result<()> {
 }
 
 #[test]
-fn instances_that_come_and_go_leave_no_pin_no_element_and_no_interface() {
-    scenario(Plan::nodes(&["n1"]), |world| {
-        let before = Belongings::of(world.node("n1")?)?;
-        for round in 0..ROUNDS {
-            let instance = world.run_instance("appA", "n1")?;
-            end(world, instance, round % 4)?;
-            await_that("the endpoint to be forgotten", PATIENCE, || Ok(endpoints(world.node("n1")?)? == 0))
-                .with_context(|| format!("round {round}"))?;
-        }
-        let now = || Belongings::of(world.node("n1")?);
-        await_that("the node to be as it was", PATIENCE, || Ok(now()? == before))
-            .with_context(|| format!("it was {before:?}\nand became {:?}", now()))
-    });
+fn instances_that_come_and_go_leave_nothing_in_the_kernel_and_nothing_open_in_the_agent() {
+    scenario(Plan::nodes(&["n1"]), |world| come_and_go(world, rounds(40, 1_000)));
+}
+
+#[test]
+fn instances_held_by_filters_leave_as_little() {
+    let agent_flags = ["--attach", "tc"].map(str::to_owned).to_vec();
+    scenario(Plan { agent_flags, ..Plan::nodes(&["n1"]) }, |world| come_and_go(world, rounds(8, 100)));
+}
+
+fn come_and_go(world: &mut World, rounds: usize) -> Result<()> {
+    let before = Belongings::of(world.node("n1")?)?;
+    let descriptors = world.node("n1")?.agent_descriptors()?;
+    for round in 0..rounds {
+        let instance = world.run_instance("appA", "n1")?;
+        end(world, instance, round % 4)?;
+        await_that("the endpoint to be forgotten", PATIENCE, || Ok(endpoints(world.node("n1")?)? == 0))
+            .with_context(|| format!("round {round}"))?;
+    }
+    let now = || Belongings::of(world.node("n1")?);
+    await_that("the node to be as it was", PATIENCE, || Ok(now()? == before))
+        .with_context(|| format!("it was {before:#?}\nand became {:#?}", now()))?;
+    let open = world.node("n1")?.agent_descriptors()?;
+    ensure!(open <= descriptors + PASSING, "the agent had {descriptors} descriptors open, and now {open}");
+    ensure!(world.node("n1")?.status()?["ready"] == true, "the node is not ready");
+    Ok(())
 }
 
 #[test]

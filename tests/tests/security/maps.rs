@@ -15,6 +15,15 @@ fn open<K: Pod, V: Pod>(node: &Node, name: &str) -> Result<HashMap<MapData, K, V
     Map::HashMap(data).try_into().with_context(|| format!("the layout of {name}"))
 }
 
+/// Puts an element into a pinned map, if it fits.
+pub(super) fn put<K: Pod, V: Pod>(node: &Node, name: &str, key: K, value: V) -> Result<()> {
+    open(node, name)?.insert(key, value, 0).with_context(|| format!("write {name}"))
+}
+
+pub(super) fn remove<K: Pod, V: Pod>(node: &Node, name: &str, key: &K) -> Result<()> {
+    open::<K, V>(node, name)?.remove(key).with_context(|| format!("remove from {name}"))
+}
+
 /// Every element of a pinned map.
 pub(super) fn read<K: Pod, V: Pod>(node: &Node, name: &str) -> Result<Vec<(K, V)>> {
     open(node, name)?.iter().map(|element| element.with_context(|| format!("read {name}"))).collect()

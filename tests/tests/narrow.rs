@@ -1,0 +1,100 @@
+//! Nodes whose own links carry more than a link between two routers on the way: nothing may be lost in silence.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::world::instance::{Family, Instance};
+use tests::world::{Plan, World, scenario};
+
+const PORT: u16 = 8080;
+/// Of the link between the routers; the nodes' own carry 1,500 bytes.
+const NARROW: u32 = 1_400;
+const MUCH: usize = 10_000_000;
+/// How long something may take that is not lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn plan(underlay: Family) -> Plan {
+    Plan { underlay, narrow: Some(NARROW), ..Plan::nodes(&["n1", "n2"]) }
+}
+
+/// Two instances, each on a node of its own, that may speak to each other both ways.
+fn set(world: &mut World) -> Result<[Instance; 2]> {
+    let ends = [world.run_instance("appA", "n1")?, world.run_instance("appB", "n2")?];
+    for (source, destination) in [("appA", "appB"), ("appB", "appA")] {
+        for protocol in ["tcp", "udp"] {
+            world.netpol(&["allow", source, destination, "--protocol", protocol, "--wait"])?.expect_exit(0)?;
+        }
+    }
+    Ok(ends)
+}
+
+/// Sends much by TCP, and returns how much arrived.
+fn carry(from: &Instance, to: &Instance, address: IpAddr) -> Result<usize> {
+    let listener = to.namespace.inside(|| TcpListener::bind((address, PORT)).context("listen"))?;
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(move || -> Result<usize> {
+            let (mut stream, _) = listener.accept().context("accept")?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut received = 0;
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match stream.read(&mut buffer).context("read")? {
+                    0 => return Ok(received),
+                    length => received += length,
+                }
+            }
+        });
+        from.namespace.inside(|| {
+            let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), PATIENCE)?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream.write_all(&vec![7; MUCH])?)
+        })?;
+        receiver.join().expect("it returns its errors")
+    })
+}
+
+/// Sends a datagram of each size, whole packets of at most `largest` bytes, and returns the sizes that did not arrive.
+fn lost(from: &Instance, to: &Instance, family: Family, sizes: impl Iterator<Item = usize>) -> Result<Vec<usize>> {
+    let receiver = bind(to, family, PORT)?;
+    let sender = bind(from, family, 0)?;
+    sender.connect(receiver.local_addr()?)?;
+    receiver.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut lost = Vec::new();
+    for size in sizes {
+        let sent = sender.send(&vec![7; size]);
+        let arrived = sent.is_ok() && receiver.recv(&mut buffer).is_ok_and(|length| length == size);
+        if !arrived {
+            lost.push(size);
+        }
+    }
+    Ok(lost)
+}
+
+fn bind(instance: &Instance, family: Family, port: u16) -> Result<UdpSocket> {
+    let address = instance.address_of(family)?;
+    instance.namespace.inside(|| UdpSocket::bind((address, port)).context("bind"))
+}
+
+/// The most that one datagram of this family can hold without being fragmented inside the overlay.
+fn largest(family: Family, underlay: Family) -> usize {
+    let overlay = if underlay == Family::V4 { 1_450 } else { 1_430 };
+    overlay - if family == Family::V4 { 28 } else { 48 }
+}
+
+#[test]
+fn over_ipv4_all_that_fits_into_the_overlay_gets_through_in_fragments() {
+    scenario(plan(Family::V4), |world| {
+        let [a, b] = set(world)?;
+        let largest = largest(Family::V4, Family::V4);
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            let lost = lost(from, to, Family::V4, 0..=largest)?;
+            ensure!(lost.is_empty(), "datagrams of these sizes were lost: {lost:?}");
+            let arrived = carry(from, to, to.address()?.into())?;
+            ensure!(arrived == MUCH, "{arrived} of {MUCH} bytes arrived");
+        }
+        Ok(())
+    });
+}
