@@ -6,8 +6,12 @@ use tests::bench;
 
 type Bench = (&'static str, fn() -> anyhow::Result<()>);
 
-const BENCHES: [Bench; 3] =
-    [("datapath", bench::datapath::run), ("path", bench::path::run), ("change", bench::change::run)];
+const BENCHES: [Bench; 4] = [
+    ("datapath", bench::datapath::run),
+    ("path", bench::path::run),
+    ("same-node", bench::path::run_same_node),
+    ("change", bench::change::run),
+];
 
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
