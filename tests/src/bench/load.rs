@@ -12,12 +12,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 
-use super::median;
+use super::{clock::stay_on_one_cpu, median};
 use crate::world::namespace::Namespace;
 
 /// The ports of the services.
@@ -57,7 +53,8 @@ impl Services {
             let listener = target.namespace.inside(|| Ok(TcpListener::bind(address)?))?;
             let stop = stop.clone();
             threads.push(std::thread::spawn(move || {
-                // Where this fails the figures are only less steady.
+                // Both ends of a conversation keep to one CPU: what is measured is the way between them, not where the
+                // scheduler put them. Where that fails the figures are only less steady.
                 let _ = if port == SINK { Ok(()) } else { stay_on_one_cpu() };
                 for connection in listener.incoming() {
                     if stop.load(Ordering::Relaxed) {
@@ -174,13 +171,6 @@ pub(super) fn stream(client: &Namespace, server: SocketAddr) -> Result<f64> {
         connection.read_exact(&mut rate)?;
         Ok(f64::from_ne_bytes(rate))
     })
-}
-
-/// Keeps both ends of a conversation on one CPU: what is measured is the way between them, not where the scheduler put them.
-fn stay_on_one_cpu() -> Result<()> {
-    let mut cpus = CpuSet::new();
-    cpus.set(0)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
 }
 
 /// How often per second something can be done.

@@ -2,11 +2,14 @@
 //! run and interleaved, because the machines are shared; nothing here passes or fails by time.
 
 pub mod change;
+mod clock;
 pub mod datapath;
 mod load;
 mod operator;
 pub mod path;
 mod peer;
+mod shape;
+mod way;
 
 use std::{fs, path::PathBuf};
 
@@ -112,7 +115,7 @@ pub fn median(samples: &[f64]) -> f64 {
 /// Prints the rows and writes them down.
 pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
     println!(
-        "\n{:<44} {:>8} {:>6} {:>12} {:>12} {:>12} {:>4}  {:<14} {:>6}  target",
+        "\n{:<58} {:>8} {:>6} {:>12} {:>12} {:>12} {:>4}  {:<14} {:>6}  target",
         "case", "rules", "unit", "median", "min", "p99", "n", "baseline", "ratio"
     );
     for row in rows {
@@ -122,7 +125,7 @@ pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
             .as_ref()
             .map_or(String::new(), |target| format!("{} {}", target.wanted, if target.met { "met" } else { "MISSED" }));
         println!(
-            "{:<44} {:>8} {:>6} {:>12.2} {:>12.2} {:>12.2} {:>4}  {:<14} {:>6}  {target}",
+            "{:<58} {:>8} {:>6} {:>12.2} {:>12.2} {:>12.2} {:>4}  {:<14} {:>6}  {target}",
             row.case,
             row.rules,
             row.unit,

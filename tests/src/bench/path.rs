@@ -6,6 +6,7 @@ use policy_api::model::{Protocol, RuleSpec};
 
 use super::{
     Row, Target as Wanted,
+    clock::peaks,
     load::{ACCEPT, ECHO, SINK, Services, Target, connect_rate, is_filtered, request_response, stream},
     median,
     operator::{Operator, rule},
@@ -19,6 +20,7 @@ const ROUNDS: usize = 31;
 const METRICS: [(&str, &str); 4] =
     [("request/response", "1/s"), ("round trip", "us"), ("connect rate", "1/s"), ("one stream", "B/s")];
 const ROUND_TRIP: usize = 1;
+const MEBIBYTE: f64 = 1_048_576.0;
 /// Ours adds less than this, if anything: what the ratio of added latencies takes for it at the least.
 const RESOLUTION: f64 = 0.5;
 
@@ -84,6 +86,8 @@ fn measure(bench: &'static str, place: Place) -> Result<()> {
         for (site, own) in sites.iter().zip(&samples) {
             rows.extend((0..METRICS.len()).map(|metric| row(bench, site.name(), rules, metric, own, &samples[PLAIN])));
         }
+        let memory: Vec<f64> = peaks("netpol-agent")?.into_iter().map(|bytes| bytes as f64 / MEBIBYTE).collect();
+        rows.push(Row::of(bench, "memory of an agent at most, ours", rules, "MiB", &memory));
         rows.extend(comparisons(bench, place, rules, &sites, &samples));
     }
     eprintln!();
