@@ -4,6 +4,7 @@
 pub mod change;
 mod clock;
 pub mod datapath;
+pub mod deny;
 mod load;
 mod operator;
 pub mod path;

@@ -6,10 +6,11 @@ use tests::bench;
 
 type Bench = (&'static str, fn() -> anyhow::Result<()>);
 
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 5] = [
     ("datapath", bench::datapath::run),
     ("path", bench::path::run),
     ("same-node", bench::path::run_same_node),
+    ("deny", bench::deny::run),
     ("change", bench::change::run),
 ];
 
