@@ -6,9 +6,11 @@ mod clock;
 pub mod datapath;
 pub mod deny;
 mod load;
+pub mod memory;
 mod operator;
 pub mod path;
 mod peer;
+pub mod plot;
 mod shape;
 mod way;
 
@@ -42,18 +44,19 @@ pub struct Row {
 #[derive(Clone, Debug, Serialize)]
 pub struct Target {
     pub wanted: String,
+    pub limit: f64,
     pub met: bool,
 }
 
 impl Target {
     /// The figure shall not exceed this.
     pub fn at_most(figure: f64, limit: f64) -> Self {
-        Self { wanted: format!("<= {limit}"), met: figure <= limit }
+        Self { wanted: format!("<= {limit}"), limit, met: figure <= limit }
     }
 
     /// The figure shall reach this.
     pub fn at_least(figure: f64, limit: f64) -> Self {
-        Self { wanted: format!(">= {limit}"), met: figure >= limit }
+        Self { wanted: format!(">= {limit}"), limit, met: figure >= limit }
     }
 }
 

@@ -10,9 +10,9 @@ use policy_api::{
 
 use crate::world::World;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Rules in one request.
-const BATCH: usize = 1_000;
+const BATCH: usize = 10_000;
 
 pub(super) struct Operator {
     runtime: tokio::runtime::Runtime,
@@ -43,10 +43,14 @@ impl Operator {
     /// Creates rules, returns when they are in force everywhere.
     pub(super) fn create(&self, world: &World, rules: &[RuleSpec]) -> Result<()> {
         self.converse(world, async |client| {
-            for batch in rules.chunks(BATCH) {
+            let mut last = None;
+            for (number, batch) in rules.chunks(BATCH).enumerate() {
+                eprint!("\rcreate rules: {} of {}          ", number * BATCH, rules.len());
                 let changes = ChangeSet { create: batch.to_vec(), delete: Vec::new() };
-                let answer = client.change(&changes, &WriteOptions::default()).await?;
-                let state = client.wait_in_force(answer.revision, PATIENCE).await?;
+                last = Some(client.change(&changes, &WriteOptions::default()).await?.revision);
+            }
+            if let Some(revision) = last {
+                let state = client.wait_in_force(revision, PATIENCE).await?;
                 ensure!(state.complete, "not in force everywhere: {state:?}");
             }
             Ok(())

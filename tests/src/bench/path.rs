@@ -11,7 +11,6 @@ use super::{
     median,
     operator::{Operator, rule},
     peer::{Backend, Cluster, Filter},
-    publish,
 };
 use crate::world::{Plan, World, instance::Instance, namespace::Namespace};
 
@@ -34,11 +33,11 @@ enum Place {
     OneNode,
 }
 
-pub fn run() -> Result<()> {
+pub fn run() -> Result<Vec<Row>> {
     measure("path", Place::TwoNodes)
 }
 
-pub fn run_same_node() -> Result<()> {
+pub fn run_same_node() -> Result<Vec<Row>> {
     measure("same-node", Place::OneNode)
 }
 
@@ -68,7 +67,7 @@ fn sites() -> Result<Vec<Box<dyn Site>>> {
     ])
 }
 
-fn measure(bench: &'static str, place: Place) -> Result<()> {
+fn measure(bench: &'static str, place: Place) -> Result<Vec<Row>> {
     let mut sites = sites()?;
     let services = sites.iter().map(|site| Services::start(site.target(place)?)).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
@@ -94,7 +93,7 @@ fn measure(bench: &'static str, place: Place) -> Result<()> {
     for (site, services) in sites.iter().zip(services) {
         services.stop(site.target(place)?)?;
     }
-    publish(bench, &rows)
+    Ok(rows)
 }
 
 /// All figures of every site, round by round.
