@@ -18,19 +18,23 @@ use aya_ebpf::{
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Preparation {
-    /// Bits: 1 tunnel metadata, 2 MAC addresses, 4 the next source port.
+    /// Bits: 1 tunnel metadata, 2 MAC addresses, 4 the next port, 8 ports in a circle.
     what: u32,
     /// The outer source, in this machine's byte order.
     node: u32,
     vni: u32,
     next_port: u32,
     macs: [u8; 12],
-    padding: u32,
+    /// Where the port stands.
+    port_at: u32,
 }
 
 const TUNNEL: u32 = 1;
 const MACS: u32 = 2;
 const NEXT_PORT: u32 = 4;
+const CIRCLE: u32 = 8;
+/// So many ports are a circle.
+const PORTS: u32 = 4_096;
 
 #[btf_map]
 static PREPARATION: Array<Preparation, 1> = Array::new();
@@ -80,10 +84,13 @@ pub fn front(context: TcContext) -> i32 {
             bpf_skb_store_bytes(skb.cast(), 0, (&raw const (*preparation).macs).cast(), 12, 0);
         }
         if (*preparation).what & NEXT_PORT != 0 {
-            let [_, _, high, low] = (*preparation).next_port.to_be_bytes();
+            let current = (*preparation).next_port;
+            let [_, _, high, low] = current.to_be_bytes();
             let port = [high, low];
-            (*preparation).next_port = (*preparation).next_port.wrapping_add(1);
-            bpf_skb_store_bytes(skb.cast(), 34, port.as_ptr().cast(), 2, 0);
+            let next = current.wrapping_add(1);
+            let circle = (*preparation).what & CIRCLE != 0;
+            (*preparation).next_port = if circle { current & !(PORTS - 1) | next & (PORTS - 1) } else { next };
+            bpf_skb_store_bytes(skb.cast(), (*preparation).port_at, port.as_ptr().cast(), 2, 0);
         }
         // Comes back only if there is no target.
         TARGET.tail_call(&context, 0);

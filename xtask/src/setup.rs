@@ -13,9 +13,18 @@ use crate::workspace;
 
 const BPF_LINKER: &str = "0.13.0";
 
-/// Debian packages: namespaces and traffic for tests, captures, load for benches.
-const PACKAGES: [&str; 7] =
-    ["iproute2", "iputils-ping", "iputils-arping", "tcpdump", "netcat-openbsd", "iperf3", "util-linux"];
+/// Debian packages: namespaces and traffic for tests, captures, peers for benches.
+const PACKAGES: [&str; 9] = [
+    "iproute2",
+    "iputils-ping",
+    "iputils-arping",
+    "tcpdump",
+    "netcat-openbsd",
+    "iperf3",
+    "util-linux",
+    "iptables",
+    "nftables",
+];
 
 const RUSTUP: &str = "install rustup and the toolchain that rust-toolchain.toml names";
 const APT: &str = "on Debian, as root, `apt-get update` and `apt-get install` the packages named above";

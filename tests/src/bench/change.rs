@@ -3,13 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use policy_api::{
-    client::{Client, ClientConfig, WriteOptions},
-    model::{Action, Ports, Protocol, RuleId, RuleSpec, Selector},
+    client::{Client, WriteOptions},
+    model::{Protocol, RuleId},
 };
 
-use super::{Row, publish};
+use super::{
+    Row,
+    operator::{Operator, rule},
+};
 use crate::world::{Plan, World, flow::Flow, instance::Instance, probe::Transport};
 
 const BENCH: &str = "change";
@@ -20,46 +23,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(250);
 const PORT: u16 = 8080;
 
-pub fn run() -> Result<()> {
+pub fn run() -> Result<Vec<Row>> {
     let mut world = World::start(Plan::nodes(&["n1", "n2"]))?;
     let client = world.run_instance("appA", "n1")?;
     let server = world.run_instance("appB", "n2")?;
-    let operator = Operator::new(&world)?;
-    let mut rows = vec![Row::of(BENCH, "allow to in force, both nodes", 1, "ms", &operator.time_allows()?)];
+    let changes = Changes { world: &world, operator: Operator::new(&world)? };
+    let mut rows = vec![Row::of(BENCH, "allow to in force, both nodes", 1, "ms", &changes.time_allows()?)];
     for (transport, name) in [(Transport::Tcp, "tcp"), (Transport::Udp, "udp")] {
-        let (forth, back) = operator.time_revocations(transport, &client, &server)?;
+        let (forth, back) = changes.time_revocations(transport, &client, &server)?;
         rows.push(Row::of(BENCH, format!("revoke to last byte, {name}, forth"), 1, "ms", &forth));
         rows.push(Row::of(BENCH, format!("revoke to last byte, {name}, back"), 1, "ms", &back));
     }
-    publish(BENCH, &rows)
+    Ok(rows)
 }
 
-/// An operator's connection to the policy API, as a program would hold it.
-struct Operator<'a> {
+/// The measurements, and who asks for the changes.
+struct Changes<'a> {
     world: &'a World,
-    runtime: tokio::runtime::Runtime,
-    client: Client,
+    operator: Operator,
 }
 
-impl<'a> Operator<'a> {
-    fn new(world: &'a World) -> Result<Self> {
-        let control = &world.control;
-        let config = ClientConfig {
-            api: vec![control.url()],
-            token: std::fs::read_to_string(control.operator_token())?.trim().to_owned(),
-            ca_pem: std::fs::read(control.ca())?,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { world, runtime, client: Client::new(config)? })
-    }
-
-    /// Runs a conversation with the API from the control host, where its sockets have to be opened.
-    fn converse<T: Send>(&self, conversation: impl AsyncFnOnce(&Client) -> Result<T> + Send) -> Result<T> {
-        self.world.control.namespace.inside(|| self.runtime.block_on(conversation(&self.client)))
-    }
-
+impl Changes<'_> {
     fn time_allows(&self) -> Result<Vec<f64>> {
-        self.converse(async |client| {
+        self.operator.converse(self.world, async |client| {
             let mut samples = Vec::with_capacity(CHANGES);
             for change in 0..CHANGES {
                 eprint!("\rbench change: allow {} of {CHANGES}    ", change + 1);
@@ -81,10 +67,10 @@ impl<'a> Operator<'a> {
         };
         for revocation in 0..REVOCATIONS {
             eprint!("\rbench change: revoke {} of {REVOCATIONS}, {protocol:?}    ", revocation + 1);
-            let rule = self.converse(async |client| allow(client, protocol).await)?;
+            let rule = self.operator.converse(self.world, async |client| allow(client, protocol).await)?;
             // A port each: what TCP sends again of an earlier flow must not be taken for this one's.
             let flow = Flow::open(transport, from, to, PORT)?;
-            let revoked = self.converse(async |client| {
+            let revoked = self.operator.converse(self.world, async |client| {
                 let started = Instant::now();
                 client.delete_rule(rule, &WriteOptions::default()).await?;
                 Ok(started)
@@ -102,9 +88,7 @@ impl<'a> Operator<'a> {
 
 /// Allows the pair and returns when it is in force everywhere.
 async fn allow(client: &Client, protocol: Protocol) -> Result<RuleId> {
-    let app = |name: &str| -> Result<Selector> { name.parse().with_context(|| name.to_owned()) };
-    let ports = Ports::from_entries("ports", &[PORT.to_string()]).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let spec = RuleSpec::new(app("appA")?, app("appB")?, protocol, ports, Action::Allow);
+    let spec = rule("appA", "appB", protocol, PORT)?;
     let answer = client.put_rule(&spec, &WriteOptions::default()).await?;
     let state = client.wait_in_force(answer.rule.revision, PATIENCE).await?;
     ensure!(state.complete && state.in_force.len() == 2, "not in force on both nodes: {state:?}");

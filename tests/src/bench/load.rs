@@ -13,19 +13,31 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::{clock::stay_on_one_cpu, median};
 use crate::world::namespace::Namespace;
 
-/// The ports of the three services.
+/// The ports of the services.
 pub(super) const ECHO: u16 = 8080;
 pub(super) const ACCEPT: u16 = 8081;
 pub(super) const SINK: u16 = 8082;
+/// Served, but allowed to nobody.
+const FORBIDDEN: u16 = 8083;
 
 /// One measurement takes this long.
-const SPAN: Duration = Duration::from_millis(300);
+const SPAN: Duration = Duration::from_millis(100);
+/// A connection that a drop forbids is waited for this long.
+const SILENCE: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(5);
 const BLOCK: usize = 128 * 1024;
 
-/// The three services in a namespace; they end with it.
+/// A container that serves.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) namespace: &'a Namespace,
+    pub(super) address: Ipv4Addr,
+}
+
+/// The services of a container.
 pub(super) struct Services {
     address: Ipv4Addr,
     stop: Arc<AtomicBool>,
@@ -33,13 +45,17 @@ pub(super) struct Services {
 }
 
 impl Services {
-    pub(super) fn start(namespace: &Namespace, address: Ipv4Addr) -> Result<Self> {
+    pub(super) fn start(target: Target<'_>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        for (port, serve) in [(ECHO, echo as fn(TcpStream)), (ACCEPT, accept), (SINK, sink)] {
-            let listener = namespace.inside(|| Ok(TcpListener::bind((address, port))?))?;
+        for (port, serve) in [(ECHO, echo as fn(TcpStream)), (ACCEPT, accept), (SINK, sink), (FORBIDDEN, accept)] {
+            let address = (target.address, port);
+            let listener = target.namespace.inside(|| Ok(TcpListener::bind(address)?))?;
             let stop = stop.clone();
             threads.push(std::thread::spawn(move || {
+                // Both ends of a conversation keep to one CPU: what is measured is the way between them, not where the
+                // scheduler put them. Where that fails the figures are only less steady.
+                let _ = if port == SINK { Ok(()) } else { stay_on_one_cpu() };
                 for connection in listener.incoming() {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -50,18 +66,18 @@ impl Services {
                 }
             }));
         }
-        Ok(Self { address, stop, threads })
+        Ok(Self { address: target.address, stop, threads })
     }
 
     pub(super) fn at(&self, port: u16) -> SocketAddr {
         (self.address, port).into()
     }
 
-    /// Ends the services, which wait for one more connection each.
-    pub(super) fn stop(self, client: &Namespace) -> Result<()> {
+    /// Ends the services, which wait for one more connection each, from where they are themselves.
+    pub(super) fn stop(self, target: Target<'_>) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        client.inside(|| {
-            for port in [ECHO, ACCEPT, SINK] {
+        target.namespace.inside(|| {
+            for port in [ECHO, ACCEPT, SINK, FORBIDDEN] {
                 drop(TcpStream::connect_timeout(&self.at(port), PATIENCE)?);
             }
             Ok(())
@@ -71,6 +87,11 @@ impl Services {
         }
         Ok(())
     }
+}
+
+/// Whether the forbidden port is kept from the client.
+pub(super) fn is_filtered(client: &Namespace, services: &Services) -> Result<bool> {
+    client.inside(|| Ok(TcpStream::connect_timeout(&services.at(FORBIDDEN), SILENCE).is_err()))
 }
 
 fn echo(mut connection: TcpStream) {
@@ -100,22 +121,29 @@ fn sink(mut connection: TcpStream) {
     let _ = connection.write_all(&rate.to_ne_bytes());
 }
 
-/// Exchanges of one byte per second, over one connection.
-pub(super) fn request_response(client: &Namespace, server: SocketAddr) -> Result<f64> {
+/// Exchanges of one byte over one connection: how many per second, and the median of a round trip in microseconds.
+pub(super) fn request_response(client: &Namespace, server: SocketAddr) -> Result<[f64; 2]> {
     client.inside(|| {
         let mut connection = TcpStream::connect_timeout(&server, PATIENCE).context("connect for request/response")?;
         connection.set_nodelay(true)?;
         connection.set_read_timeout(Some(PATIENCE))?;
-        count(|| {
+        stay_on_one_cpu()?;
+        let mut round_trips = Vec::new();
+        let rate = count(|| {
+            let asked = Instant::now();
             connection.write_all(b"?")?;
-            Ok(connection.read_exact(&mut [0])?)
-        })
+            connection.read_exact(&mut [0])?;
+            round_trips.push(asked.elapsed().as_secs_f64() * 1e6);
+            Ok(())
+        })?;
+        Ok([rate, median(&round_trips)])
     })
 }
 
 /// Connections per second, one after the other.
 pub(super) fn connect_rate(client: &Namespace, server: SocketAddr) -> Result<f64> {
     client.inside(|| {
+        stay_on_one_cpu()?;
         count(|| {
             let mut connection = TcpStream::connect_timeout(&server, PATIENCE).context("connect")?;
             connection.set_read_timeout(Some(PATIENCE))?;

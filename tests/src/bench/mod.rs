@@ -2,9 +2,17 @@
 //! run and interleaved, because the machines are shared; nothing here passes or fails by time.
 
 pub mod change;
+mod clock;
 pub mod datapath;
+pub mod deny;
 mod load;
+pub mod memory;
+mod operator;
 pub mod path;
+mod peer;
+pub mod plot;
+mod shape;
+mod way;
 
 use std::{fs, path::PathBuf};
 
@@ -28,6 +36,28 @@ pub struct Row {
     /// Ours against the baseline; above 1 is better.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+/// What a figure is meant to be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    pub wanted: String,
+    pub limit: f64,
+    pub met: bool,
+}
+
+impl Target {
+    /// The figure shall not exceed this.
+    pub fn at_most(figure: f64, limit: f64) -> Self {
+        Self { wanted: format!("<= {limit}"), limit, met: figure <= limit }
+    }
+
+    /// The figure shall reach this.
+    pub fn at_least(figure: f64, limit: f64) -> Self {
+        Self { wanted: format!(">= {limit}"), limit, met: figure >= limit }
+    }
 }
 
 impl Row {
@@ -45,12 +75,18 @@ impl Row {
             n: samples.len(),
             baseline: None,
             ratio: None,
+            target: None,
         }
     }
 
     #[must_use]
     pub fn against(self, baseline: &'static str, ratio: f64) -> Self {
         Self { baseline: Some(baseline), ratio: Some(ratio), ..self }
+    }
+
+    #[must_use]
+    pub fn wanting(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
     }
 }
 
@@ -83,13 +119,17 @@ pub fn median(samples: &[f64]) -> f64 {
 /// Prints the rows and writes them down.
 pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
     println!(
-        "\n{:<38} {:>8} {:>6} {:>10} {:>10} {:>10} {:>4}  {:<12} {:>6}",
+        "\n{:<58} {:>8} {:>6} {:>12} {:>12} {:>12} {:>4}  {:<14} {:>6}  target",
         "case", "rules", "unit", "median", "min", "p99", "n", "baseline", "ratio"
     );
     for row in rows {
         let ratio = row.ratio.map_or(String::new(), |ratio| format!("{ratio:.3}"));
+        let target = row
+            .target
+            .as_ref()
+            .map_or(String::new(), |target| format!("{} {}", target.wanted, if target.met { "met" } else { "MISSED" }));
         println!(
-            "{:<38} {:>8} {:>6} {:>10.2} {:>10.2} {:>10.2} {:>4}  {:<12} {:>6}",
+            "{:<58} {:>8} {:>6} {:>12.2} {:>12.2} {:>12.2} {:>4}  {:<14} {:>6}  {target}",
             row.case,
             row.rules,
             row.unit,
@@ -98,7 +138,7 @@ pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
             row.p99,
             row.n,
             row.baseline.unwrap_or(""),
-            ratio
+            ratio,
         );
     }
     let directory = std::env::var_os("NETPOL_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);

@@ -1,27 +1,45 @@
-//! `bench NAME…`: measures, prints, writes down. Run it by `cargo xtask bench`, in its sandbox.
+//! `bench NAME… [--plot]`: measures, prints, writes down, and draws if asked. Run it by `cargo xtask bench`, in its sandbox.
 
 use std::process::ExitCode;
 
 use tests::bench;
 
-type Bench = (&'static str, fn() -> anyhow::Result<()>);
+type Bench = (&'static str, fn() -> anyhow::Result<Vec<bench::Row>>);
 
-const BENCHES: [Bench; 3] =
-    [("datapath", bench::datapath::run), ("path", bench::path::run), ("change", bench::change::run)];
+const BENCHES: [Bench; 6] = [
+    ("datapath", bench::datapath::run),
+    ("path", bench::path::run),
+    ("same-node", bench::path::run_same_node),
+    ("deny", bench::deny::run),
+    ("memory", bench::memory::run),
+    ("change", bench::change::run),
+];
+
+const PLOT: &str = "--plot";
 
 fn main() -> ExitCode {
-    let names: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, names): (Vec<_>, Vec<_>) = words.iter().map(String::as_str).partition(|word| *word == PLOT);
     let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
-    if names.is_empty() || names.iter().any(|name| !known.contains(&name.as_str())) {
-        eprintln!("bench: name one or more of {}", known.join(", "));
+    if names.is_empty() || names.iter().any(|name| !known.contains(name)) {
+        eprintln!("bench: name one or more of {}; {PLOT} draws pictures into docs/", known.join(", "));
         return ExitCode::from(2);
     }
-    for (name, run) in BENCHES.into_iter().filter(|(name, _)| names.iter().any(|wanted| wanted == name)) {
+    for (name, run) in BENCHES.into_iter().filter(|(name, _)| names.contains(name)) {
         eprintln!("bench {name}");
-        if let Err(error) = run() {
+        if let Err(error) = run_one(name, run, !flags.is_empty()) {
             eprintln!("bench {name}: {error:?}");
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
+}
+
+fn run_one(name: &str, run: fn() -> anyhow::Result<Vec<bench::Row>>, plots: bool) -> anyhow::Result<()> {
+    let rows = run()?;
+    bench::publish(name, &rows)?;
+    if plots && let Some(picture) = bench::plot::draw(name, &rows)? {
+        println!("drawn into {picture}");
+    }
+    Ok(())
 }

@@ -25,7 +25,7 @@ pub struct Preparation {
     vni: u32,
     next_port: u32,
     macs: [u8; 12],
-    padding: u32,
+    port_at: u32,
 }
 
 // SAFETY: `repr(C)` integers without padding between them.
@@ -44,10 +44,16 @@ impl Preparation {
         Self { what: self.what | 2, macs, ..self }
     }
 
-    /// Takes another source port each time, beginning with this one.
+    /// Takes another port each time, beginning with this one, at this place of the frame.
     #[must_use]
-    pub fn ports_from(self, first: u16) -> Self {
-        Self { what: self.what | 4, next_port: u32::from(first), ..self }
+    pub fn ports_from(self, first: u16, at: u32) -> Self {
+        Self { what: self.what | 4, next_port: u32::from(first), port_at: at, ..self }
+    }
+
+    /// Takes 4,096 ports in turn, again and again. The first is a multiple of that.
+    #[must_use]
+    pub fn ports_in_turn(self, first: u16, at: u32) -> Self {
+        Self { what: self.what | 8, ..self.ports_from(first, at) }
     }
 }
 
