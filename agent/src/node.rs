@@ -13,6 +13,7 @@ use common::{
     Address, Direction, DropReason, Identity,
     event::{Charge, Counter},
     placement::{Placement, Standing},
+    settings::Settings,
 };
 use policy_api::model::{History, NodeName, Overlay, Report, Revision};
 use tokio::{
@@ -25,7 +26,7 @@ use crate::{
     compile::compile,
     datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
     endpoint::{Endpoint, Registry},
-    link::{LinkError, Links, netns::NetnsId},
+    link::{LinkError, Links, OverlayDevice, netns::NetnsId},
     reconcile::Programmed,
     state::StateError,
     watch::State,
@@ -149,6 +150,8 @@ pub struct Node {
     overlay: Overlay,
     host_addresses: BTreeSet<IpAddr>,
     rows_capacity: u32,
+    /// Of the overlay, where no way is narrower than the node's own link.
+    mtu: u32,
     applied: Option<(History, Revision)>,
     pending: Vec<String>,
     unguarded: HashSet<Identity>,
@@ -182,6 +185,7 @@ impl Node {
         let (reports, receiver) = watch::channel(None);
         let programmed = Programmed::adopt(&parts.datapath)?;
         let taking_over = parts.datapath.has_predecessor();
+        let mtu = parts.datapath.settings()?.mtu;
         let mut node = Self {
             name: parts.name,
             datapath: parts.datapath,
@@ -192,6 +196,7 @@ impl Node {
             overlay: parts.overlay,
             host_addresses: BTreeSet::new(),
             rows_capacity: parts.rows_capacity,
+            mtu,
             applied: None,
             pending: Vec::new(),
             unguarded: HashSet::new(),
@@ -446,6 +451,10 @@ impl Node {
     async fn verify(&mut self, state: &watch::Receiver<Option<State>>) {
         let was = self.unverified.take();
         let verified = if self.taking_over { self.forget_gone().await } else { self.verify_all().await };
+        let verified = match verified {
+            Ok(()) => self.fit_to_ways(state).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = verified {
             error!(%error, "the node cannot be verified");
             self.unverified = Some(error.to_string());
@@ -471,6 +480,24 @@ impl Node {
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
         for endpoint in &endpoints {
             self.verify_endpoint(endpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// Has nothing sent into the overlay that is longer than the narrowest way to another node carries, as far as routers
+    /// have said. Over IPv4 they cut what is too long; over IPv6 it would be lost, and the instance that sent it not know.
+    async fn fit_to_ways(&mut self, state: &watch::Receiver<Option<State>>) -> Result<(), NodeError> {
+        let Some(state) = state.borrow().clone() else { return Ok(()) };
+        let others = state.1.nodes.values().filter(|node| node.name != self.name && node.underlay.is_ipv6());
+        let mut mtu = self.mtu;
+        for other in others {
+            let way = self.links.path_mtu(other.underlay).await?;
+            mtu = mtu.min(way.map_or(mtu, |way| OverlayDevice::mtu_inside(way, true)));
+        }
+        let settings = self.datapath.settings()?;
+        if settings.mtu != mtu {
+            info!(mtu, "the overlay carries as much as the narrowest way to another node");
+            self.datapath.set_settings(&Settings { mtu, ..settings })?;
         }
         Ok(())
     }

@@ -264,6 +264,7 @@ fn pass_barrier(standing: Standing) -> Result<(), DropReason> {
 }
 
 /// Whether the packet, or each of those it is to be cut into, is longer than the overlay takes and may not be cut further.
+/// Over an IPv6 underlay nobody cuts what carries it, whatever it says itself; its sender has to be told.
 #[inline(always)]
 fn is_too_big<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, family: Family, packet: &Packet) -> bool {
     let mtu = site.settings().mtu as usize;
@@ -276,6 +277,7 @@ fn is_too_big<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, family: Family, p
     }
     const DONT_FRAGMENT: u8 = 0x40;
     match family {
+        Family::V4 if !site.settings().underlay.is_v4() => true,
         Family::V4 => bytes.load::<1>(ETHERNET_LENGTH + 6).is_none_or(|[flags]| flags & DONT_FRAGMENT != 0),
         Family::V6 => true,
     }

@@ -25,7 +25,12 @@ pub struct OverlayDevice {
 impl OverlayDevice {
     /// The MTU that fits into the uplink's.
     pub fn mtu_over(uplink: &Interface, underlay_is_v6: bool) -> u32 {
-        uplink.mtu.saturating_sub(if underlay_is_v6 { ENCAPSULATION_V6 } else { ENCAPSULATION_V4 })
+        Self::mtu_inside(uplink.mtu, underlay_is_v6)
+    }
+
+    /// What is left inside of underlay packets of this length.
+    pub fn mtu_inside(outer: u32, underlay_is_v6: bool) -> u32 {
+        outer.saturating_sub(if underlay_is_v6 { ENCAPSULATION_V6 } else { ENCAPSULATION_V4 })
     }
 }
 

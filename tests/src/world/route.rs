@@ -38,9 +38,14 @@ impl Way {
         Ok(Self { routers })
     }
 
-    /// What a router has counted under this name of `/proc/net/snmp` or `snmp6`.
-    pub fn routers(&self) -> &[Namespace; 2] {
-        &self.routers
+    /// How often the routers have said that an IPv6 packet was too big for the narrow link.
+    pub fn told_too_big(&self) -> Result<u64> {
+        let told = |router: &Namespace| {
+            let counters = router.inside(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp6")?))?;
+            let line = counters.lines().find_map(|line| line.strip_prefix("Icmp6OutPktTooBigs"));
+            line.context("the kernel counts what it says")?.trim().parse::<u64>().context("a count is a number")
+        };
+        Ok(told(&self.routers[0])? + told(&self.routers[1])?)
     }
 }
 
