@@ -3,14 +3,17 @@
 
 use agent::datapath::{Hook, Sizes};
 use anyhow::{Context as _, Result, ensure};
-use common::settings::{Quotas, Settings};
+use common::{
+    Family,
+    settings::{Quotas, Settings},
+};
 
 use super::{
     Row, Target,
     clock::{map_bytes, stay_on_one_cpu, time_per_packet},
     median,
     shape::{SHAPES, Shape},
-    way::{CIRCLE, WAYS, Way, arrival_of},
+    way::{CIRCLE, Course, Way, arrival_of, courses},
 };
 use crate::lab::{Lab, Preparation, Scene};
 
@@ -38,24 +41,25 @@ fn measure() -> Result<Vec<Row>> {
         copies.push(Copy::new(shape).with_context(|| shape.name)?);
     }
     let mut floors: [Samples; 2] = Default::default();
-    let mut costs = vec![vec![Samples::new(); WAYS.len()]; copies.len()];
+    let courses: Vec<Course> = courses().collect();
+    let mut costs = vec![vec![Samples::new(); courses.len()]; copies.len()];
     for repetition in 0..REPETITIONS {
         eprint!("\rbench {BENCH}: repetition {} of {REPETITIONS}          ", repetition + 1);
-        let frame = Way::EgressRemote.frame();
+        let frame = Course { way: Way::EgressRemote, family: Family::V4 }.frame();
         for (samples, name) in floors.iter_mut().zip(["empty", "one_hash"]) {
             let yardstick = &mut copies[0].lab.yardstick;
             yardstick.add_floor_key(&frame)?;
             samples.push(time_per_packet(FLOORS, |n| run_program(yardstick.program(name)?, &frame, n))?);
         }
         for (copy, costs) in copies.iter_mut().zip(&mut costs) {
-            for ((way, ..), samples) in WAYS.into_iter().zip(costs) {
-                samples.push(copy.cost(way).with_context(|| format!("{way:?} with {}", copy.shape.name))?);
+            for (course, samples) in courses.iter().zip(costs) {
+                samples.push(copy.cost(*course).with_context(|| format!("{course:?} with {}", copy.shape.name))?);
             }
         }
     }
     eprintln!();
     let mut rows = floor_rows(&floors);
-    rows.extend((0..WAYS.len()).flat_map(|way| way_rows(way, &floors, &costs)));
+    rows.extend(courses.iter().enumerate().flat_map(|(i, course)| course_rows(*course, i, &floors, &costs)));
     rows.extend(copies.iter().map(|copy| {
         let name = format!("maps of {} rows, {}", SIZES.rows, copy.shape.name);
         Row::of(BENCH, name, copy.shape.rules, "MiB", &[copy.map_bytes / f64::from(1 << 20)])
@@ -68,15 +72,15 @@ fn floor_rows(floors: &[Samples; 2]) -> Vec<Row> {
     vec![floor("empty program", &floors[0]), floor("one hash look-up", &floors[1])]
 }
 
-/// A way's cost in every shape, in hash units and in nanoseconds.
-fn way_rows(way: usize, floors: &[Samples; 2], costs: &[Vec<Samples>]) -> Vec<Row> {
+/// A course's cost in every shape, in hash units and in nanoseconds.
+fn course_rows(course: Course, column: usize, floors: &[Samples; 2], costs: &[Vec<Samples>]) -> Vec<Row> {
     // Like against like: minima over minima, what the machine can do when nobody disturbs it; medians over medians.
     let unit = least(&floors[1]) - least(&floors[0]);
     let median_unit = median(&floors[1]) - median(&floors[0]);
-    let (_, name, limit) = WAYS[way];
-    let one_rule = least(&costs[0][way]);
+    let name = course.name();
+    let one_rule = least(&costs[0][column]);
     let rows = SHAPES.iter().zip(costs).flat_map(|(shape, costs)| {
-        let nanoseconds = Row::of(BENCH, format!("{name}; {}", shape.name), shape.rules, "ns", &costs[way]);
+        let nanoseconds = Row::of(BENCH, format!("{name}; {}", shape.name), shape.rules, "ns", &costs[column]);
         let units = Row {
             unit: "hash",
             median: nanoseconds.median / median_unit,
@@ -86,7 +90,7 @@ fn way_rows(way: usize, floors: &[Samples; 2], costs: &[Vec<Samples>]) -> Vec<Ro
         };
         let least_units = units.min;
         let units = units.against("1 rule", one_rule / nanoseconds.min);
-        let units = match limit {
+        let units = match course.limit() {
             Some(limit) => units.wanting(Target::at_most(least_units, limit)),
             None => units,
         };
@@ -129,32 +133,34 @@ impl Copy {
     /// Opens the flows whose packets are timed, answered ones, and checks that each way is what it is called.
     fn open_flows(&mut self) -> Result<()> {
         self.scene.enter()?;
-        for way in [Way::EgressRemote, Way::IngressOverlay, Way::SameNode] {
-            let steps = [(way.hook(), way.opening(), way.preparation())];
-            let (hook, answer) = way.answer();
-            let steps = steps.into_iter().chain([(hook, answer, way.preparation_of_answer())]);
-            for (hook, frame, preparation) in steps.chain([(way.hook(), way.frame(), way.preparation())]) {
-                let arrival = arrival_of(&self.scene, hook, &frame);
-                let action = self.lab.run_prepared(hook, &frame, arrival, preparation)?.action;
-                ensure!(action == REDIRECT, "{way:?} at {hook:?}: {action}");
+        for family in [Family::V4, Family::V6] {
+            for way in [Way::EgressRemote, Way::IngressOverlay, Way::SameNode] {
+                self.open_flow(Course { way, family })?;
             }
+            self.open_circle(Course { way: Way::InTurn, family })?;
+            let (hook, denied) = (Way::Denied.hook(), Course { way: Way::Denied, family }.frame());
+            let action = self.lab.run(hook, &denied, arrival_of(&self.scene, hook, &denied))?.action;
+            ensure!(action == DROP, "the denied way: {action}");
         }
-        self.open_circle()?;
-        let denied = Way::Denied;
-        let action = self
-            .lab
-            .run(denied.hook(), &denied.frame(), arrival_of(&self.scene, denied.hook(), &denied.frame()))?
-            .action;
-        ensure!(action == DROP, "the denied way: {action}");
         Ok(())
     }
 
+    fn open_flow(&mut self, course: Course) -> Result<()> {
+        let (hook, answer) = course.answer();
+        let steps = [
+            (course.way.hook(), course.opening(), course.preparation()),
+            (hook, answer, course.preparation_of_answer()),
+            (course.way.hook(), course.frame(), course.preparation()),
+        ];
+        let mut steps = steps.into_iter();
+        steps.try_for_each(|(hook, frame, preparation)| self.repeat(hook, &frame, preparation, 1))
+    }
+
     /// Opens and answers the flows that take turns.
-    fn open_circle(&mut self) -> Result<()> {
-        let way = Way::InTurn;
-        self.repeat(way.hook(), &way.opening(), way.preparation(), CIRCLE)?;
-        let (hook, answer) = way.answer();
-        self.repeat(hook, &answer, way.preparation_of_answer(), CIRCLE)
+    fn open_circle(&mut self, course: Course) -> Result<()> {
+        self.repeat(course.way.hook(), &course.opening(), course.preparation(), CIRCLE)?;
+        let (hook, answer) = course.answer();
+        self.repeat(hook, &answer, course.preparation_of_answer(), CIRCLE)
     }
 
     fn repeat(&mut self, hook: Hook, frame: &[u8], preparation: Preparation, times: u32) -> Result<()> {
@@ -166,30 +172,46 @@ impl Copy {
     }
 
     /// Nanoseconds per packet, less what an empty program costs behind the same front.
-    fn cost(&mut self, way: Way) -> Result<f64> {
+    fn cost(&mut self, course: Course) -> Result<f64> {
+        let way = course.way;
         self.scene.enter()?;
-        self.lab.datapath.set_settings(&settings(way.reports()))?;
-        if way == Way::FirstReply {
-            let opening = Way::FirstPacket;
-            self.repeat(opening.hook(), &opening.opening(), opening.preparation(), way.repeat())?;
+        self.lab.datapath.set_settings(&settings(0))?;
+        if way.is_first() {
+            // Once for nothing, so that all of these find the table's memory in the same state.
+            self.open_new_flows(course.family)?;
+            self.forget_flows()?;
         }
+        if way == Way::FirstReply {
+            self.open_new_flows(course.family)?;
+        }
+        self.lab.datapath.set_settings(&settings(way.reports()))?;
         self.lab.yardstick.aim_at_empty()?;
-        let front = self.time_front(way)?;
+        let front = self.time_front(course)?;
         self.lab.aim(way.hook())?;
-        let whole = self.time_front(way)?;
+        let whole = self.time_front(course)?;
         self.lab.drain_events();
         if way.is_first() {
-            self.lab.datapath.forget_flows()?;
-            self.open_flows()?;
+            self.forget_flows()?;
         }
         Ok(whole - front)
     }
 
-    fn time_front(&mut self, way: Way) -> Result<f64> {
-        let frame = way.frame();
-        let arrival = arrival_of(&self.scene, way.hook(), &frame);
+    fn time_front(&mut self, course: Course) -> Result<f64> {
+        let frame = course.frame();
+        let arrival = arrival_of(&self.scene, course.way.hook(), &frame);
         let yardstick = &mut self.lab.yardstick;
-        time_per_packet(way.repeat(), |n| yardstick.run_front(&frame, arrival, way.preparation(), n).map(drop))
+        let preparation = course.preparation();
+        time_per_packet(course.way.repeat(), |n| yardstick.run_front(&frame, arrival, preparation, n).map(drop))
+    }
+
+    fn open_new_flows(&mut self, family: Family) -> Result<()> {
+        let course = Course { way: Way::FirstPacket, family };
+        self.repeat(course.way.hook(), &course.opening(), course.preparation(), course.way.repeat())
+    }
+
+    fn forget_flows(&mut self) -> Result<()> {
+        self.lab.datapath.forget_flows()?;
+        self.open_flows()
     }
 }
 

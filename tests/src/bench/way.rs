@@ -1,14 +1,18 @@
 //! Ways through the datapath whose cost is measured: what comes in, at which hook, and what the front puts back between two
 //! packets.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use agent::datapath::Hook;
-use common::event::{REPORT_DROPS, REPORT_FLOWS};
+use common::{
+    Family,
+    event::{REPORT_DROPS, REPORT_FLOWS},
+};
 
 use crate::lab::{
     Arrival, LOCALS, NODES, Preparation, REMOTES, Scene,
     traffic::{ACK, SYN, SYN_ACK, Speaking, Speech},
+    v6_of,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +51,37 @@ const FIRST_PORT: u16 = 36_000;
 /// Flows that take turns have these ports.
 const CIRCLE_PORT: u16 = 20_480;
 pub(super) const CIRCLE: u32 = 4_096;
-/// Where the ports stand in a frame without options.
-const SOURCE_PORT_AT: u32 = 34;
-const DESTINATION_PORT_AT: u32 = 36;
+/// The measured packet, as the published figures of other datapaths have it.
+const FRAME_BYTES: usize = 154;
+
+/// A way in one of the families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Course {
+    pub(super) way: Way,
+    pub(super) family: Family,
+}
+
+/// All ways in both families; what an event costs does not depend on the family.
+pub(super) fn courses() -> impl Iterator<Item = Course> {
+    let v4 = WAYS.into_iter().map(|(way, ..)| Course { way, family: Family::V4 });
+    let v6 =
+        WAYS.into_iter().filter(|(way, ..)| way.reports() == 0).map(|(way, ..)| Course { way, family: Family::V6 });
+    v4.chain(v6)
+}
+
+impl Course {
+    pub(super) fn name(self) -> String {
+        let name = WAYS.into_iter().find(|(way, ..)| *way == self.way).map_or("", |(_, name, _)| name);
+        match self.family {
+            Family::V4 => name.to_owned(),
+            Family::V6 => format!("IPv6: {name}"),
+        }
+    }
+
+    pub(super) fn limit(self) -> Option<f64> {
+        WAYS.into_iter().find(|(way, ..)| *way == self.way).and_then(|(_, _, limit)| limit)
+    }
+}
 
 impl Way {
     pub(super) fn hook(self) -> Hook {
@@ -83,15 +115,19 @@ impl Way {
             _ => 100_000,
         }
     }
+}
 
-    /// The measured packet: 154 bytes, as the published figures of other datapaths have them.
+impl Course {
+    /// The measured packet.
     pub(super) fn frame(self) -> Vec<u8> {
-        let kind = match self {
-            Self::FirstReply => SYN_ACK,
-            _ if self.is_first() || self.is_denied() => SYN,
+        let kind = match self.way {
+            Way::FirstReply => SYN_ACK,
+            way if way.is_first() || way.is_denied() => SYN,
             _ => ACK,
         };
-        self.speech(kind).frame(100)
+        let speech = self.speech(kind);
+        let headers = speech.frame(0).len();
+        speech.frame(FRAME_BYTES - headers)
     }
 
     /// The packet that opens the flow of the measured one, from the same end.
@@ -101,9 +137,9 @@ impl Way {
 
     /// The other end's answer to the opening, and where it comes in.
     pub(super) fn answer(self) -> (Hook, Vec<u8>) {
-        let hook = match self.hook() {
+        let hook = match self.way.hook() {
             Hook::FromOverlay => Hook::FromEndpoint,
-            _ if self == Self::SameNode => Hook::FromEndpoint,
+            _ if self.way == Way::SameNode => Hook::FromEndpoint,
             _ => Hook::FromOverlay,
         };
         let answer = Speech { kind: Speaking::Tcp(SYN_ACK), ..self.speech(SYN).turned() };
@@ -112,42 +148,60 @@ impl Way {
 
     fn speech(self, flags: u8) -> Speech {
         let kind = Speaking::Tcp(flags);
-        let (source, destination) = match self {
-            Self::IngressOverlay | Self::FirstReply => (REMOTE, SOURCE),
-            Self::SameNode => (SOURCE, LOCAL),
+        let (source, destination) = match self.way {
+            Way::IngressOverlay | Way::FirstReply => (REMOTE, SOURCE),
+            Way::SameNode => (SOURCE, LOCAL),
             _ => (SOURCE, REMOTE),
         };
-        let (source_port, destination_port) = match self {
-            Self::FirstReply => (SERVER_PORT, CLIENT_PORT),
-            _ if self.is_denied() => (CLIENT_PORT, SERVER_PORT + 1),
+        let (source_port, destination_port) = match self.way {
+            Way::FirstReply => (SERVER_PORT, CLIENT_PORT),
+            way if way.is_denied() => (CLIENT_PORT, SERVER_PORT + 1),
             _ => (CLIENT_PORT, SERVER_PORT),
         };
-        Speech { source: source.into(), destination: destination.into(), kind, source_port, destination_port }
+        let [source, destination] = [source, destination].map(|address| self.address(address));
+        Speech { source, destination, kind, source_port, destination_port }
+    }
+
+    fn address(self, v4: Ipv4Addr) -> IpAddr {
+        match self.family {
+            Family::V4 => v4.into(),
+            Family::V6 => v6_of(v4).into(),
+        }
+    }
+
+    /// Where the ports stand in a frame without options.
+    fn ports_at(self) -> [u32; 2] {
+        match self.family {
+            Family::V4 => [34, 36],
+            Family::V6 => [54, 56],
+        }
     }
 
     /// What the front puts back between two packets.
     pub(super) fn preparation(self) -> Preparation {
         let plain = Preparation::default();
-        match self {
-            Self::IngressOverlay => from_remote(),
-            Self::FirstReply => from_remote().ports_from(FIRST_PORT, DESTINATION_PORT_AT),
-            Self::SameNode => {
+        let [source_port, destination_port] = self.ports_at();
+        match self.way {
+            Way::IngressOverlay => from_remote(),
+            Way::FirstReply => from_remote().ports_from(FIRST_PORT, destination_port),
+            Way::SameNode => {
                 let frame = self.frame();
                 let mut macs = [0; 12];
                 macs.copy_from_slice(&frame[..12]);
                 plain.macs(macs)
             }
-            Self::FirstPacket | Self::FirstPacketReported => plain.ports_from(FIRST_PORT, SOURCE_PORT_AT),
-            Self::InTurn => plain.ports_in_turn(CIRCLE_PORT, SOURCE_PORT_AT),
-            Self::EgressRemote | Self::Denied | Self::DeniedReported => plain,
+            Way::FirstPacket | Way::FirstPacketReported => plain.ports_from(FIRST_PORT, source_port),
+            Way::InTurn => plain.ports_in_turn(CIRCLE_PORT, source_port),
+            Way::EgressRemote | Way::Denied | Way::DeniedReported => plain,
         }
     }
 
-    /// The front's part in the answers to a circle of openings.
+    /// The front's part in the answers to openings.
     pub(super) fn preparation_of_answer(self) -> Preparation {
-        match self {
-            Self::InTurn => from_remote().ports_in_turn(CIRCLE_PORT, DESTINATION_PORT_AT),
-            Self::EgressRemote => from_remote(),
+        let [_, destination_port] = self.ports_at();
+        match self.way {
+            Way::InTurn => from_remote().ports_in_turn(CIRCLE_PORT, destination_port),
+            Way::EgressRemote => from_remote(),
             _ => Preparation::default(),
         }
     }
