@@ -31,7 +31,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use crate::{
     attach::{AttachError, AttachRequest, Attached, Attacher},
     endpoint::Endpoint,
-    flow::{FlowEvent, FlowLog},
+    flow::{FlowLog, Told},
     link::{LinkError, netns::Netns},
     node::{NodeError, NodeHandle, Status},
     watch::Api,
@@ -297,14 +297,12 @@ async fn events(
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
     let (kept, live) = admin.flows.read();
-    let kept = stream::iter(kept).map(|seen| json_line(&seen.describe()));
+    let kept = stream::iter(kept).map(|told| json_line(&told));
     let body = if query.follow {
-        let live = BroadcastStream::new(live).map(|seen| match seen {
-            Ok(seen) => json_line(&seen.describe()),
+        let live = BroadcastStream::new(live).map(|told| match told {
+            Ok(told) => json_line(&told),
             // Said where it happened, so that a reader knows what he did not see.
-            Err(tokio_stream::wrappers::errors::BroadcastStreamRecvError::Lagged(lost)) => {
-                Ok(format!("{{\"kind\":\"lost\",\"events\":{lost}}}\n"))
-            }
+            Err(tokio_stream::wrappers::errors::BroadcastStreamRecvError::Lagged(lost)) => json_line(&Told::Lost(lost)),
         });
         Body::from_stream(kept.chain(live))
     } else {
@@ -313,10 +311,12 @@ async fn events(
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], body).into_response())
 }
 
-fn json_line(event: &FlowEvent) -> io::Result<String> {
-    let mut line = serde_json::to_string(event).map_err(io::Error::other)?;
-    line.push('\n');
-    Ok(line)
+fn json_line(told: &Told) -> io::Result<String> {
+    let line = match told {
+        Told::Event(seen) => serde_json::to_string(&seen.describe()),
+        Told::Lost(events) => serde_json::to_string(&serde_json::json!({ "kind": "lost", "events": events })),
+    };
+    line.map(|line| line + "\n").map_err(io::Error::other)
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {

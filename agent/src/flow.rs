@@ -22,13 +22,15 @@ use tokio::{
 
 use crate::{
     datapath::EventReader,
-    node::{StateReceiver, current},
+    node::{NodeHandle, StateReceiver, current},
     watch::State,
 };
 
 /// How often the ring is looked into. The programs wake nobody, because that costs more than the packet; the ring holds
 /// what half a million packets a second leave between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it is counted what was lost.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 const BATCH: usize = 1_024;
 /// Events that stay readable after they were handed out.
 const KEPT: usize = 4_096;
@@ -89,11 +91,19 @@ struct Who {
     node: Option<NodeName>,
 }
 
+/// What a reader is told.
+#[derive(Clone, Debug)]
+pub enum Told {
+    Event(Box<Seen>),
+    /// So many events were not told: a ring was full, or an endpoint said more than it may.
+    Lost(u64),
+}
+
 /// Where events can be read.
 #[derive(Clone)]
 pub struct FlowLog {
-    kept: Arc<Mutex<VecDeque<Seen>>>,
-    live: broadcast::Sender<Seen>,
+    kept: Arc<Mutex<VecDeque<Told>>>,
+    live: broadcast::Sender<Told>,
 }
 
 impl FlowLog {
@@ -102,22 +112,22 @@ impl FlowLog {
     }
 
     /// The events that are kept, oldest first, and those that follow.
-    pub fn read(&self) -> (Vec<Seen>, broadcast::Receiver<Seen>) {
+    pub fn read(&self) -> (Vec<Told>, broadcast::Receiver<Told>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.live.subscribe())
     }
 
-    fn add(&self, events: Vec<Seen>) {
+    fn add(&self, events: Vec<Told>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let surplus = (kept.len() + events.len()).saturating_sub(KEPT).min(kept.len());
         kept.drain(..surplus);
         let somebody_listens = self.live.receiver_count() > 0;
-        for seen in events {
+        for told in events {
             if somebody_listens {
                 // Whoever left in the meantime misses nothing.
-                let _ = self.live.send(seen.clone());
+                let _ = self.live.send(told.clone());
             }
-            kept.push_back(seen);
+            kept.push_back(told);
         }
     }
 }
@@ -128,21 +138,32 @@ impl Default for FlowLog {
     }
 }
 
-/// Takes events off the ring for ever.
-pub async fn read_events(mut reader: EventReader, state: StateReceiver, log: FlowLog) {
+/// Takes events off the rings for ever, and tells how many were lost.
+pub async fn read_events(mut reader: EventReader, state: StateReceiver, node: NodeHandle, log: FlowLog) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = interval(COUNT_EVERY);
+    count.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut names = Names::default();
+    let mut lost: Option<u64> = None;
     loop {
-        look.tick().await;
-        loop {
-            let events = reader.drain(BATCH);
-            if events.is_empty() {
-                break;
+        tokio::select! {
+            _ = look.tick() => loop {
+                let events = reader.drain(BATCH);
+                if events.is_empty() {
+                    break;
+                }
+                names.update(current(&state));
+                log.add(events.into_iter().map(|event| Told::Event(Box::new(names.see(event)))).collect());
+                tokio::task::yield_now().await;
+            },
+            _ = count.tick() => {
+                let Ok(now) = node.events_lost().await else { return };
+                let more = now.saturating_sub(lost.replace(now).unwrap_or(now));
+                if more > 0 {
+                    log.add(vec![Told::Lost(more)]);
+                }
             }
-            names.update(current(&state));
-            log.add(events.into_iter().map(|event| names.see(event)).collect());
-            tokio::task::yield_now().await;
         }
     }
 }
@@ -238,9 +259,14 @@ impl Who {
 
 /// A time of the clock that the programs count by, as people write it, to the millisecond.
 fn time(nanoseconds: u64) -> String {
-    let time = OffsetDateTime::from(boot_time() + Duration::from_nanos(nanoseconds));
+    let time = wall_time(nanoseconds);
     let whole = time.replace_nanosecond(u32::from(time.millisecond()) * 1_000_000).unwrap_or(time);
     whole.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A time of the clock that the programs count by, by this node's wall clock.
+pub fn wall_time(nanoseconds: u64) -> OffsetDateTime {
+    OffsetDateTime::from(boot_time() + Duration::from_nanos(nanoseconds))
 }
 
 /// When the clock that the programs count by began.

@@ -5,7 +5,9 @@
 
 pub mod admin;
 pub mod attach;
+pub mod clock;
 pub mod compile;
+pub mod cut;
 pub mod datapath;
 pub mod endpoint;
 pub mod flow;
@@ -15,4 +17,5 @@ pub mod pool;
 pub mod random;
 pub mod reconcile;
 pub mod state;
+pub mod usage;
 pub mod watch;

@@ -12,7 +12,8 @@ use agent::{
     link::{Links, OverlayDevice, watch_links},
     node::{Node, NodeParts},
     random, state,
-    watch::{Api, ApiConfig, Follow, send_reports},
+    usage::{counting_since, tell_usage},
+    watch::{Api, ApiConfig, Follow, Followed, send_reports},
 };
 use anyhow::{Context as _, Result, bail};
 use common::{
@@ -77,6 +78,7 @@ async fn run(options: RunOptions) -> Result<()> {
         Attachment { hook: Hook::ToUnderlay, interface: uplink.name, ifindex: uplink.index },
         Attachment { hook: Hook::FromOverlay, interface: overlay.name, ifindex: overlay.index },
     ];
+    let (follow, Followed { state, clock }) = Follow::resume(api.clone(), &options.state_dir)?;
     let parts = NodeParts {
         name: name.clone(),
         datapath,
@@ -84,9 +86,9 @@ async fn run(options: RunOptions) -> Result<()> {
         fixed,
         overlay: joined.overlay,
         rows_capacity: options.rows,
+        clock,
     };
     let (node, reports) = Node::adopt(parts, &options.state_dir).await?;
-    let (follow, state) = Follow::resume(api.clone(), &options.state_dir)?;
     let (node, node_task) = node.start(state.clone(), watch_links()?);
 
     let flows = FlowLog::new();
@@ -102,8 +104,9 @@ async fn run(options: RunOptions) -> Result<()> {
     let background = [
         tokio::spawn(follow.run()),
         tokio::spawn(send_reports(api.clone(), reports)),
-        tokio::spawn(read_events(events, state, flows.clone())),
+        tokio::spawn(read_events(events, state, node.clone(), flows.clone())),
         tokio::spawn(attacher.clone().settle_for_ever()),
+        tokio::spawn(tell_usage(api.clone(), node.clone(), counting_since(&options.state_dir)?)),
     ];
     say_when_ready(node.clone());
     let admin = Admin { attacher, node, flows, api };

@@ -2,7 +2,7 @@
 //! send a request; what the policy API wants arrives as the latest state.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
@@ -11,19 +11,21 @@ use std::{
 
 use common::{
     Address, Direction, DropReason, Identity,
-    event::{Charge, Counter},
+    event::{Charge, Counter, Usage},
     placement::{Placement, Standing},
     settings::Settings,
 };
-use policy_api::model::{History, NodeName, Overlay, Report, Revision};
+use policy_api::model::{Action, History, Mode, NodeName, Overlay, Replica, Report, Revision, Rule, RuleId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    compile::compile,
+    clock::ApiClock,
+    compile::{compile, is_isolated},
+    cut::{Receipts, end_in_background},
     datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
     endpoint::{Endpoint, Registry},
     link::{LinkError, Links, OverlayDevice, netns::NetnsId},
@@ -59,6 +61,8 @@ pub enum Request {
     Remove(u32, oneshot::Sender<Result<Option<Endpoint>, NodeError>>),
     Status(oneshot::Sender<Status>),
     Counters(oneshot::Sender<Result<Counted, DatapathError>>),
+    Usage(oneshot::Sender<Result<Vec<(u32, Usage)>, DatapathError>>),
+    EventsLost(oneshot::Sender<Result<u64, DatapathError>>),
 }
 
 /// What the node is doing.
@@ -127,6 +131,16 @@ impl NodeHandle {
         Ok(self.ask(Request::Counters).await??)
     }
 
+    /// Events that were not told since the maps were made.
+    pub async fn events_lost(&self) -> Result<u64, NodeError> {
+        Ok(self.ask(Request::EventsLost).await??)
+    }
+
+    /// What each rule let pass here, by its number.
+    pub async fn usage(&self) -> Result<Vec<(u32, Usage)>, NodeError> {
+        Ok(self.ask(Request::Usage).await??)
+    }
+
     pub async fn in_netns(&self, netns: NetnsId) -> Result<Option<Endpoint>, NodeError> {
         Ok(self.status().await?.endpoints.into_iter().find(|endpoint| endpoint.netns == netns))
     }
@@ -154,9 +168,15 @@ pub struct Node {
     mtu: u32,
     applied: Option<(History, Revision)>,
     pending: Vec<String>,
+    /// The state that was applied last, wholly or not.
+    state: Option<State>,
+    clock: watch::Receiver<Option<ApiClock>>,
+    /// When the next allow expires.
+    lapse: Option<Instant>,
+    receipts: Receipts,
     unguarded: HashSet<Identity>,
-    /// Whether every endpoint is written as `unguarded` wants it.
-    guarded: bool,
+    /// How each endpoint is written, by ifindex.
+    standings: HashMap<u32, Standing>,
     first: bool,
     /// Whether an agent of another layout guards the hooks still, until ours hold all that a verdict needs.
     taking_over: bool,
@@ -173,6 +193,7 @@ pub struct NodeParts {
     pub fixed: Vec<Attachment>,
     pub overlay: Overlay,
     pub rows_capacity: u32,
+    pub clock: watch::Receiver<Option<ApiClock>>,
 }
 
 impl Node {
@@ -199,8 +220,12 @@ impl Node {
             mtu,
             applied: None,
             pending: Vec::new(),
+            state: None,
+            clock: parts.clock,
+            lapse: None,
+            receipts: Receipts::default(),
             unguarded: HashSet::new(),
-            guarded: true,
+            standings: HashMap::new(),
             first: true,
             taking_over,
             unverified: None,
@@ -244,6 +269,8 @@ impl Node {
                         Some(request) => self.answer(request, &state).await,
                         None => return,
                     },
+                    () = until(self.lapse) => self.apply(&state),
+                    Ok(()) = self.clock.changed() => self.look_at_the_clock(&state),
                     Some(()) = link_news.recv() => self.verify(&state).await,
                     _ = verify.tick() => self.verify(&state).await,
                 }
@@ -256,24 +283,54 @@ impl Node {
     fn apply(&mut self, state: &watch::Receiver<Option<State>>) {
         let Some(state) = state.borrow().clone() else { return };
         let (history, replica) = &*state;
-        let desired = compile(replica, &self.name, &self.registry.apps(), |_| false);
-        let mut outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first);
+        self.state = Some(state.clone());
+        let clock = self.clock.borrow().clone();
+        self.lapse = next_lapse(replica, clock.as_ref());
+        let mut desired = compile(replica, &self.name, &self.registry.apps(), |rule| is_lapsed(rule, clock.as_ref()));
+        // A rule goes on being counted where the last instance that it was about has left.
+        desired.rules.extend(self.programmed.rules().filter(|rule| replica.rules.contains_key(&RuleId(*rule))));
+        let (mut failures, restood) = self.stand();
+        let mut outcome = self.programmed.reconcile(&mut self.datapath, &desired, self.first || restood);
         self.first = !outcome.is_complete();
+        failures.append(&mut outcome.failures);
         let unguarded = |app: &Identity| desired.parties(*app).iter().any(|party| outcome.unguarded.contains(party));
-        let unguarded = self.registry.apps().into_iter().filter(unguarded).collect();
-        outcome.failures.extend(self.guard(unguarded));
-        outcome.failures.extend(self.take_over().err());
-        if outcome.failures != self.pending {
-            for failure in &outcome.failures {
+        self.unguarded = self.registry.apps().into_iter().filter(unguarded).collect();
+        failures.extend(self.stand().0);
+        failures.extend(self.take_over().err());
+        if outcome.raised {
+            failures.extend(self.review(replica.revision()).err());
+        }
+        if failures != self.pending {
+            for failure in &failures {
                 error!(failure, "policy is not wholly in force");
             }
         }
-        self.pending = outcome.failures;
+        self.pending = failures;
         // What cannot be verified is not acknowledged either.
         if self.pending.is_empty() && self.unverified.is_none() {
             self.applied = Some((history.clone(), replica.revision()));
         }
         self.report();
+    }
+
+    /// Counts the live flows that may not go on, and ends those that would not notice.
+    fn review(&mut self, revision: Revision) -> Result<(), String> {
+        let cut = self.datapath.review_flows().map_err(|error| format!("looking at live flows: {error}"))?;
+        let before = self.applied.as_ref().map_or(Revision::default(), |(_, applied)| *applied);
+        self.receipts.note(before, revision, &cut);
+        end_in_background(&cut, self.registry.all());
+        Ok(())
+    }
+
+    /// With another reading of the clock, what expires does so at another time.
+    fn look_at_the_clock(&mut self, state: &watch::Receiver<Option<State>>) {
+        let clock = self.clock.borrow().clone();
+        let lapse = self.state.as_ref().and_then(|state| next_lapse(&state.1, clock.as_ref()));
+        let moved = lapse.is_some() != self.lapse.is_some();
+        self.lapse = lapse;
+        if moved {
+            self.apply(state);
+        }
     }
 
     /// Takes the hooks over from an agent of another layout, now that ours hold all that a verdict needs but flows.
@@ -290,19 +347,33 @@ impl Node {
         Ok(())
     }
 
-    /// Closes endpoints whose deny did not fit, and opens those whose denies fit again. Returns what could not be written;
-    /// that is tried again with the next look.
-    fn guard(&mut self, unguarded: HashSet<Identity>) -> Vec<String> {
-        if self.guarded && unguarded == self.unguarded {
-            return Vec::new();
-        }
-        self.unguarded = unguarded;
+    /// Writes each endpoint as it stands now: closed where a deny did not fit, isolated, or in audit. Returns what could not
+    /// be written, which is tried again with the next look, and whether anything was that verdicts read.
+    fn stand(&mut self) -> (Vec<String>, bool) {
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
+        let changed = endpoints.iter().filter(|endpoint| {
+            self.standings.get(&endpoint.ifindex).is_some_and(|written| *written != self.standing(endpoint))
+        });
+        let changed: Vec<&Endpoint> = changed.collect();
         let failed = |(endpoint, error): (&Endpoint, DatapathError)| format!("guarding {}: {error}", endpoint.name());
-        let results = endpoints.iter().filter_map(|endpoint| Some((endpoint, self.write_endpoint(endpoint).err()?)));
-        let failures: Vec<String> = results.map(failed).collect();
-        self.guarded = failures.is_empty();
-        failures
+        let results = changed.iter().filter_map(|endpoint| Some((*endpoint, self.write_endpoint(endpoint).err()?)));
+        (results.map(failed).collect(), !changed.is_empty())
+    }
+
+    /// How an endpoint is to be written. As long as nobody has said anything, as an earlier agent wrote it.
+    fn standing(&self, endpoint: &Endpoint) -> Standing {
+        let closed = self.unguarded.contains(&endpoint.identity());
+        let closed = if closed { Standing::CLOSED } else { Standing::ORDINARY };
+        let Some(state) = &self.state else {
+            let found = self.datapath.endpoints.get(&endpoint.ifindex).ok().flatten();
+            return closed.and(found.map_or(Standing::ORDINARY, |row| row.standing()));
+        };
+        let replica = &state.1;
+        let isolated = is_isolated(replica, &endpoint.app, endpoint.instance);
+        let audited = replica.apps.get(&endpoint.app).is_some_and(|app| app.mode == Mode::Audit);
+        let isolated = if isolated { Standing::ISOLATED } else { Standing::ORDINARY };
+        let audited = if audited { Standing::AUDITED } else { Standing::ORDINARY };
+        closed.and(isolated).and(audited)
     }
 
     fn report(&self) {
@@ -316,7 +387,7 @@ impl Node {
             rows_used: count(self.programmed.row_count()),
             rows_capacity: u64::from(self.rows_capacity),
             detail,
-            cuts: Vec::new(),
+            cuts: self.receipts.list(),
         }));
     }
 
@@ -348,6 +419,12 @@ impl Node {
             }
             Request::Status(reply) => {
                 let _ = reply.send(self.status());
+            }
+            Request::EventsLost(reply) => {
+                let _ = reply.send(self.datapath.counters.lost().map(|lost| lost.total()));
+            }
+            Request::Usage(reply) => {
+                let _ = reply.send(self.datapath.usage.read());
             }
             Request::Counters(reply) => {
                 let _ = reply.send(self.counted());
@@ -410,14 +487,14 @@ impl Node {
     }
 
     fn write_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), DatapathError> {
-        let closed = self.unguarded.contains(&endpoint.identity());
-        let standing = if closed { Standing::CLOSED } else { Standing::ORDINARY };
+        let standing = self.standing(endpoint);
         let row = endpoint.row().standing_as(standing);
         self.datapath.endpoints.put(&endpoint.ifindex, &row)?;
         for address in endpoint.addresses().into_iter().map(Address::from) {
             self.datapath.charges.put_new(&address, &Charge::default())?;
             self.datapath.placements.put(&address, &Placement::local(endpoint.ifindex, &row))?;
         }
+        self.standings.insert(endpoint.ifindex, standing);
         Ok(())
     }
 
@@ -443,6 +520,7 @@ impl Node {
             }
         }
         self.datapath.endpoints.remove(&endpoint.ifindex)?;
+        self.standings.remove(&endpoint.ifindex);
         self.registry.remove(endpoint.ifindex)?;
         Ok(())
     }
@@ -577,9 +655,31 @@ impl Node {
     }
 }
 
+/// Whether an allow's time is over, as far as this node can know: without the clock it has to be. A deny stands until the
+/// policy API takes it away.
+fn is_lapsed(rule: &Rule, clock: Option<&ApiClock>) -> bool {
+    let over = |at| clock.is_none_or(|clock| clock.until(at).is_zero());
+    rule.action == Action::Allow && rule.expires_at.is_some_and(over)
+}
+
+/// When the next allow that still stands expires.
+fn next_lapse(replica: &Replica, clock: Option<&ApiClock>) -> Option<Instant> {
+    let clock = clock?;
+    let allows = replica.rules.values().filter(|rule| rule.action == Action::Allow);
+    let left = allows.filter_map(|rule| Some(clock.until(rule.expires_at?))).filter(|left| !left.is_zero());
+    left.min().map(|left| Instant::now() + left)
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Shared by whoever needs to know what the policy API wants.
 pub type StateReceiver = watch::Receiver<Option<State>>;
 /// A state, taken out of the channel.
-pub fn current(state: &StateReceiver) -> Option<Arc<(History, policy_api::model::Replica)>> {
+pub fn current(state: &StateReceiver) -> Option<Arc<(History, Replica)>> {
     state.borrow().clone()
 }

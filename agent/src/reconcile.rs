@@ -85,6 +85,11 @@ impl Programmed {
         })
     }
 
+    /// The rules that are credited with what they let pass.
+    pub fn rules(&self) -> impl Iterator<Item = u32> {
+        self.rules.iter().copied()
+    }
+
     pub fn row_count(&self) -> usize {
         self.rows.len()
     }
@@ -94,10 +99,10 @@ impl Programmed {
     pub fn reconcile(&mut self, datapath: &mut Datapath, desired: &Desired, raise: bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.reconcile_nodes(datapath, desired, &mut outcome);
-        self.reconcile_placements(datapath, desired, &mut outcome);
+        let restood = self.reconcile_placements(datapath, desired, &mut outcome);
         self.credit_rules(datapath, desired, &mut outcome);
         let changed = self.reconcile_rows(datapath, desired, &mut outcome);
-        if changed || raise {
+        if changed || restood || raise {
             datapath.raise_epoch(Scope::of(self.lengths.keys().copied()));
             outcome.raised = true;
         }
@@ -135,8 +140,12 @@ impl Programmed {
         }
     }
 
-    fn reconcile_placements(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
+    /// True if an instance elsewhere was isolated or released.
+    fn reconcile_placements(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) -> bool {
         let changed: Vec<_> = differing(&desired.placements, &self.placements).collect();
+        let restood = changed.iter().any(|(address, placement)| {
+            self.placements.get(address).is_some_and(|before| before.standing() != placement.standing())
+        });
         for (address, placement) in changed {
             // The account first: an instance that is placed but cannot be charged opens nothing.
             let account = datapath.charges.put_new(&address, &Charge::default());
@@ -152,6 +161,7 @@ impl Programmed {
                 self.placements.remove(&address);
             }
         }
+        restood
     }
 
     /// True if anything was touched that a verdict reads.

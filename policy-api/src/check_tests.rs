@@ -126,7 +126,14 @@ fn terms(state: &State) -> Vec<Term> {
         let (source, destination) = (identity(&rule.source), identity(&rule.destination));
         let ruling = Ruling { action: rule.action.into(), rule: rule.id.into() };
         let protocol = rule.protocol.wire()[0];
-        let term = move |ports: &PortRange| Term { source, destination, protocol, ports: *ports, layer: Layer::Enforced, ruling };
+        let term = move |ports: &PortRange| Term {
+            source,
+            destination,
+            protocol,
+            ports: *ports,
+            layer: Layer::Enforced,
+            ruling,
+        };
         rule.ports.ranges().iter().map(term).collect::<Vec<_>>()
     };
     state.replica().rules.values().flat_map(of_rule).collect()

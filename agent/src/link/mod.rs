@@ -5,6 +5,7 @@ mod ipv6;
 pub mod netns;
 mod overlay;
 mod path;
+pub mod socket;
 mod veth;
 
 use std::{io, net::IpAddr, sync::Arc};

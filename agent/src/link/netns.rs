@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    path::Path,
     thread,
 };
 
@@ -45,6 +46,11 @@ impl Netns {
     pub fn own() -> Result<Self> {
         let path = "/proc/thread-self/ns/net";
         Self::new(File::open(path).map_err(LinkError::io(path))?.into())
+    }
+
+    /// The one that a path names.
+    pub(super) fn at(path: &Path) -> Result<Self> {
+        Self::new(File::open(path).map_err(LinkError::io(path.display().to_string()))?.into())
     }
 
     fn new(descriptor: OwnedFd) -> Result<Self> {

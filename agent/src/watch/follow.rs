@@ -1,10 +1,14 @@
 //! Follows the watch: keeps every line before it takes effect, and hands on the state that stands.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use policy_api::{
     client::ClientError,
-    model::{Follower, Inconsistent, Revision},
+    model::{Follower, Inconsistent, Revision, WatchLine},
 };
 use tokio::{
     sync::watch,
@@ -13,7 +17,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{Api, State};
-use crate::state::{Journal, StateError};
+use crate::{
+    clock::ApiClock,
+    state::{Journal, StateError},
+};
 
 /// The follower of the watch. Latest state wins: who reads slowly skips what was overtaken.
 pub struct Follow {
@@ -21,6 +28,14 @@ pub struct Follow {
     journal: Journal,
     follower: Follower,
     state: watch::Sender<Option<State>>,
+    clock: watch::Sender<Option<ApiClock>>,
+    directory: PathBuf,
+}
+
+/// What the follower hands on.
+pub struct Followed {
+    pub state: watch::Receiver<Option<State>>,
+    pub clock: watch::Receiver<Option<ApiClock>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +57,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Follow {
     /// Starts from what the last agent read, so that its state stands before any API answers.
-    pub fn resume(api: Arc<Api>, directory: &Path) -> Result<(Self, watch::Receiver<Option<State>>), StateError> {
+    pub fn resume(api: Arc<Api>, directory: &Path) -> Result<(Self, Followed), StateError> {
         let (journal, follower) = Journal::open(directory)?;
-        let (state, receiver) = watch::channel(follower.held().map(|held| Arc::new(held.clone())));
-        Ok((Self { api, journal, follower, state }, receiver))
+        let (state, states) = watch::channel(follower.held().map(|held| Arc::new(held.clone())));
+        let (clock, clocks) = watch::channel(ApiClock::resume(directory)?);
+        let directory = directory.to_path_buf();
+        Ok((Self { api, journal, follower, state, clock, directory }, Followed { state: states, clock: clocks }))
     }
 
     /// Follows for ever: whatever ends a watch, another is begun where it stopped.
@@ -80,6 +97,12 @@ impl Follow {
         self.api.connected.send_replace(true);
         loop {
             let line = timeout(SILENCE, watch.next()).await.map_err(|_| Ended::Silent)??;
+            if let WatchLine::Clock { now } = line {
+                let clock = ApiClock::shows(now);
+                clock.keep(&self.directory)?;
+                self.clock.send_replace(Some(clock));
+                continue;
+            }
             let changed = self.follower.take(line.clone())?;
             self.journal.keep(&line, &self.follower)?;
             if changed {

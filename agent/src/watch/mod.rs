@@ -8,11 +8,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use policy_api::{
     client::{Client, ClientConfig, ClientError},
-    model::{Claim, Claimed, History, InForce, Joined, NodeName, Replica, Revision},
+    model::{Claim, Claimed, History, InForce, Joined, NodeName, Replica, Revision, UsageReport},
 };
 use tokio::{sync::watch, time::timeout};
 
-pub use follow::Follow;
+pub use follow::{Follow, Followed};
 pub use policy_api::client::ClientError as ApiError;
 pub use report::send_reports;
 
@@ -62,6 +62,10 @@ impl Api {
 
     pub async fn release(&self, address: IpAddr) -> Result<Revision, ClientError> {
         limited(self.client.release(address)).await.map(|released| released.revision)
+    }
+
+    pub async fn report_usage(&self, report: &UsageReport) -> Result<(), ClientError> {
+        limited(self.client.report_usage(&self.node, report)).await
     }
 
     /// Waits until every connected node has applied a revision, or until the deadline.
