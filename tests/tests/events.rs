@@ -45,7 +45,7 @@ fn a_denied_flow_and_a_new_one_are_told_with_names_reason_and_rule() {
         expect_blocked(Transport::Tcp, &a, &b, PORT)?;
         let (a_name, b_name) = (a.name(), b.name());
         let ends = ends(&a_name, &b_name);
-        let denied = [&ends[..], &[("/kind", "drop"), ("/reason", "no-rule"), ("/direction", "egress")]].concat();
+        let denied = [&ends[..], &[("/kind", "denied"), ("/reason", "no-rule"), ("/direction", "egress")]].concat();
         let event = await_event(world.node("n1")?, &denied)?;
         ensure!(event["destination"]["port"] == PORT && event["protocol"] == "tcp", "{event}");
         ensure!(event["source"]["node"] == "n1" && event["destination"]["node"] == "n2", "{event}");
@@ -55,7 +55,7 @@ fn a_denied_flow_and_a_new_one_are_told_with_names_reason_and_rule() {
         let rule = allowed.json()?.pointer("/id").and_then(Value::as_str).context("a rule's id")?.to_owned();
         expect_answer(Transport::Tcp, &a, &b, PORT)?;
         for (node, direction) in [("n1", "egress"), ("n2", "ingress")] {
-            let opened = [&ends[..], &[("/kind", "new-flow"), ("/rule", &rule), ("/direction", direction)]].concat();
+            let opened = [&ends[..], &[("/kind", "start"), ("/rule", &rule), ("/direction", direction)]].concat();
             await_event(world.node(node)?, &opened)?;
         }
         Ok(())
@@ -150,10 +150,10 @@ fn netpol_observe_shows_what_was_and_follows_what_comes_until_ctrl_c() {
         expect_answer(Transport::Tcp, &a, &b, PORT)?;
         await_that("both verdicts", PATIENCE, || {
             let kinds = observed(world, pair, &[])?;
-            Ok(["drop", "new-flow"].iter().all(|kind| kinds.iter().any(|seen| seen == kind)))
+            Ok(["denied", "start"].iter().all(|kind| kinds.iter().any(|seen| seen == kind)))
         })?;
-        let drops = observed(world, pair, &["--kind", "drop", "--app", "appA"])?;
-        ensure!(!drops.is_empty() && drops.iter().all(|kind| kind == "drop"), "{drops:?}");
+        let drops = observed(world, pair, &["--kind", "denied", "--app", "appA"])?;
+        ensure!(!drops.is_empty() && drops.iter().all(|kind| kind == "denied"), "{drops:?}");
 
         let follow = ["-f", "--last", "0", "--source", "appB", "--reason", "no-rule"];
         let observer = Observer::start(world.node("n1")?, &follow)?;
