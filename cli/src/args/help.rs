@@ -186,13 +186,15 @@ Examples:
 pub(crate) const OBSERVE: &str = "\
 Examples:
   netpol observe                                       what the agent has kept, oldest first
-  netpol observe -f --kind drop                        and go on, until Ctrl-C
+  netpol observe -f --kind denied,cut                  and go on, until Ctrl-C
+  netpol observe -f --kind would-deny,would-allow      what audited rules and apps would change
   netpol observe -f --last 0 --app appB                only what happens from now on
   netpol observe --source appA --destination appB --reason no-rule
   netpol observe -f -o jsonl                           one line of JSON per event
 
-Works on a node, as root: it speaks to the agent's socket. A drop shows its reason, and the deny
-rule if that is one; a new flow shows the rule that allows it. Times are UTC.";
+Works on a node, as root: it speaks to the agent's socket. A denial shows its reason, and the deny
+rule if that is one; a flow shows the rule that allows it, and what it carried when it is over or cut.
+What is only audited names the rule that would decide otherwise. Times are UTC.";
 
 pub(crate) const ATTACH: &str = "\
 Examples:
