@@ -151,8 +151,11 @@ Examples:
   netpol check appA appB --port 8080
   netpol check appA appB --port 8080 -q && echo open
   netpol check appA appB --protocol icmp
+  netpol check any appB --protocol any
 
-Without --port the answer is for all ports, if it is the same for all of them.";
+Answers by what happens on the wire; where audited rules or apps would change that, a second line says how.
+Without --port the answer is for all ports, if it is the same for all of them; `any` and group:NAME are
+answered if every app they stand for, now or later, fares the same.";
 
 pub(crate) const LOOKUP: &str = "\
 Examples:
