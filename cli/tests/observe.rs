@@ -12,8 +12,8 @@ mod support;
 use support::events::EventSource;
 use support::{Said, Shell, eventually};
 
-const DENIED: &str = r#"{"time":"2026-01-31T12:00:00.5Z","kind":"drop","reason":"no-rule","direction":"egress","protocol":"tcp","source":{"ip":"10.255.1.1","port":43818,"app":"appA","instance":"appA/0","node":"n1"},"destination":{"ip":"10.255.2.1","port":8080,"app":"appB","instance":"appB/0","node":"n2"},"later":"unknown"}"#;
-const ALLOWED: &str = r#"{"time":"2026-01-31T12:00:01Z","kind":"new-flow","direction":"egress","protocol":"tcp","source":{"ip":"10.255.1.1","port":43820,"app":"appA","instance":"appA/0","node":"n1"},"destination":{"ip":"10.255.2.1","port":8080,"app":"appB","instance":"appB/0","node":"n2"},"rule":"r12"}"#;
+const DENIED: &str = r#"{"time":"2026-01-31T12:00:00.5Z","kind":"denied","reason":"no-rule","direction":"egress","protocol":"tcp","source":{"ip":"10.255.1.1","port":43818,"app":"appA","instance":"appA/0","node":"n1"},"destination":{"ip":"10.255.2.1","port":8080,"app":"appB","instance":"appB/0","node":"n2"},"later":"unknown"}"#;
+const ALLOWED: &str = r#"{"time":"2026-01-31T12:00:01Z","kind":"start","direction":"egress","protocol":"tcp","source":{"ip":"10.255.1.1","port":43820,"app":"appA","instance":"appA/0","node":"n1"},"destination":{"ip":"10.255.2.1","port":8080,"app":"appB","instance":"appB/0","node":"n2"},"rule":"r12"}"#;
 const LATER: &str = r#"{"kind":"something of a later version"}"#;
 const LOST: &str = r#"{"kind":"lost","events":7}"#;
 
@@ -31,21 +31,21 @@ fn what_the_agent_has_kept_is_printed_in_its_order_and_that_is_all() {
     let said = shell.netpol("observe").exits(0);
     let lines: Vec<&str> = said.stdout.lines().collect();
     let [header, denied, allowed] = lines[..] else { panic!("{said:?}") };
-    assert!(header.starts_with("TIME ") && header.ends_with(" PROTOCOL"), "{header}");
-    assert!(denied.contains("  dropped   no-rule ") && denied.contains("  appA/0 10.255.1.1:43818  "), "{denied}");
-    assert!(allowed.contains("  new flow  r12 ") && allowed.contains("  appB/0 10.255.2.1:8080  "), "{allowed}");
+    assert!(header.starts_with("TIME ") && header.ends_with(" CARRIED"), "{header}");
+    assert!(denied.contains("  denied       no-rule ") && denied.contains("  appA/0 10.255.1.1:43818  "), "{denied}");
+    assert!(allowed.contains("  start        r12 ") && allowed.contains("  appB/0 10.255.2.1:8080  "), "{allowed}");
     assert!(!said.stdout.contains('\x1b') && said.stderr.is_empty(), "{said:?}");
     assert_eq!(source.paths(), ["/v1/events?follow=false"]);
-    shell.netpol("observe --color always").exits(0).prints("\x1b[31mdropped\x1b[0m");
-    shell.netpol("observe --no-headers --last 1").exits(0).prints("new flow");
+    shell.netpol("observe --color always").exits(0).prints("\x1b[31mdenied\x1b[0m");
+    shell.netpol("observe --no-headers --last 1").exits(0).prints("start");
 }
 
 #[test]
 fn filters_choose_and_the_last_of_what_they_leave_is_counted() {
     let (shell, _source) = node(&[DENIED, DENIED, ALLOWED]);
     let lines = |flags: &str| shell.netpol(&format!("observe --no-headers {flags}")).exits(0).stdout.lines().count();
-    assert_eq!(lines("--kind drop"), 2);
-    assert_eq!(lines("--kind drop --last 1"), 1);
+    assert_eq!(lines("--kind denied"), 2);
+    assert_eq!(lines("--kind denied --last 1"), 1);
     assert_eq!(lines("--app appb --reason no-rule"), 2);
     let nothing = shell.netpol("observe --source appB").exits(0).tells("no events");
     assert_eq!(nothing.stdout, "");
@@ -64,7 +64,7 @@ fn programs_get_a_document_or_lines() {
         .inspect(|event| assert_eq!(event["apiVersion"], "netpol/v1"))
         .map(|event| event["kind"].clone())
         .collect();
-    assert_eq!(kinds, ["drop", "new-flow"]);
+    assert_eq!(kinds, ["denied", "start"]);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn what_cannot_be_is_refused_before_the_agent_hears_of_it() {
     shell.netpol("observe -f -o json").exits(2).tells("--output").tells("jsonl");
     shell.netpol("observe -o name").exits(2).tells("--output").tells("`name`");
     shell.netpol("observe --reason no-rul").exits(2).tells("'no-rule'");
-    shell.netpol("observe --kind new-flow --reason no-rule").exits(2).tells("--reason");
+    shell.netpol("observe --kind start --reason no-rule").exits(2).tells("--reason");
     assert!(source.paths().is_empty());
 }
 
@@ -82,9 +82,9 @@ fn following_goes_on_until_ctrl_c_which_is_no_failure() {
     let (shell, source) = node(&[DENIED]);
     let (child, mut lines) = follow(&shell, "observe -f");
     assert!(next(&mut lines).starts_with("TIME "));
-    assert!(next(&mut lines).contains("dropped"));
+    assert!(next(&mut lines).contains("denied"));
     source.tell(ALLOWED);
-    assert!(next(&mut lines).contains("new flow"));
+    assert!(next(&mut lines).contains("start"));
     interrupt(&child);
     let said = end(child, lines).exits(0);
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
@@ -95,9 +95,9 @@ fn following_goes_on_until_ctrl_c_which_is_no_failure() {
 fn the_last_of_the_past_is_followed_by_all_that_happens() {
     let (shell, source) = node(&[DENIED, ALLOWED]);
     let (child, mut lines) = follow(&shell, "observe -f --last 1 --no-headers");
-    assert!(next(&mut lines).contains("new flow"));
+    assert!(next(&mut lines).contains("start"));
     source.tell(DENIED);
-    assert!(next(&mut lines).contains("dropped"));
+    assert!(next(&mut lines).contains("denied"));
     interrupt(&child);
     end(child, lines).exits(0);
     assert_eq!(source.paths(), ["/v1/events?follow=true", "/v1/events?follow=false"]);
@@ -105,7 +105,7 @@ fn the_last_of_the_past_is_followed_by_all_that_happens() {
 
 #[test]
 fn lost_events_are_told_to_people_and_to_programs() {
-    for (line, wanted) in [("observe -f -q --kind drop", None), ("observe -f -o jsonl", Some(7))] {
+    for (line, wanted) in [("observe -f -q --kind denied", None), ("observe -f -o jsonl", Some(7))] {
         let (shell, source) = node(&[]);
         let (child, mut lines) = follow(&shell, line);
         eventually("somebody follows", || !source.paths().is_empty());
@@ -115,7 +115,7 @@ fn lost_events_are_told_to_people_and_to_programs() {
         if wanted.is_none() {
             assert!(before.starts_with("TIME "), "{before}");
             before = next(&mut lines);
-            assert!(before.contains("dropped"), "{before}");
+            assert!(before.contains("denied"), "{before}");
         } else {
             let told: Value = serde_json::from_str(&before).expect("JSON");
             assert_eq!((&told["kind"], told["events"].as_u64()), (&"lost".into(), wanted));

@@ -13,6 +13,8 @@ fn a_new_store_shows_its_one_rule_and_lets_it_go() {
     let shell = &api.shell;
     shell.netpol("list -o wide").exits(0).prints("r1").prints("host").prints("any").prints("built-in");
     shell.netpol("allow appA appB").exits(0);
+    shell.netpol("check host appB --port 80").exits(0).prints("by r1");
+    shell.netpol("check host any --protocol any").exits(0).prints("by r1");
     shell
         .netpol("revoke host any --protocol any")
         .exits(0)
@@ -111,6 +113,8 @@ fn isolation_comes_and_goes_by_name_and_says_what_it_cut() {
         .tells("undo: netpol release appB");
     shell.netpol("isolate appB/0 --no-wait").exits(0).prints("isolated appB/0");
     shell.netpol("isolate appB/0").exits(0).prints("unchanged, isolated appB/0");
+    shell.netpol("allow any any").exits(0);
+    shell.netpol("check any appB").exits(1).prints("isolated: appB, appB/0").tells("to end it: netpol release appB; ");
     shell.netpol("isolations").exits(0).prints("ISOLATED").prints("appB/0").prints("INC-7");
     shell.netpol("release appB").exits(0).prints("released appB").prints("still isolated by themselves: appB/0");
     shell.netpol("release appB").exits(1);
@@ -134,6 +138,7 @@ fn an_app_is_set_shown_and_deleted() {
         .exits(0)
         .prints("would be updated appA")
         .tells("nothing was changed");
+    shell.netpol("check appA host --port 1").exits(0).prints("in audit").prints("would be denied");
     shell.netpol("apps").exits(0).prints("GROUPS").prints("eu,front").prints("audit");
     shell.netpol("list --source group:frnt").exits(1).tells("did you mean `front`?");
     shell.netpol("app delete appA").exits(6).tells("is named by r2");

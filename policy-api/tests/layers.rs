@@ -22,7 +22,7 @@ fn assert_absent(part: &str, words: &[&str]) {
 
 #[test]
 fn what_decides_knows_no_http() {
-    for part in ["model", "store", "watch", "check.rs"] {
+    for part in ["model", "store", "watch", "check"] {
         assert_absent(part, &["axum", "hyper", "reqwest", "crate::http"]);
     }
 }
@@ -34,7 +34,7 @@ fn the_model_does_no_io_and_knows_no_store() {
 
 #[test]
 fn only_the_store_knows_sqlite() {
-    for part in ["model", "watch", "http", "client", "check.rs", "init.rs", "server.rs", "directory.rs"] {
+    for part in ["model", "watch", "http", "client", "check", "init.rs", "server.rs", "directory.rs"] {
         assert_absent(part, &["rusqlite"]);
     }
 }

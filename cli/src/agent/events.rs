@@ -34,13 +34,33 @@ pub(crate) enum Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// A packet was dropped.
-    Drop,
     /// The first packet of a flow was let through.
-    NewFlow,
+    #[serde(alias = "new-flow")]
+    Start,
+    /// A flow is over.
+    End,
+    /// A packet was dropped.
+    #[serde(alias = "drop")]
+    Denied,
+    /// A packet passed that would have been dropped if what is audited were enforced.
+    WouldDeny,
+    /// A packet was dropped that would have passed if what is audited were enforced.
+    WouldAllow,
+    /// A live flow is no longer allowed.
+    Cut,
 }
 
-/// What happened to a packet.
+impl Kind {
+    /// Whether something was kept from passing, so that there is a reason.
+    pub(crate) fn is_denial(self) -> bool {
+        match self {
+            Self::Denied | Self::WouldAllow => true,
+            Self::Start | Self::End | Self::WouldDeny | Self::Cut => false,
+        }
+    }
+}
+
+/// What happened to a packet or a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Event {
     /// RFC 3339, UTC.
@@ -52,8 +72,20 @@ pub(crate) struct Event {
     pub(crate) protocol: String,
     pub(crate) source: FlowEnd,
     pub(crate) destination: FlowEnd,
+    /// The rule that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<String>,
+    /// The rule that would have decided otherwise, were it enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) would: Option<String>,
+    /// What the flow carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) packets: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
+    /// How many of these the line stands for, where it is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u64>,
 }
 
 /// One end of a flow.
@@ -91,7 +123,9 @@ impl Line {
         let Tagged { kind, events } = serde_json::from_slice(text)?;
         match kind.as_str() {
             "lost" => Ok(Self::Lost(events)),
-            "drop" | "new-flow" => Ok(Self::Event(serde_json::from_slice(text)?)),
+            "start" | "end" | "denied" | "would-deny" | "would-allow" | "cut" | "drop" | "new-flow" => {
+                Ok(Self::Event(serde_json::from_slice(text)?))
+            }
             _ => Ok(Self::Unknown),
         }
     }
@@ -232,15 +266,15 @@ impl Events<'_> {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) const DENIED: &str = r#"{"time":"2026-01-31T12:00:00.5Z","kind":"drop","reason":"no-rule",
+    pub(crate) const DENIED: &str = r#"{"time":"2026-01-31T12:00:00.5Z","kind":"denied","reason":"no-rule",
         "direction":"egress","protocol":"tcp",
         "source":{"ip":"10.255.1.1","port":43818,"app":"appA","instance":"appA/0","node":"n1"},
         "destination":{"ip":"10.255.2.1","port":8080,"app":"appB","instance":"appB/0","node":"n2"}}"#;
-    pub(crate) const ALLOWED: &str = r#"{"time":"2026-01-31T12:00:01Z","kind":"new-flow",
+    pub(crate) const ALLOWED: &str = r#"{"time":"2026-01-31T12:00:01Z","kind":"start",
         "direction":"ingress","protocol":"icmp","rule":"r12","later":{"a member":"of a later version"},
         "source":{"ip":"192.0.2.1","port":0,"app":"host"},
         "destination":{"ip":"10.255.2.1","port":0,"app":"appB","instance":"appB/0","node":"n2","zone":"z"}}"#;
-    pub(crate) const FROM_NOBODY: &str = r#"{"time":"2026-01-31T12:00:02.123Z","kind":"drop",
+    pub(crate) const FROM_NOBODY: &str = r#"{"time":"2026-01-31T12:00:02.123Z","kind":"denied",
         "reason":"unknown-source","direction":"ingress","protocol":"udp",
         "source":{"ip":"fd00::9","port":53},
         "destination":{"ip":"fd00::2","port":5353,"app":"appB","instance":"appB/0","node":"n2"}}"#;
@@ -256,10 +290,12 @@ pub(crate) mod tests {
     #[test]
     fn members_and_kinds_of_later_versions_are_passed_over() {
         let allowed = event(ALLOWED);
-        assert_eq!((allowed.kind, allowed.rule.as_deref(), allowed.reason), (Kind::NewFlow, Some("r12"), None));
+        assert_eq!((allowed.kind, allowed.rule.as_deref(), allowed.reason), (Kind::Start, Some("r12"), None));
         assert_eq!(Line::parse(br#"{"kind":"lost","events":7}"#).expect("lost"), Line::Lost(7));
         assert_eq!(Line::parse(br#"{"kind":"audit","of":"later"}"#).expect("unknown"), Line::Unknown);
-        assert!(Line::parse(br#"{"kind":"drop"}"#).is_err(), "an event without its ends was taken");
+        let earlier = DENIED.replace("denied", "drop");
+        assert_eq!(event(&earlier), event(DENIED), "as an earlier agent says it");
+        assert!(Line::parse(br#"{"kind":"denied"}"#).is_err(), "an event without its ends was taken");
     }
 
     #[test]

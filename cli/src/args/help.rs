@@ -151,8 +151,11 @@ Examples:
   netpol check appA appB --port 8080
   netpol check appA appB --port 8080 -q && echo open
   netpol check appA appB --protocol icmp
+  netpol check any appB --protocol any
 
-Without --port the answer is for all ports, if it is the same for all of them.";
+Answers by what happens on the wire; where audited rules or apps would change that, a second line says how.
+Without --port the answer is for all ports, if it is the same for all of them; `any` and group:NAME are
+answered if every app they stand for, now or later, fares the same.";
 
 pub(crate) const LOOKUP: &str = "\
 Examples:
@@ -186,13 +189,15 @@ Examples:
 pub(crate) const OBSERVE: &str = "\
 Examples:
   netpol observe                                       what the agent has kept, oldest first
-  netpol observe -f --kind drop                        and go on, until Ctrl-C
+  netpol observe -f --kind denied,cut                  and go on, until Ctrl-C
+  netpol observe -f --kind would-deny,would-allow      what audited rules and apps would change
   netpol observe -f --last 0 --app appB                only what happens from now on
   netpol observe --source appA --destination appB --reason no-rule
   netpol observe -f -o jsonl                           one line of JSON per event
 
-Works on a node, as root: it speaks to the agent's socket. A drop shows its reason, and the deny
-rule if that is one; a new flow shows the rule that allows it. Times are UTC.";
+Works on a node, as root: it speaks to the agent's socket. A denial shows its reason, and the deny
+rule if that is one; a flow shows the rule that allows it, and what it carried when it is over or cut.
+What is only audited names the rule that would decide otherwise. Times are UTC.";
 
 pub(crate) const ATTACH: &str = "\
 Examples:

@@ -40,10 +40,10 @@ pub(crate) struct EventFilter {
     /// Events with this destination
     #[arg(long, value_name = "DST")]
     pub(crate) destination: Option<Selector>,
-    /// drop or new-flow
-    #[arg(long, value_name = "KIND", value_enum, hide_possible_values = true)]
-    pub(crate) kind: Option<Kind>,
-    /// Drops for this reason, such as no-rule
+    /// start, end, denied, would-deny, would-allow or cut; several with commas, or the flag repeated
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',', hide_possible_values = true)]
+    pub(crate) kind: Vec<Kind>,
+    /// Denials for this reason, such as no-rule
     #[arg(long, value_name = "REASON", value_parser = reasons(), hide_possible_values = true)]
     pub(crate) reason: Option<DropReason>,
 }
@@ -66,12 +66,13 @@ impl EventFilter {
                 "{flag}: an event does not say who was in `{group}`; name an app, `any` or `host`"
             )));
         }
-        match (self.kind, self.reason) {
-            (Some(Kind::NewFlow), Some(reason)) => Err(Failure::usage(format!(
-                "--reason: `{}` is why packets are dropped; leave --kind new-flow or --reason away",
+        let may_be_denied = self.kind.is_empty() || self.kind.iter().any(|kind| kind.is_denial());
+        match self.reason.filter(|_| !may_be_denied) {
+            Some(reason) => Err(Failure::usage(format!(
+                "--reason: `{}` is why something is denied; leave --reason away, or name --kind denied",
                 reason.name()
             ))),
-            (Some(Kind::NewFlow | Kind::Drop) | None, _) => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -83,7 +84,7 @@ impl EventFilter {
         is(&self.app, &[&event.source, &event.destination])
             && is(&self.source, &[&event.source])
             && is(&self.destination, &[&event.destination])
-            && self.kind.is_none_or(|kind| event.kind == kind)
+            && (self.kind.is_empty() || self.kind.contains(&event.kind))
             && self.reason.is_none_or(|reason| event.reason.as_deref() == Some(reason.name()))
     }
 }
@@ -125,11 +126,13 @@ mod tests {
             ("--source any", [true, false, false]),
             ("--destination appB", [true, true, true]),
             ("--destination appA", [false, false, false]),
-            ("--kind drop", [true, false, true]),
-            ("--kind new-flow", [false, true, false]),
+            ("--kind denied", [true, false, true]),
+            ("--kind denied,start", [true, true, true]),
+            ("--kind cut --kind start", [false, true, false]),
+            ("--kind start", [false, true, false]),
             ("--reason no-rule", [true, false, false]),
             ("--reason unknown-source", [false, false, true]),
-            ("--kind drop --app appA --reason no-rule", [true, false, false]),
+            ("--kind denied --app appA --reason no-rule", [true, false, false]),
             ("--source appA --reason deny-rule", [false, false, false]),
         ] {
             let filter = filter(flags);
@@ -138,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_of_the_datapath_can_be_asked_for_and_none_of_a_new_flow() {
+    fn every_reason_of_the_datapath_can_be_asked_for_and_none_of_what_passes() {
         for reason in DropReason::ALL {
             let filter = filter(&format!("--reason {}", reason.name()));
             assert_eq!(filter.reason, Some(*reason));
             filter.validate().expect("a reason alone is fine");
         }
-        let failure = filter("--kind new-flow --reason no-rule").validate().expect_err("never").to_string();
+        let failure = filter("--kind start,end --reason no-rule").validate().expect_err("never").to_string();
         assert!(failure.contains("--reason") && failure.contains("no-rule"), "{failure}");
     }
 }

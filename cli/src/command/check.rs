@@ -53,7 +53,11 @@ fn hint(answer: &CheckAnswer, flow: &Tuple) -> Option<String> {
     match (answer.cause, &answer.rule) {
         (Cause::NoRule, _) => Some(format!("to allow it: {}", phrase::allow_command_for(flow))),
         (Cause::DenyRule, Some(rule)) => Some(format!("to remove the deny: netpol revoke {}", rule.id)),
-        (Cause::DenyRule, None) | (Cause::AllowRule, _) => None,
+        (Cause::Isolated, _) => {
+            let releases = answer.isolated_by.iter().map(|isolation| format!("netpol release {}", isolation.target()));
+            Some(format!("to end it: {}", releases.collect::<Vec<_>>().join("; ")))
+        }
+        (Cause::DenyRule, None) | (Cause::AllowRule | Cause::Audit, _) => None,
     }
 }
 
@@ -63,6 +67,25 @@ struct Checked<'a> {
     answer: &'a CheckAnswer,
     #[serde(skip)]
     flow: &'a Tuple,
+}
+
+impl Checked<'_> {
+    fn isolated(&self) -> String {
+        let targets: Vec<String> =
+            self.answer.isolated_by.iter().map(|isolation| isolation.target().to_string()).collect();
+        targets.join(", ")
+    }
+
+    /// What would be otherwise if what is in audit were enforced.
+    fn would(&self) -> Option<String> {
+        let would = self.answer.would.as_ref()?;
+        let verdict = match would.verdict {
+            VerdictWord::Allow => "would be allowed",
+            VerdictWord::Deny => "would be denied",
+        };
+        let by = would.rule.as_ref().map_or_else(|| "no rule".to_owned(), |rule| format!("by {}", phrase::rule(rule)));
+        Some(format!("{verdict}, were what is in audit enforced: {by}"))
+    }
 }
 
 impl Answer for Checked<'_> {
@@ -77,8 +100,13 @@ impl Answer for Checked<'_> {
             (Cause::NoRule, _, Some(rule)) => format!("no rule; the nearest is {}", phrase::rule(rule)),
             (Cause::NoRule, _, None) => "no rule".to_owned(),
             (Cause::AllowRule | Cause::DenyRule, None, _) => self.answer.text.clone(),
+            (Cause::Audit, _, _) => "by nothing, but the apps are in audit".to_owned(),
+            (Cause::Isolated, _, _) => format!("isolated: {}", self.isolated()),
         };
-        format!("{verdict}  {source} -> {destination} {}  {why}", phrase::traffic(*protocol, ports))
+        let first = format!("{verdict}  {source} -> {destination} {}  {why}", phrase::traffic(*protocol, ports));
+        let partly = !self.answer.isolated_by.is_empty() && self.answer.cause != Cause::Isolated;
+        let partly = partly.then(|| format!("but some instances are isolated: {}", self.isolated()));
+        [Some(first), self.would(), partly].into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
     fn name(&self) -> String {
@@ -91,7 +119,7 @@ impl Answer for Checked<'_> {
 
 #[cfg(test)]
 mod tests {
-    use policy_api::model::{Protocol, Revision};
+    use policy_api::model::{Protocol, Revision, Would};
 
     use super::*;
     use crate::output::rule::tests::{PIPE, rule};
@@ -102,7 +130,16 @@ mod tests {
     }
 
     fn answer(verdict: VerdictWord, cause: Cause) -> CheckAnswer {
-        CheckAnswer { verdict, cause, rule: None, nearest: None, text: String::new(), revision: Revision(7) }
+        CheckAnswer {
+            verdict,
+            cause,
+            rule: None,
+            nearest: None,
+            would: None,
+            isolated_by: Vec::new(),
+            text: String::new(),
+            revision: Revision(7),
+        }
     }
 
     fn said(answer: &CheckAnswer) -> String {
@@ -129,6 +166,24 @@ mod tests {
         denied.rule = Some(rule(4, "deny appA appB tcp"));
         assert_eq!(hint(&denied, &flow()).as_deref(), Some("to remove the deny: netpol revoke r4"));
         assert_eq!(hint(&answer(VerdictWord::Allow, Cause::AllowRule), &flow()), None);
+    }
+
+    #[test]
+    fn what_is_in_audit_and_who_is_isolated_is_said_below() {
+        let mut audited = answer(VerdictWord::Allow, Cause::Audit);
+        audited.would = Some(Would { verdict: VerdictWord::Deny, cause: Cause::NoRule, rule: None });
+        let expected = "allowed  appA -> appB tcp/9090  by nothing, but the apps are in audit\n\
+                        would be denied, were what is in audit enforced: no rule";
+        assert_eq!(said(&audited), expected);
+        let isolation = serde_json::json!({
+            "app": "appB", "instance": 0, "created_at": "2026-01-31T12:00:00Z", "created_by": "operator", "revision": 9,
+        });
+        let mut cut_off = answer(VerdictWord::Deny, Cause::Isolated);
+        cut_off.isolated_by = vec![serde_json::from_value(isolation).expect("an isolation")];
+        assert_eq!(said(&cut_off), "denied  appA -> appB tcp/9090  isolated: appB/0");
+        assert_eq!(hint(&cut_off, &flow()).as_deref(), Some("to end it: netpol release appB/0"));
+        cut_off.cause = Cause::NoRule;
+        assert!(said(&cut_off).ends_with("no rule\nbut some instances are isolated: appB/0"));
     }
 
     #[test]

@@ -26,14 +26,15 @@ const fn wide(title: &'static str, width: usize) -> Slot {
     Slot { title, width, wide_only: true }
 }
 
-const SLOTS: [Slot; 9] = [
+const SLOTS: [Slot; 10] = [
     always("TIME", "2026-01-31T12:00:00.000Z".len()),
-    always("VERDICT", "new flow".len()),
+    always("EVENT", "would-allow".len()),
     always("REASON/RULE", "deny-rule r123".len()),
     always("DIRECTION", "DIRECTION".len()),
     always("SOURCE", "backend/12 10.255.100.100:43818".len()),
     always("DESTINATION", "backend/12 10.255.100.100:43818".len()),
     always("PROTOCOL", "PROTOCOL".len()),
+    always("CARRIED", "123456 packets, 999 MB".len()),
     wide("SOURCE-NODE", "SOURCE-NODE".len()),
     wide("DESTINATION-NODE", "DESTINATION-NODE".len()),
 ];
@@ -157,18 +158,23 @@ fn header(detail: Detail) -> String {
 }
 
 fn line(event: &Event, detail: Detail, look: &Look) -> String {
-    let (verdict, tone) = match event.kind {
-        Kind::Drop => ("dropped", Tone::Bad),
-        Kind::NewFlow => ("new flow", Tone::Good),
+    let (what, tone) = match event.kind {
+        Kind::Start => ("start", Tone::Good),
+        Kind::End => ("end", Tone::Plain),
+        Kind::Denied => ("denied", Tone::Bad),
+        Kind::WouldDeny => ("would-deny", Tone::Bad),
+        Kind::WouldAllow => ("would-allow", Tone::Good),
+        Kind::Cut => ("cut", Tone::Bad),
     };
     let fields = [
         Field::new(time(&event.time)),
-        Field::toned(verdict, tone),
+        Field::toned(what, tone),
         Field::new(why(event)),
         Field::new(&event.direction),
         Field::new(end(&event.source, &event.protocol)),
         Field::new(end(&event.destination, &event.protocol)),
         Field::new(&event.protocol),
+        Field::new(carried(event)),
         Field::maybe(event.source.node.as_ref()),
         Field::maybe(event.destination.node.as_ref()),
     ];
@@ -188,10 +194,22 @@ fn time(text: &str) -> String {
     format!("{seconds}.{fraction:0<3}Z")
 }
 
-/// `no-rule`, `deny-rule r7`, `r12`.
+/// `no-rule`, `deny-rule r7`, `r12`, `r12 would: r13`.
 fn why(event: &Event) -> String {
-    let words: Vec<&str> = event.reason.iter().chain(&event.rule).map(String::as_str).collect();
+    let would = event.would.as_ref().map(|rule| format!("would: {rule}"));
+    let words: Vec<&str> = event.reason.iter().chain(&event.rule).chain(&would).map(String::as_str).collect();
     words.join(" ")
+}
+
+/// `12 packets, 3.4 kB`; `x 7` where a line stands for several of its kind.
+fn carried(event: &Event) -> String {
+    let packets = event.packets.map(|packets| phrase::count(usize::try_from(packets).unwrap_or(usize::MAX), "packet"));
+    let parts = [
+        packets,
+        event.bytes.map(phrase::bytes),
+        event.count.filter(|count| *count > 1).map(|count| format!("x {count}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `appA/0 10.255.1.1:43818`; only the address where nobody is known to have it.
@@ -221,10 +239,10 @@ mod tests {
     #[test]
     fn lines_stand_below_each_other_without_knowing_of_each_other() {
         let expected = "\
-TIME                      VERDICT   REASON/RULE     DIRECTION  SOURCE                           DESTINATION                      PROTOCOL
-2026-01-31T12:00:00.500Z  dropped   no-rule         egress     appA/0 10.255.1.1:43818          appB/0 10.255.2.1:8080           tcp
-2026-01-31T12:00:01.000Z  new flow  r12             ingress    host 192.0.2.1                   appB/0 10.255.2.1                icmp
-2026-01-31T12:00:02.123Z  dropped   unknown-source  ingress    [fd00::9]:53                     appB/0 [fd00::2]:5353            udp
+TIME                      EVENT        REASON/RULE     DIRECTION  SOURCE                           DESTINATION                      PROTOCOL  CARRIED
+2026-01-31T12:00:00.500Z  denied       no-rule         egress     appA/0 10.255.1.1:43818          appB/0 10.255.2.1:8080           tcp       -
+2026-01-31T12:00:01.000Z  start        r12             ingress    host 192.0.2.1                   appB/0 10.255.2.1                icmp      -
+2026-01-31T12:00:02.123Z  denied       unknown-source  ingress    [fd00::9]:53                     appB/0 [fd00::2]:5353            udp       -
 ";
         assert_eq!(page(Detail::Normal), expected);
     }
@@ -234,7 +252,7 @@ TIME                      VERDICT   REASON/RULE     DIRECTION  SOURCE           
         let text = page(Detail::Wide);
         let mut lines = text.lines();
         let header = lines.next().expect("a header");
-        assert!(header.ends_with("PROTOCOL  SOURCE-NODE  DESTINATION-NODE"), "{header}");
+        assert!(header.ends_with("SOURCE-NODE  DESTINATION-NODE"), "{header}");
         let ends: Vec<Vec<&str>> = lines.map(|line| line.split_whitespace().rev().take(2).collect()).collect();
         assert_eq!(ends, [["n2", "n1"], ["n2", "-"], ["n2", "-"]]);
     }
@@ -246,17 +264,27 @@ TIME                      VERDICT   REASON/RULE     DIRECTION  SOURCE           
     }
 
     #[test]
+    fn what_is_over_says_what_it_carried_and_what_is_audited_what_would_be() {
+        let cut = Event { kind: Kind::Cut, packets: Some(12), bytes: Some(3_400), ..event(ALLOWED) };
+        assert!(line(&cut, Detail::Normal, &PIPE).ends_with("icmp      12 packets, 3.4 kB\n"));
+        let would = Event { kind: Kind::WouldDeny, would: Some("r13".into()), ..event(ALLOWED) };
+        assert!(line(&would, Detail::Normal, &PIPE).contains("  would-deny   r12 would: r13  ingress"));
+        let many = Event { count: Some(7), ..event(DENIED) };
+        assert!(line(&many, Detail::Normal, &PIPE).ends_with("tcp       x 7\n"));
+    }
+
+    #[test]
     fn colour_marks_the_verdict_and_moves_no_column() {
         let colourful = Look { color: true, ..PIPE };
         let (bad, good) = (event(DENIED), event(ALLOWED));
         let painted = line(&bad, Detail::Normal, &colourful);
-        assert!(painted.contains("\x1b[31mdropped\x1b[0m   no-rule"), "{painted}");
+        assert!(painted.contains("\x1b[31mdenied\x1b[0m       no-rule"), "{painted}");
         assert_eq!(
             painted.replace("\x1b[31m", "").replace("\x1b[0m", ""),
             line(&bad, Detail::Normal, &PIPE),
             "colour is more than colour"
         );
-        assert!(line(&good, Detail::Normal, &colourful).contains("\x1b[32mnew flow\x1b[0m"));
+        assert!(line(&good, Detail::Normal, &colourful).contains("\x1b[32mstart\x1b[0m"));
     }
 
     #[test]

@@ -163,9 +163,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/v1/check",
         access: Access::Known,
-        summary: "Says whether a flow would pass, and by which rule",
+        summary: "Says whether a flow would pass, and by which rule; refused where there is no one answer",
         query: &[
-            must("source", Kind::Text, "An app, one of its instances, `group:NAME`, `any` or `host`"),
+            must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`"),
             must("destination", Kind::Text, "The same; `host` may stand on one side only"),
             may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
             may("port", Kind::Number, "The destination's port; absent: all ports"),

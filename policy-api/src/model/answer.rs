@@ -137,6 +137,19 @@ pub enum Cause {
     DenyRule,
     /// Default deny.
     NoRule,
+    /// No rule allows it, but what denies it is softened: its apps are in audit.
+    Audit,
+    /// One of its ends is isolated, whatever the rules say.
+    Isolated,
+}
+
+/// What would be the verdict if what is in audit were enforced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Would {
+    pub verdict: VerdictWord,
+    pub cause: Cause,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
 }
 
 /// The answer to a question about policy.
@@ -150,6 +163,12 @@ pub struct CheckAnswer {
     /// If no rule decides: the one that comes nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<Rule>,
+    /// If it would be otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would: Option<Would>,
+    /// Isolations of either end; where the cause is another, they hold some of its instances only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub isolated_by: Vec<Isolation>,
     /// The answer as a sentence.
     pub text: String,
     pub revision: Revision,

@@ -253,6 +253,12 @@ impl State {
         }
     }
 
+    /// Whether some rule names this app.
+    pub fn is_named(&self, app: &AppName) -> bool {
+        let selector = Selector::App(app.clone());
+        self.by_source.contains_key(&selector) || self.by_destination.contains_key(&selector)
+    }
+
     /// The rules with a side that is this app by name, oldest first.
     pub(super) fn rules_naming(&self, app: &AppName) -> BTreeSet<RuleId> {
         self.candidates(&RuleFilter { app: Some(app.clone()), ..RuleFilter::default() })
