@@ -90,6 +90,7 @@ fn enforcement_and_agent_restarts_go_on_without_the_api() {
         traffic.finish()?;
 
         world.control.start()?;
+        world.await_connected()?;
         world.netpol(&["allow", "appC", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
         expect_answer(Transport::Tcp, &stage.c, &stage.b, PORT).map(drop)
     });

@@ -149,10 +149,10 @@ fn changing_from_filters_to_links_loses_nothing_and_leaves_no_filter() {
 
 /// Where the kernel adds the qdisc that filters need to an interface that is up, it first silences the interface's queues
 /// (`qdisc_graft`, `dev_deactivate`; 6.18) and drops what is sent in that moment, whoever adds it. Measured: one in 20 of
-/// these additions costs a message of a flow that sends every millisecond.
+/// these additions costs a message of a flow that sends every millisecond; on a machine that has much else to do, more.
 #[test]
 fn changing_from_links_to_filters_passes_nothing_unjudged_and_loses_what_the_kernel_drops_while_it_adds_a_qdisc() {
-    const WHILE_QDISCS_ARE_ADDED: u64 = 3;
+    const WHILE_QDISCS_ARE_ADDED: u64 = 100;
     scenario(plan(BY_LINKS), |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;

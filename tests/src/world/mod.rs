@@ -30,6 +30,7 @@ use self::instance::{Family, Instance};
 use self::namespace::Namespace;
 use self::netpol::Invocation;
 use self::node::Node;
+use self::patience::{PATIENCE, await_that};
 use self::route::Way;
 use self::scratch::Scratch;
 
@@ -120,6 +121,14 @@ impl World {
     pub fn restart_agent(&mut self, name: &str) -> Result<()> {
         let index = self.nodes.iter().position(|node| node.name == name);
         self.start_agent(index.with_context(|| format!("no node {name} in this world"))?)
+    }
+
+    /// Waits until every agent follows the API: `--wait` waits for those that do.
+    pub fn await_connected(&self) -> Result<()> {
+        await_that("the agents to follow the API", PATIENCE, || {
+            let connected = |node: &Node| Ok(node.status()?["connected"] == true);
+            self.nodes.iter().map(connected).try_fold(true, |all, one: Result<bool>| Ok(all && one?))
+        })
     }
 
     /// Has agents that start from now on get these flags instead of the plan's.
