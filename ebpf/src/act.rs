@@ -10,9 +10,10 @@ use aya_ebpf::{
 };
 use common::{
     Direction, DropReason, Note, Pass,
-    event::Counter,
+    event::{Counter, REPORT_DROPS, REPORT_FLOWS},
     packet::Bytes as _,
     path::{Findings, Trace},
+    settings::REFUSE,
     verdict::{OUTCOMES, counter_index},
 };
 
@@ -71,20 +72,19 @@ pub fn act(
     match delivered {
         Ok((action, pass)) => {
             count(skb, trace.slot, direction, None);
-            if pass == Pass::New || trace.grounds.note != Note::Nothing {
-                report_passed(skb, &kernel, found, direction);
+            if (pass == Pass::New || trace.grounds.note != Note::Nothing) && kernel.is_on(REPORT_FLOWS) {
+                report_passed(skb, found, direction);
             }
             action
         }
         Err(reason) => {
             count(skb, trace.slot, direction, Some(reason));
-            report_dropped(skb, &kernel, found, direction, reason);
-            // Only an endpoint of this node is told, and only what it sent itself.
-            if direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent {
-                refuse(skb, &kernel, found, reason)
-            } else {
-                TC_ACT_SHOT
+            if kernel.is_on(REPORT_DROPS) {
+                report_dropped(skb, &kernel, found, direction, reason);
             }
+            // Only an endpoint of this node is told, and only what it sent itself.
+            let is_told = direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent;
+            if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, reason) } else { TC_ACT_SHOT }
         }
     }
 }

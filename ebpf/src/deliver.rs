@@ -1,10 +1,10 @@
 //! The ways out: into a local instance, into the overlay, up the host's stack.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
     bindings::{BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
+    btf_maps::PerCpuArray,
     helpers::{bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key},
+    macros::btf_map,
 };
 use common::{
     Address, Mac, Node as _,
@@ -16,7 +16,6 @@ use crate::{
     kernel::Kernel,
     neighbor::{answer_arp, answer_solicitation},
     skb::{Skb, size_of_u32},
-    zero::{Zero, zeroed},
 };
 
 /// The action that delivers a packet; `None` if the kernel refused.
@@ -78,34 +77,37 @@ fn redirected(action: i64) -> Option<i32> {
     if action == REDIRECTED { i32::try_from(action).ok() } else { None }
 }
 
-/// The helper's structure, aligned so that it is set by whole words.
+/// The key of the packet that leaves on this CPU. What is not set here is zero and stays so: nobody else writes it.
+#[btf_map]
+static TUNNEL: PerCpuArray<TunnelKey, 1> = PerCpuArray::new();
+
+/// The helper's structure.
 #[repr(C, align(8))]
 struct TunnelKey(bpf_tunnel_key);
 
-// SAFETY: all fields are integers; six words.
-unsafe impl Zero for TunnelKey {}
-
 /// Gives the packet its tunnel key and our mark, without which it would not pass the uplink.
-#[inline(never)]
+#[inline(always)]
 fn encapsulate(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
-    let settings = kernel.settings();
-    let mut key = MaybeUninit::uninit();
-    let key: &mut TunnelKey = zeroed(&mut key);
-    key.0.tunnel_id = trace.source.number();
-    key.0.tunnel_ttl = 64;
-    let flags = if trace.node.is_v4() {
-        // The kernel wants IPv4 addresses in its own byte order here.
-        key.0.__bindgen_anon_1.remote_ipv4 = u32::from_be_bytes(trace.node.v4_octets());
-        key.0.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes(settings.underlay.v4_octets());
-        BPF_F_ZERO_CSUM_TX
-    } else {
-        key.0.__bindgen_anon_1.remote_ipv6 = words(trace.node);
-        key.0.__bindgen_anon_3.local_ipv6 = words(settings.underlay);
-        BPF_F_ZERO_CSUM_TX | BPF_F_TUNINFO_IPV6
-    };
     const SIZE: u32 = size_of_u32::<bpf_tunnel_key>();
-    // SAFETY: `key` begins with `SIZE` bytes of initialised memory.
-    let set = unsafe { bpf_skb_set_tunnel_key(skb.raw(), &raw mut key.0, SIZE, u64::from(flags)) };
+    let settings = kernel.settings();
+    let key = TUNNEL.get_ptr_mut(0)?;
+    // SAFETY: the slot is this CPU's own until the program ends, all of it is integers, and the helper reads `SIZE` bytes.
+    let set = unsafe {
+        let key = &mut (*key).0;
+        key.tunnel_id = trace.source.number();
+        key.tunnel_ttl = 64;
+        let flags = if trace.node.is_v4() {
+            // The kernel wants IPv4 addresses in its own byte order here.
+            key.__bindgen_anon_1.remote_ipv4 = u32::from_be_bytes(trace.node.v4_octets());
+            key.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes(settings.underlay.v4_octets());
+            BPF_F_ZERO_CSUM_TX
+        } else {
+            key.__bindgen_anon_1.remote_ipv6 = words(trace.node);
+            key.__bindgen_anon_3.local_ipv6 = words(settings.underlay);
+            BPF_F_ZERO_CSUM_TX | BPF_F_TUNINFO_IPV6
+        };
+        bpf_skb_set_tunnel_key(skb.raw(), key, SIZE, u64::from(flags))
+    };
     if set != 0 {
         return None;
     }

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use common::{
     Address, Direction, DropReason, Entry, Node as _, Tuple,
-    event::{Counter, Event, EventKind, REPORT_DROPS, REPORT_FLOWS},
+    event::{Counter, Event, EventKind, REPORT_FLOWS},
     path::{Findings, Site as _},
 };
 
@@ -68,10 +68,7 @@ const NO_WAKEUP: u64 = 1;
 
 /// Reports a packet that passed in a way worth telling.
 #[inline(never)]
-pub fn report_passed(skb: Skb, kernel: &Kernel, found: &Findings, direction: Direction) {
-    if kernel.settings().switches & REPORT_FLOWS == 0 {
-        return;
-    }
+pub fn report_passed(skb: Skb, found: &Findings, direction: Direction) {
     let Some(mut entry) = FLOW_EVENTS.reserve(0) else { return count_lost(FLOWS_LOST) };
     let event: &mut Event = zeroed(&mut entry);
     event.describe(&skb, found, direction, None);
@@ -83,9 +80,6 @@ pub fn report_passed(skb: Skb, kernel: &Kernel, found: &Findings, direction: Dir
 /// Reports a packet that was dropped, within its endpoint's budget.
 #[inline(never)]
 pub fn report_dropped(skb: Skb, kernel: &Kernel, found: &Findings, direction: Direction, reason: DropReason) {
-    if kernel.settings().switches & REPORT_DROPS == 0 {
-        return;
-    }
     let now = Kernel::nanoseconds();
     if !Budget::allows(found.trace.slot, kernel.settings().drop_reports, now) {
         return count_lost(1 + found.trace.slot);
@@ -101,7 +95,7 @@ pub fn report_dropped(skb: Skb, kernel: &Kernel, found: &Findings, direction: Di
 /// Reports what became of a flow; false if there was no room.
 #[inline(never)]
 pub fn report_flow(kernel: &Kernel, kind: EventKind, tuple: &Tuple, flow: &Entry) -> bool {
-    if kernel.settings().switches & REPORT_FLOWS == 0 {
+    if !kernel.is_on(REPORT_FLOWS) {
         return true;
     }
     let Some(mut entry) = FLOW_EVENTS.reserve(0) else {

@@ -71,6 +71,12 @@ impl Kernel {
         SETTINGS.get(0).map(|settings| Self { settings })
     }
 
+    /// Whether one of the node's switches is on.
+    #[inline(always)]
+    pub fn is_on(&self, switch: u32) -> bool {
+        self.settings.switches & switch != 0
+    }
+
     /// Epoch and scope.
     #[inline(always)]
     fn epoch_word() -> u64 {

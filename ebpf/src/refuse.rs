@@ -6,7 +6,6 @@ use common::{
     packet::{Bytes as _, ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH},
     path::{Findings, Site as _},
     refusal::{Form, ICMP_LENGTH, Refusal, Sum, TCP_LENGTH},
-    settings::REFUSE,
 };
 
 use crate::{
@@ -18,9 +17,6 @@ use crate::{
 /// The action for a refused packet: it becomes the answer, or is dropped if there is nothing to say or the kernel will not.
 #[inline(never)]
 pub fn refuse(skb: Skb, kernel: &Kernel, found: &Findings, reason: DropReason) -> i32 {
-    if kernel.settings().switches & REFUSE == 0 {
-        return TC_ACT_SHOT;
-    }
     answer(skb, kernel, found, reason).unwrap_or(TC_ACT_SHOT)
 }
 
