@@ -18,10 +18,9 @@ use crate::{
 pub struct Tuple {
     low: Address,
     high: Address,
-    low_port: u16,
-    high_port: u16,
-    echo_id: u16,
-    protocol: u16,
+    /// Two ports, the echo's identifier and the protocol, as they lie in memory. One word: the look-up that follows reads
+    /// more at a time than a half, and would wait for halves that were written one by one.
+    rest: u64,
 }
 
 /// Which of a tuple's two ends.
@@ -42,7 +41,22 @@ impl Tuple {
             Side::Low => (source, destination),
             Side::High => (destination, source),
         };
-        (Self { low, high, low_port, high_port, echo_id: packet.echo_id, protocol: packet.protocol as u16 }, side)
+        let rest = Self::rest([low_port, high_port, packet.echo_id, packet.protocol as u16]);
+        (Self { low, high, rest }, side)
+    }
+
+    #[inline(always)]
+    const fn rest([a, b, c, d]: [u16; 4]) -> u64 {
+        let ([a0, a1], [b0, b1], [c0, c1], [d0, d1]) =
+            (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes());
+        u64::from_ne_bytes([a0, a1, b0, b1, c0, c1, d0, d1])
+    }
+
+    /// The two ports, the echo's identifier and the protocol.
+    #[inline(always)]
+    const fn halves(&self) -> [u16; 4] {
+        let [a, b, c, d, e, f, g, h] = self.rest.to_ne_bytes();
+        [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f]), u16::from_ne_bytes([g, h])]
     }
 
     pub fn address(&self, side: Side) -> Address {
@@ -53,9 +67,10 @@ impl Tuple {
     }
 
     pub fn port(&self, side: Side) -> u16 {
+        let [low, high, ..] = self.halves();
         match side {
-            Side::Low => self.low_port,
-            Side::High => self.high_port,
+            Side::Low => low,
+            Side::High => high,
         }
     }
 
@@ -70,35 +85,29 @@ impl Tuple {
             octets.copy_from_slice(&bytes[at..at + 16]);
             Address::from_v6(octets)
         };
-        let half = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
-        Self {
-            low: address(0),
-            high: address(16),
-            low_port: half(32),
-            high_port: half(34),
-            echo_id: half(36),
-            protocol: half(38),
-        }
+        let mut rest = [0; 8];
+        rest.copy_from_slice(&bytes[32..]);
+        Self { low: address(0), high: address(16), rest: u64::from_ne_bytes(rest) }
     }
 
     #[inline(always)]
     pub const fn protocol_number(&self) -> u8 {
         #[expect(clippy::cast_possible_truncation, reason = "made from a u8")]
         {
-            self.protocol as u8
+            self.halves()[3] as u8
         }
     }
 
     pub const fn echo_id(&self) -> u16 {
-        self.echo_id
+        self.halves()[2]
     }
 
     #[inline(always)]
     pub(crate) fn words(&self) -> [u64; 5] {
         let [a, b] = self.low.words();
         let [c, d] = self.high.words();
-        let ports = u64::from(self.low_port) << 16 | u64::from(self.high_port);
-        [a, b, c, d, ports << 32 | u64::from(self.echo_id) << 16 | u64::from(self.protocol)]
+        let [low_port, high_port, echo_id, protocol] = self.halves().map(u64::from);
+        [a, b, c, d, low_port << 48 | high_port << 32 | echo_id << 16 | protocol]
     }
 }
 

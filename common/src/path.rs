@@ -151,7 +151,9 @@ impl Trace {
     #[inline(always)]
     const fn tunnel(&mut self, placement: &Placement) {
         self.way = Way::Overlay;
-        self.node = placement.node();
+        // By words: as a whole, the compiler calls `memmove`, which on this target goes byte by byte.
+        let [first, second] = placement.node().words();
+        self.node = Address::from_words([first, second]);
     }
 
     #[inline(always)]

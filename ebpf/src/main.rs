@@ -22,11 +22,12 @@ mod skb;
 mod sweep;
 mod zero;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use common::{
     Direction, DropReason,
     path::{judge_departure, judge_egress, judge_from_host, judge_ingress},
-    placement::Tag,
 };
 
 use crate::{act::act, overlay::read_tag};
@@ -49,11 +50,12 @@ pub fn to_endpoint(context: TcContext) -> i32 {
 #[classifier]
 pub fn from_overlay(context: TcContext) -> i32 {
     act(&context, Direction::Ingress, |skb, kernel, found| {
-        let mut tag = Tag::NONE;
+        let mut tag = MaybeUninit::uninit();
         if !read_tag(skb, &mut tag) {
             return Err(DropReason::NoTunnelKey);
         }
-        judge_ingress(kernel, &skb, &tag, found)
+        // SAFETY: `read_tag` has written all of it.
+        judge_ingress(kernel, &skb, unsafe { tag.assume_init_ref() }, found)
     })
 }
 

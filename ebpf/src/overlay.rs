@@ -10,9 +10,10 @@ use common::{Address, Identity, placement::Tag};
 
 use crate::skb::{Skb, size_of_u32};
 
-/// Reads the tag of a packet that came out of the VXLAN device; false if it has none.
+/// Reads the tag of a packet that came out of the VXLAN device into a place of the caller's; false, and nothing written, if it
+/// has none. The place is not set before: the compiler would call `memset`, which goes byte by byte.
 #[inline(never)]
-pub fn read_tag(skb: Skb, tag: &mut Tag) -> bool {
+pub fn read_tag(skb: Skb, tag: &mut MaybeUninit<Tag>) -> bool {
     const SIZE: u32 = size_of_u32::<bpf_tunnel_key>();
     let mut key = MaybeUninit::<bpf_tunnel_key>::uninit();
     // SAFETY: the helper fills all of `key`, or says that it did not, as with the wrong family. Without the IPv6 flag it
@@ -20,8 +21,10 @@ pub fn read_tag(skb: Skb, tag: &mut Tag) -> bool {
     unsafe {
         if bpf_skb_get_tunnel_key(skb.raw(), key.as_mut_ptr(), SIZE, 0) == 0 {
             let key = key.assume_init_ref();
-            tag.node = Address::from_v4(key.__bindgen_anon_1.remote_ipv4.to_be_bytes());
-            tag.identity = Identity::from_vni(key.tunnel_id);
+            tag.write(Tag {
+                node: Address::from_v4(key.__bindgen_anon_1.remote_ipv4.to_be_bytes()),
+                identity: Identity::from_vni(key.tunnel_id),
+            });
             return true;
         }
         if bpf_skb_get_tunnel_key(skb.raw(), key.as_mut_ptr(), SIZE, u64::from(BPF_F_TUNINFO_IPV6)) != 0 {
@@ -29,8 +32,10 @@ pub fn read_tag(skb: Skb, tag: &mut Tag) -> bool {
         }
         let key = key.assume_init_ref();
         let [a, b, c, d] = key.__bindgen_anon_1.remote_ipv6;
-        tag.node = Address::from_words([u64::from(b) << 32 | u64::from(a), u64::from(d) << 32 | u64::from(c)]);
-        tag.identity = Identity::from_vni(key.tunnel_id);
+        tag.write(Tag {
+            node: Address::from_words([u64::from(b) << 32 | u64::from(a), u64::from(d) << 32 | u64::from(c)]),
+            identity: Identity::from_vni(key.tunnel_id),
+        });
         true
     }
 }
