@@ -61,6 +61,7 @@ pub enum Answer {
 
 /// An answer and the rule behind it. All fields are always set, as in [`crate::Verdict`] and for the same reason.
 #[must_use]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub answer: Answer,
@@ -98,26 +99,27 @@ impl Decision {
 }
 
 /// Judges a flow by the rules that are enforced.
-#[inline(always)]
 pub fn decide<R: Rules>(rules: &R, question: &Question) -> Decision {
-    decide_layer(rules, question, Layer::Enforced)
+    let mut decision = Decision::NO_RULE;
+    decide_into(rules, question, Layer::Enforced, &mut decision);
+    decision
 }
 
 /// What would be decided if all audited rules were enforced too. Ask only where there are some ([`Scope::has_audit`]).
-#[inline(always)]
 pub fn decide_with_audit<R: Rules>(rules: &R, question: &Question, enforced: Decision) -> Decision {
-    enforced.stronger(decide_layer(rules, question, Layer::Audited))
+    let mut decision = Decision::NO_RULE;
+    decide_into(rules, question, Layer::Audited, &mut decision);
+    enforced.stronger(decision)
 }
 
-/// Rows between the two identities first: most nodes have no others that could speak about this flow.
+/// Judges a flow by the rules of one layer, in a place of the caller's. Rows between the two identities first: most nodes
+/// have no others that could speak about this flow.
 #[inline(always)]
-fn decide_layer<R: Rules>(rules: &R, question: &Question, layer: Layer) -> Decision {
-    let mut decision =
-        decide_pair(rules, question, layer, Party::one(question.source), Party::one(question.destination));
+pub fn decide_into<R: Rules>(rules: &R, question: &Question, layer: Layer, decision: &mut Decision) {
+    *decision = decide_pair(rules, question, layer, Party::one(question.source), Party::one(question.destination));
     if !rules.scope().wide(question.source).is_none() {
-        rules.widen(question, layer, &mut decision);
+        rules.widen(question, layer, decision);
     }
-    decision
 }
 
 /// All that rows may call one side of a flow: the identity itself, `any`, and its groups.

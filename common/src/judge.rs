@@ -8,10 +8,10 @@
 
 use crate::{
     conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Traffic, Tuple, Word, credit, retire},
-    decide::{Answer, Decision, Question, Rules, decide, decide_with_audit},
+    decide::{Answer, Decision, Question, Rules, decide_into},
     packet::{Kind, Packet, Protocol},
     placement::End,
-    rule::RuleId,
+    rule::{Layer, RuleId},
     settings::{Settings, Ticks},
     verdict::{DropReason, Grounds, Note, Outcome, Pass, Verdict},
 };
@@ -21,6 +21,15 @@ pub trait Node: Rules + Conntrack {
     fn epoch(&self) -> Epoch;
     fn now(&self) -> Ticks;
     fn settings(&self) -> &Settings;
+
+    /// Puts the question to policy that a packet raises if this side began its flow ([`consult`]). The programs have their
+    /// own way to call it: the verifier follows a function once for each way into it, unless it is a global one.
+    fn consult(&self, matter: &mut Matter, initiator: Side)
+    where
+        Self: Sized,
+    {
+        consult(self, matter, initiator);
+    }
 }
 
 /// Who sent the packet and who is to receive it.
@@ -47,10 +56,11 @@ impl Softening {
     }
 }
 
-/// A packet as it comes before the judge.
+/// A packet as it comes before the judge, and what policy says to it once it was asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Matter {
     tuple: Tuple,
+    judgement: Judgement,
     ends: Ends,
     kind: Kind,
     protocol: Protocol,
@@ -64,13 +74,15 @@ impl Matter {
     #[inline(always)]
     pub fn new(packet: &Packet, ends: Ends, bytes: u32) -> Self {
         let (tuple, sender) = Tuple::of(packet);
-        Self { tuple, ends, kind: packet.kind, protocol: packet.protocol, sender, bytes }
+        Self { tuple, judgement: Judgement::NONE, ends, kind: packet.kind, protocol: packet.protocol, sender, bytes }
     }
 
     /// A flow without a packet, from one of its ends; none for a protocol that no flow has.
     #[inline(always)]
     pub fn of_flow(tuple: &Tuple, sender: Side, ends: Ends) -> Option<Self> {
-        Some(Self { tuple: *tuple, ends, kind: Kind::Segment, protocol: tuple.protocol()?, sender, bytes: 0 })
+        let protocol = tuple.protocol()?;
+        let judgement = Judgement::NONE;
+        Some(Self { tuple: *tuple, judgement, ends, kind: Kind::Segment, protocol, sender, bytes: 0 })
     }
 
     #[inline(always)]
@@ -113,13 +125,13 @@ impl Matter {
 /// Judges a packet, and says on which grounds.
 pub fn judge<N: Node>(node: &N, packet: &Packet, ends: &Ends, bytes: u32) -> Verdict {
     let mut grounds = Grounds::NONE;
-    let outcome = try_matter(node, &Matter::new(packet, *ends, bytes), &mut grounds);
+    let outcome = try_matter(node, &mut Matter::new(packet, *ends, bytes), &mut grounds);
     Verdict { outcome, grounds }
 }
 
 /// Judges a packet: the flow it belongs to, or the one it would open. `grounds` are none before.
 #[inline(always)]
-pub fn try_matter<N: Node>(node: &N, matter: &Matter, grounds: &mut Grounds) -> Outcome {
+pub fn try_matter<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcome {
     match find(node, matter) {
         Found::Live(flow) => match matter.kind {
             Kind::Opening => reopen(node, matter, flow.handle, grounds),
@@ -166,29 +178,35 @@ fn find<N: Node>(node: &N, matter: &Matter) -> Found<N::Handle> {
     Found::Live(Flow { handle, entry, now })
 }
 
-/// What policy says, and what it would say otherwise. All fields are always set, as in [`crate::Verdict`] and for the same
-/// reason.
-#[derive(Clone, Copy)]
+/// What policy says, and what it would say otherwise. All zeroes are a refusal without a rule.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
 struct Judgement {
     decision: Decision,
-    passes: bool,
-    note: Note,
+    audited: Decision,
     would: RuleId,
+    note: Note,
+    passes: bool,
+    padding: [u8; 2],
 }
 
-/// Puts a question to policy.
-#[inline(never)]
-fn consult<N: Node>(node: &N, matter: &Matter, initiator: Side, judgement: &mut Judgement) {
+/// Puts a question to policy, and writes the answer where it was asked.
+#[inline(always)]
+pub fn consult<N: Node>(node: &N, matter: &mut Matter, initiator: Side) {
     let question = matter.question(initiator);
     let softened = matter.is_soft(initiator);
-    judgement.decision = decide(node, &question);
-    let allowed = judgement.decision.is_allow();
+    let judgement = &mut matter.judgement;
+    *judgement = Judgement::NONE;
+    decide_into(node, &question, Layer::Enforced, &mut judgement.decision);
+    let decision = reread(&judgement.decision);
+    let allowed = decision.is_allow();
     judgement.passes = allowed || softened;
     if softened && !allowed {
         judgement.note = Note::WouldDeny;
-        judgement.would = judgement.decision.rule;
+        judgement.would = decision.rule;
     } else if node.scope().has_audit() {
-        let audited = decide_with_audit(node, &question, judgement.decision);
+        decide_into(node, &question, Layer::Audited, &mut judgement.audited);
+        let audited = decision.stronger(reread(&judgement.audited));
         if audited.is_allow() != allowed {
             judgement.note = if allowed { Note::WouldDeny } else { Note::WouldAllow };
             judgement.would = audited.rule;
@@ -196,14 +214,29 @@ fn consult<N: Node>(node: &N, matter: &Matter, initiator: Side, judgement: &mut 
     }
 }
 
+/// Reads a value back from where it was written. For the verifier, which would otherwise follow all that comes after once
+/// for each value that it may have: what comes out of a map is any value to it.
+#[inline(always)]
+fn reread<T: Copy>(place: &T) -> T {
+    // SAFETY: a reference is valid, aligned and initialised.
+    unsafe { core::ptr::read_volatile(place) }
+}
+
 impl Judgement {
+    const NONE: Self = Self {
+        decision: Decision::NO_RULE,
+        audited: Decision::NO_RULE,
+        would: RuleId::NONE,
+        note: Note::Nothing,
+        passes: false,
+        padding: [0; 2],
+    };
+
     /// What policy says to a flow that this side began.
     #[inline(always)]
-    fn of<N: Node>(node: &N, matter: &Matter, initiator: Side) -> Self {
-        let mut judgement =
-            Self { decision: Decision::NO_RULE, passes: false, note: Note::Nothing, would: RuleId::NONE };
-        consult(node, matter, initiator, &mut judgement);
-        judgement
+    fn of<N: Node>(node: &N, matter: &mut Matter, initiator: Side) -> Self {
+        node.consult(matter, initiator);
+        reread(&matter.judgement)
     }
 
     /// The rule by which it passes: none, where only audit lets it.
@@ -253,7 +286,7 @@ impl Judgement {
 
 /// A packet of a known flow: judged again if policy changed since, in whichever direction it goes.
 #[inline(always)]
-fn continue_flow<N: Node>(node: &N, matter: &Matter, flow: &Flow<N::Handle>, grounds: &mut Grounds) -> Outcome {
+fn continue_flow<N: Node>(node: &N, matter: &mut Matter, flow: &Flow<N::Handle>, grounds: &mut Grounds) -> Outcome {
     let initiator = flow.entry.initiator();
     if flow.entry.word().epoch() != node.epoch()
         && let Outcome::Drop(reason) = judge_again(node, matter, flow.handle, grounds)
@@ -286,7 +319,7 @@ const fn extends_both_ways(protocol: Protocol) -> bool {
 
 /// A flow that was judged under another epoch: it stands, and is stamped, or is revoked.
 #[inline(never)]
-fn judge_again<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
+fn judge_again<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
     let epoch = node.epoch();
     let judgement = Judgement::of(node, matter, node.read(handle).initiator());
     if !judgement.passes {
@@ -299,7 +332,7 @@ fn judge_again<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &
 
 /// An error about a known flow passes while the flow may; it leaves the entry as it is.
 #[inline(never)]
-fn quote<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
+fn quote<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
     let entry = node.read(handle);
     if entry.word().epoch() == node.epoch() {
         return Outcome::Pass(Pass::Established);
@@ -334,7 +367,7 @@ fn advance<N: Node>(node: &N, matter: &Matter, handle: N::Handle, flags: u32) ->
 /// A SYN or an echo request where a flow already lives: its sender's new flow to policy, but never a new owner for the
 /// entry.
 #[inline(never)]
-fn reopen<N: Node>(node: &N, matter: &Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
+fn reopen<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
     let epoch = node.epoch();
     let judgement = Judgement::of(node, matter, matter.sender);
     if !judgement.passes {
@@ -364,7 +397,7 @@ fn stamp<N: Node>(node: &N, matter: &Matter, handle: N::Handle, epoch: Epoch, ru
 
 /// A packet without a flow: its sender's first one, if its kind may be that and a rule allows it.
 #[inline(never)]
-fn open<N: Node>(node: &N, matter: &Matter, grounds: &mut Grounds) -> Outcome {
+fn open<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcome {
     if matches!(matter.kind, Kind::Reply | Kind::Finish | Kind::Reset | Kind::Error | Kind::Tail) {
         return Outcome::Drop(DropReason::NoFlow);
     }
@@ -421,7 +454,7 @@ pub enum Reviewed {
 /// Judges a flow as its next packet from its initiator would be. Stamps what stands, so that the next look is cheap; does
 /// not mark what is cut, because only the caller knows whether he could say so.
 #[inline(always)]
-pub fn review<N: Node>(node: &N, handle: N::Handle, matter: &Matter, isolated: bool) -> Reviewed {
+pub fn review<N: Node>(node: &N, handle: N::Handle, matter: &mut Matter, isolated: bool) -> Reviewed {
     let entry = node.read(handle);
     let epoch = node.epoch();
     let ours = entry.word().is_bound_to(matter.binding(node.settings().seed, entry.initiator()));

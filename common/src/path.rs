@@ -93,6 +93,12 @@ impl Findings {
         if self.trace.parsed { Some(unsafe { self.packet.assume_init_ref() }) } else { None }
     }
 
+    /// Where the matter is, once there is one.
+    #[inline(always)]
+    pub const fn matter(&mut self) -> &mut MaybeUninit<Matter> {
+        &mut self.matter
+    }
+
     /// Reads the packet; what is found goes on being written beside it.
     #[inline(always)]
     fn read<B: Bytes + ?Sized>(&mut self, bytes: &B, family: Family) -> Result<Read<'_>, DropReason> {

@@ -1,6 +1,6 @@
 //! Acts on a verdict: counts it, reports it, and does with the packet what was decided. The only place that does.
 
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
@@ -41,16 +41,20 @@ static FOUND: PerCpuArray<Findings, 1> = PerCpuArray::new();
 // SAFETY: zeroes are `Trace::EMPTY`; seven words.
 unsafe impl Zero for Trace {}
 
+/// What is found out about the packet at hand, or the flow that is being looked at.
+#[inline(always)]
+pub fn at_hand() -> Option<&'static mut Findings> {
+    // SAFETY: the slot is this CPU's own until the program ends, and nothing in it is read before it is written.
+    FOUND.get_ptr_mut(0).map(|found| unsafe { &mut *found })
+}
+
 /// Findings with nothing in them. Only the trace is set: what the packet says is written when it is read.
 #[inline(always)]
 fn empty() -> Option<&'static mut Findings> {
-    let found = FOUND.get_ptr_mut(0)?;
-    // SAFETY: the slot is this CPU's own until the program ends. The trace is the first field of `Findings` (`repr(C)`), and
-    // the other one may stay as it is.
-    unsafe {
-        zeroed(&mut *found.cast::<MaybeUninit<Trace>>());
-        Some(&mut *found)
-    }
+    let found = at_hand()?;
+    // SAFETY: a trace that may be set is one that may be unset before.
+    zeroed(unsafe { &mut *(&raw mut found.trace).cast::<MaybeUninit<Trace>>() });
+    Some(found)
 }
 
 /// Runs a program's stages and acts on what they decide.
@@ -64,27 +68,58 @@ pub fn act(
     let (Some(kernel), Some(found)) = (Kernel::open(), empty()) else { return TC_ACT_SHOT };
     let skb = Skb::new(context);
     let decided = stages(skb, &kernel, found);
-    let trace = &found.trace;
-    let delivered = decided.and_then(|pass| match deliver(skb, &kernel, trace) {
+    let delivered = decided.and_then(|pass| match deliver(skb, &kernel, &found.trace) {
         Some(action) => Ok((action, pass)),
         None => Err(DropReason::DeliveryFailed),
     });
-    match delivered {
-        Ok((action, pass)) => {
-            count(skb, trace.slot, direction, None);
-            if (pass == Pass::New || trace.grounds.note != Note::Nothing) && kernel.is_on(REPORT_FLOWS) {
-                report_passed(skb, found, direction);
-            }
-            action
+    let fate = Fate::settle(delivered);
+    let trace = &found.trace;
+    if fate.passes {
+        count(skb, trace.slot, direction, None);
+        if (fate.is_new || trace.grounds.note != Note::Nothing) && kernel.is_on(REPORT_FLOWS) {
+            report_passed(skb, found, direction);
         }
-        Err(reason) => {
-            count(skb, trace.slot, direction, Some(reason));
-            if kernel.is_on(REPORT_DROPS) {
-                report_dropped(skb, &kernel, found, direction, reason);
-            }
-            // Only an endpoint of this node is told, and only what it sent itself.
-            let is_told = direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent;
-            if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, reason) } else { TC_ACT_SHOT }
+        return fate.action;
+    }
+    let reason = fate.reason;
+    count(skb, trace.slot, direction, Some(reason));
+    if kernel.is_on(REPORT_DROPS) {
+        report_dropped(skb, &kernel, found, direction, reason);
+    }
+    // Only an endpoint of this node is told, and only what it sent itself.
+    let is_told = direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent;
+    if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, reason) } else { TC_ACT_SHOT }
+}
+
+/// What becomes of the packet at hand.
+#[derive(Clone, Copy)]
+struct Fate {
+    action: i32,
+    passes: bool,
+    is_new: bool,
+    /// If it does not pass.
+    reason: DropReason,
+}
+
+#[btf_map]
+static FATE: PerCpuArray<Fate, 1> = PerCpuArray::new();
+
+impl Fate {
+    /// Writes it down and reads it back: for the verifier, which would otherwise follow all that comes after once for each
+    /// fate that there is. What comes out of a map is any value to it.
+    #[inline(always)]
+    fn settle(delivered: Result<(i32, Pass), DropReason>) -> Self {
+        const LOST: Fate =
+            Fate { action: TC_ACT_SHOT, passes: false, is_new: false, reason: DropReason::DeliveryFailed };
+        let fate = match delivered {
+            Ok((action, pass)) => Self { action, passes: true, is_new: pass == Pass::New, ..LOST },
+            Err(reason) => Self { reason, ..LOST },
+        };
+        let Some(place) = FATE.get_ptr_mut(0) else { return LOST };
+        // SAFETY: the slot is this CPU's own, and written before it is read.
+        unsafe {
+            ptr::write(place, fate);
+            ptr::read_volatile(place)
         }
     }
 }

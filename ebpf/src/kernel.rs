@@ -15,16 +15,17 @@ use aya_ebpf::{
 };
 use common::{
     Address, Entry, Identity, Node, RuleId, Rules, Tuple,
-    conntrack::{Class, Conntrack, Epoch, Inserted, Traffic, Word, flag},
+    conntrack::{Class, Conntrack, Epoch, Inserted, Side, Traffic, Word, flag},
     decide::{Decision, Question, Widening},
     event::{Charge, EventKind, Usage},
+    judge::{Matter, consult},
     path::Site,
     placement::{Endpoint, Placement},
     rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope},
     settings::{Settings, Ticks},
 };
 
-use crate::event;
+use crate::{act::at_hand, event};
 
 /// Lets user space write single values in place, so that no reader sees half of one.
 const MMAPABLE: usize = 1 << 10;
@@ -130,6 +131,24 @@ impl Node for Kernel {
     fn settings(&self) -> &Settings {
         self.settings
     }
+
+    /// All matters of this CPU are at hand in one place, where the global function finds them.
+    #[inline(always)]
+    fn consult(&self, _: &mut Matter, initiator: Side) {
+        consult_at_hand(initiator as u32);
+    }
+}
+
+/// Puts the question of the matter at hand to policy. A global function with a plain number: the verifier proves it once for
+/// each program, whoever calls it and however often.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn consult_at_hand(initiator: u32) -> u32 {
+    let (Some(kernel), Some(found)) = (Kernel::open(), at_hand()) else { return 1 };
+    let initiator = if initiator == Side::Low as u32 { Side::Low } else { Side::High };
+    // SAFETY: whoever calls has written the matter before.
+    consult(&kernel, unsafe { found.matter().assume_init_mut() }, initiator);
+    0
 }
 
 impl Rules for Kernel {

@@ -4,11 +4,11 @@
 //! wants to know what it cut, and idle connections are to end too. A flow is marked only if it could be reported, so that the
 //! next walk reports what did not fit.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
-    btf_maps::{PerCpuArray, RingBuf},
+    btf_maps::RingBuf,
     helpers::bpf_for_each_map_elem,
     macros::btf_map,
     programs::TcContext,
@@ -17,11 +17,12 @@ use common::{
     Entry, Tuple,
     conntrack::{Conntrack as _, credit, flag},
     event::{CutFlow, EventKind},
-    judge::{Matter, Reviewed},
+    judge::Reviewed,
     path::review_flow,
 };
 
 use crate::{
+    act::at_hand,
     event::report_flow,
     kernel::{Kernel, flows},
 };
@@ -29,10 +30,6 @@ use crate::{
 /// Flows that were found cut by this walk.
 #[btf_map]
 static CUTS: RingBuf<CutFlow, 1_048_576> = RingBuf::new();
-
-/// The flow that is being looked at on this CPU; the stack has no room for it.
-#[btf_map]
-static REVIEWED: PerCpuArray<Matter, 1> = PerCpuArray::new();
 
 /// What a walk takes along.
 struct Walk {
@@ -56,10 +53,8 @@ unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Ent
     const STOP: i64 = 1;
     // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
     let (tuple, walk) = unsafe { (&*key, &mut *walk) };
-    let Some(place) = REVIEWED.get_ptr_mut(0) else { return STOP };
-    // SAFETY: the slot is this CPU's own.
-    let place = unsafe { &mut *place.cast::<MaybeUninit<Matter>>() };
-    if review_flow(&walk.kernel, entry, tuple, place) != Reviewed::Cut {
+    let Some(found) = at_hand() else { return STOP };
+    if review_flow(&walk.kernel, entry, tuple, found.matter()) != Reviewed::Cut {
         return GO_ON;
     }
     if !report(&walk.kernel, entry, tuple) {
