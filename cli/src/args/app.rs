@@ -22,6 +22,7 @@ pub(crate) enum AppCommand {
 #[derive(Args, Debug)]
 #[group(id = "settings", required = true, multiple = true, args = ["mode", "group", "add_group", "remove_group"])]
 pub(crate) struct AppSetArgs {
+    /// The app
     #[arg(value_name = "APP")]
     pub(crate) app: AppName,
     /// enforce, or audit: what its own end would deny passes there, and is reported
@@ -71,6 +72,7 @@ impl AppSetArgs {
 /// Flags of `app delete`.
 #[derive(Args, Debug)]
 pub(crate) struct AppDeleteArgs {
+    /// The app
     #[arg(value_name = "APP")]
     pub(crate) app: AppName,
     /// Say what would happen, and change nothing

@@ -36,8 +36,9 @@ impl Cut {
         let cut = Self { after: Revision(after?), applied: Revision(applied?), flows: flows? };
         let path = fields.path("after");
         fields.finish()?;
-        if cut.after >= cut.applied {
-            let problem = format!("is not before {}, the revision that was applied", cut.applied);
+        // They are the same where something else than a revision cut it, such as an end by the node's own clock.
+        if cut.after > cut.applied {
+            let problem = format!("is behind {}, the revision that was applied", cut.applied);
             return Err(Invalid::new(cut.after, problem, "give the revision that was in force before").in_field(path));
         }
         Ok(cut)

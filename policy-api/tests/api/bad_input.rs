@@ -168,11 +168,11 @@ fn nodes() -> Vec<Case> {
         ),
         post("a report without history", "/v1/nodes/n1/report", NODE, r#"{"applied":1}"#, "history"),
         post(
-            "a report with a cut of nothing",
+            "a report with a cut that runs backwards",
             "/v1/nodes/n1/report",
             NODE,
             r#"{"history":"00ff00ff00ff00ff","applied":1,"ready":true,"rows_used":0,"rows_capacity":1,
-                "cuts":[{"after":1,"applied":1,"flows":3}]}"#,
+                "cuts":[{"after":2,"applied":1,"flows":3}]}"#,
             "cuts[0].after",
         ),
         put("usage since nobody knows when", "/v1/nodes/n1/usage", NODE, r#"{"rules":[]}"#, 400, "since"),
