@@ -54,13 +54,21 @@ leaves nothing behind, also on Ctrl-C.
   cargo xtask demo";
 
 const BENCH: &str = "\
-cargo xtask bench NAME... [--release] [FLAGS OF THE BENCH]
+cargo xtask bench NAME... [--release] [--plot]
 
 Runs the benches in a sandbox, prints their tables and writes target/bench/NAME.json. Programs in the kernel
-are always optimised; --release optimises the daemons too (a build of minutes).
+are always optimised; --release optimises the daemons too (a build of minutes). --plot draws what there is to
+draw into docs/. docs/benchmarks.md says what the figures mean.
+
+  datapath     what a packet costs in the programs, in hash look-ups, in five shapes of policy
+  path         between two nodes: ours, plain VXLAN, iptables and nftables, at 0 to 10,000 rules
+  same-node    the same between two instances of one node
+  deny         how soon a refused one knows, and a flood of refusals
+  memory       memory of agent and API, and the time to make a million rules (minutes)
+  change       from a change of policy until it is in force
 
   cargo xtask bench datapath
-  cargo xtask bench path change";
+  cargo xtask bench path same-node --plot";
 
 const SOAK: &str = "\
 cargo xtask soak NAME

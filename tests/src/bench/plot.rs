@@ -4,12 +4,14 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::Row;
+use common::Family;
+
+use super::{Row, way::V6_MARK};
 
 /// Draws what there is to draw of a bench's rows into the project's documents. Says where, if anything was drawn.
 pub fn draw(bench: &str, rows: &[Row]) -> Result<Option<String>> {
     let panels = match bench {
-        "datapath" => vec![Panel::of_ways(rows)],
+        "datapath" => vec![Panel::of_ways(rows, Family::V4), Panel::of_ways(rows, Family::V6)],
         "path" | "same-node" => vec![
             Panel::of_sites(rows, "round trip", "Round trip of one byte, microseconds (logarithmic)", Scale::Log, 1.0),
             Panel::of_sites(
@@ -53,11 +55,18 @@ struct Group {
 
 impl Panel {
     /// The ways of a packet, with a bar for each shape of policy; minima.
-    fn of_ways(rows: &[Row]) -> Self {
+    fn of_ways(rows: &[Row], family: Family) -> Self {
         let measured: Vec<(&str, &str, &Row)> = rows
             .iter()
             .filter(|row| row.unit == "hash")
-            .filter_map(|row| row.case.split_once("; ").map(|(way, shape)| (way, shape, row)))
+            .filter_map(|row| {
+                let (way, shape) = row.case.split_once("; ")?;
+                match (way.strip_prefix(V6_MARK), family) {
+                    (Some(way), Family::V6) => Some((way, shape, row)),
+                    (None, Family::V4) => Some((way, shape, row)),
+                    (Some(_), Family::V4) | (None, Family::V6) => None,
+                }
+            })
             .collect();
         let series = distinct(measured.iter().map(|(_, shape, row)| shape_name(shape, row.rules)));
         let groups = distinct(measured.iter().map(|(way, ..)| (*way).to_owned())).into_iter().map(|name| {
@@ -70,7 +79,8 @@ impl Panel {
             Group { name, values, limit }
         });
         let groups = groups.collect();
-        let title = "Cost of a packet in hash look-ups, minima; the mark is what it may cost".to_owned();
+        let title =
+            format!("{}: cost of a packet in hash look-ups, minima; the mark is what it may cost", family_name(family));
         Self { title, scale: Scale::Linear, series, groups }
     }
 
@@ -124,6 +134,13 @@ impl Panel {
             // The axis begins at 1.
             Scale::Log => value.max(1.0).ln() / greatest.max(2.0).ln(),
         }
+    }
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
 }
 
@@ -231,7 +248,11 @@ fn draw_axis(svg: &mut String, panel: &Panel, top: f64, bottom: f64) -> std::fmt
 
 fn draw_bar(svg: &mut String, labels: &mut String, length: f64, y: f64, value: f64, colour: &str) -> std::fmt::Result {
     let (height, baseline, end) = (BAR - 2.0, y + BAR - 4.0, LEFT + length + 5.0);
-    let digits = if value < 100.0 { 1 } else { 0 };
+    let digits = match value {
+        small if small < 2.0 => 2,
+        middling if middling < 100.0 => 1,
+        _ => 0,
+    };
     writeln!(svg, "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{length:.1}\" height=\"{height}\" fill=\"{colour}\"/>")?;
     writeln!(labels, "<text class=\"value\" x=\"{end:.1}\" y=\"{baseline}\">{value:.digits$}</text>")
 }

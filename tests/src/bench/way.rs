@@ -54,6 +54,9 @@ pub(super) const CIRCLE: u32 = 4_096;
 /// The measured packet, as the published figures of other datapaths have it.
 const FRAME_BYTES: usize = 154;
 
+/// What the names of IPv6 courses begin with.
+pub(super) const V6_MARK: &str = "IPv6: ";
+
 /// A way in one of the families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Course {
@@ -74,7 +77,7 @@ impl Course {
         let name = WAYS.into_iter().find(|(way, ..)| *way == self.way).map_or("", |(_, name, _)| name);
         match self.family {
             Family::V4 => name.to_owned(),
-            Family::V6 => format!("IPv6: {name}"),
+            Family::V6 => format!("{V6_MARK}{name}"),
         }
     }
 
