@@ -376,6 +376,8 @@ pub enum Inserted {
 pub trait Conntrack {
     /// A found entry; what it points to may change or be recycled at any time.
     type Handle: Copy;
+    /// What an instance is charged, found once for all that is charged to it.
+    type Account: Copy;
 
     fn find(&self, tuple: &Tuple) -> Option<Self::Handle>;
     fn read(&self, handle: Self::Handle) -> Entry;
@@ -392,13 +394,27 @@ pub trait Conntrack {
     fn reattribute(&self, handle: Self::Handle, rule: RuleId);
     fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted;
     fn remove(&self, tuple: &Tuple);
-    /// Adds one to what an instance is charged and returns what stood before; `None` if nobody is charged there.
-    fn charge(&self, instance: &Address, class: Class) -> Option<u64>;
-    fn discharge(&self, instance: &Address, class: Class);
+    /// The account of an instance; `None` if nobody is charged there.
+    fn account(&self, instance: &Address) -> Option<Self::Account>;
+    /// Adds one and returns what stood before.
+    fn charge(&self, account: Self::Account, class: Class) -> u64;
+    fn discharge(&self, account: Self::Account, class: Class);
     /// Adds to what a rule has let pass, or kept from passing.
     fn credit(&self, rule: RuleId, traffic: Traffic, flows: u32);
     /// Tells that a flow is over.
     fn ended(&self, tuple: &Tuple, entry: &Entry);
+}
+
+/// Charges an instance for one more, unless it is at its limit.
+#[inline(always)]
+pub fn charge<C: Conntrack>(table: &C, account: C::Account, class: Class, limit: u32) -> bool {
+    let before = table.charge(account, class);
+    // A count that lost a race with the removal of its account reads as negative: none.
+    let fits = before < u64::from(limit) || before > u64::MAX / 2;
+    if !fits {
+        table.discharge(account, class);
+    }
+    fits
 }
 
 /// Credits a flow's rule with what passed since the last time.
@@ -426,7 +442,9 @@ pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
         let Entry { packets, bytes, .. } = table.read(handle);
         // A flow that was taken over from another layout's agent may have come uncharged: it is marked so.
         if !entry.is_retired() {
-            table.discharge(&tuple.address(entry.initiator()), entry.class());
+            if let Some(account) = table.account(&tuple.address(entry.initiator())) {
+                table.discharge(account, entry.class());
+            }
         }
         table.remove(tuple);
         table.ended(tuple, &Entry { packets, bytes, ..entry });

@@ -5,7 +5,7 @@
 
 use crate::{
     address::Address,
-    conntrack::{Class, Conntrack},
+    conntrack::{Class, Conntrack, charge},
     packet::{Kind, Packet},
     settings::Ticks,
     verdict::DropReason,
@@ -134,18 +134,13 @@ pub fn remember<D: Datagrams>(table: &D, packet: &Packet, entrance: u32, now: Ti
         // Forgotten between the two looks: it was whole, or too old.
         return None;
     }
-    let sender = packet.source;
-    match table.charge(&sender, Class::Fragmented) {
-        Some(before) if before < u64::from(limit) || before > u64::MAX / 2 => {}
-        Some(_) => {
-            table.discharge(&sender, Class::Fragmented);
-            return Some(DropReason::QuotaFragmented);
-        }
-        None => return Some(DropReason::QuotaFragmented),
+    let Some(account) = table.account(&packet.source) else { return Some(DropReason::QuotaFragmented) };
+    if !charge(table, account, Class::Fragmented, limit) {
+        return Some(DropReason::QuotaFragmented);
     }
     let datagram = Datagram { said: Datagram::said_by(packet), come: length, whole, seen: now, poisoned: 0 };
     if !table.insert_datagram(&key, &datagram) {
-        table.discharge(&sender, Class::Fragmented);
+        table.discharge(account, Class::Fragmented);
     }
     None
 }
@@ -153,7 +148,9 @@ pub fn remember<D: Datagrams>(table: &D, packet: &Packet, entrance: u32, now: Ti
 /// Removes a datagram and its charge, once.
 #[inline(always)]
 pub fn forget<D: Datagrams>(table: &D, key: &DatagramKey) {
-    if table.remove_datagram(key) {
-        table.discharge(&key.sender(), Class::Fragmented);
+    if table.remove_datagram(key)
+        && let Some(account) = table.account(&key.sender())
+    {
+        table.discharge(account, Class::Fragmented);
     }
 }

@@ -7,7 +7,9 @@
 //! target can call, and it keeps the stack of the fast path, of which there are 512 bytes for all, as small as it is.
 
 use crate::{
-    conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Traffic, Tuple, Word, credit, retire},
+    conntrack::{
+        Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Traffic, Tuple, Word, charge, credit, retire,
+    },
     decide::{Answer, Decision, Question, Rules, decide_into},
     packet::{Kind, Packet, Protocol},
     placement::End,
@@ -350,17 +352,19 @@ fn quote<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mu
 fn advance<N: Node>(node: &N, matter: &Matter, handle: N::Handle, flags: u32) -> Result<(), DropReason> {
     let entry = node.read(handle);
     let answers = Entry { flags, ..entry }.is_answered() && !entry.is_answered();
-    let initiator = matter.tuple.address(entry.initiator());
-    if answers && !charge(node, &initiator, Class::Answered) {
+    if !answers {
+        node.set_flags(handle, flags);
+        return Ok(());
+    }
+    // Without an account, whoever began the flow is being removed.
+    let account = node.account(&matter.tuple.address(entry.initiator())).ok_or(DropReason::QuotaAnswered)?;
+    if !charge(node, account, Class::Answered, node.settings().quotas.answered) {
         return Err(DropReason::QuotaAnswered);
     }
     let before = Entry { flags: node.set_flags(handle, flags), ..entry };
-    if answers {
-        // Whoever set the flag first keeps the new charge and returns the old one; the other returns his own. Of a retired
-        // entry the old one has been returned.
-        let class = if before.is_retired() { Class::Answered } else { before.class() };
-        node.discharge(&initiator, class);
-    }
+    // Whoever set the flag first keeps the new charge and returns the old one; the other returns his own. Of a retired entry
+    // the old one has been returned.
+    node.discharge(account, if before.is_retired() { Class::Answered } else { before.class() });
     Ok(())
 }
 
@@ -421,8 +425,8 @@ fn open<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcom
 
 #[inline(never)]
 fn create<N: Node>(node: &N, matter: &Matter, epoch: Epoch, rule: RuleId) -> Result<Pass, DropReason> {
-    let initiator = matter.tuple.address(matter.sender);
-    if !charge(node, &initiator, Class::Unanswered) {
+    let account = node.account(&matter.tuple.address(matter.sender)).ok_or(DropReason::QuotaUnanswered)?;
+    if !charge(node, account, Class::Unanswered, node.settings().quotas.unanswered) {
         return Err(DropReason::QuotaUnanswered);
     }
     let word = Word::new(epoch, matter.binding(node.settings().seed, matter.sender));
@@ -430,7 +434,7 @@ fn create<N: Node>(node: &N, matter: &Matter, epoch: Epoch, rule: RuleId) -> Res
     let entry = Entry::new(word, matter.sender, ours, node.now(), rule.0, matter.traffic());
     let inserted = node.insert(&matter.tuple, &entry);
     if inserted != Inserted::Created {
-        node.discharge(&initiator, Class::Unanswered);
+        node.discharge(account, Class::Unanswered);
     }
     match inserted {
         Inserted::Created => Ok(Pass::New),
@@ -472,23 +476,4 @@ pub fn review<N: Node>(node: &N, handle: N::Handle, matter: &mut Matter, isolate
         }
     }
     if entry.is_cut() { Reviewed::KnownCut } else { Reviewed::Cut }
-}
-
-/// Charges one flow, unless the initiator is at its limit or holds no charge account (it is being removed).
-#[inline(always)]
-fn charge<N: Node>(node: &N, initiator: &crate::Address, class: Class) -> bool {
-    let limit = match class {
-        Class::Unanswered => node.settings().quotas.unanswered,
-        Class::Answered => node.settings().quotas.answered,
-        Class::Fragmented => node.settings().quotas.fragmented,
-    };
-    match node.charge(initiator, class) {
-        None => false,
-        // A count that lost a race with the removal of its account reads as negative: none.
-        Some(before) if before < u64::from(limit) || before > u64::MAX / 2 => true,
-        Some(_) => {
-            node.discharge(initiator, class);
-            false
-        }
-    }
 }

@@ -101,6 +101,7 @@ impl Rules for ModelNode {
 
 impl Conntrack for ModelNode {
     type Handle = Tuple;
+    type Account = Address;
 
     fn find(&self, tuple: &Tuple) -> Option<Tuple> {
         self.flows.borrow().contains_key(tuple).then_some(*tuple)
@@ -168,19 +169,22 @@ impl Conntrack for ModelNode {
         self.flows.borrow_mut().remove(tuple);
     }
 
-    fn charge(&self, initiator: &Address, class: Class) -> Option<u64> {
-        let mut charges = self.charges.borrow_mut();
-        let count = charges.get_mut(initiator)?.of_mut(class);
-        let before = *count;
-        *count = before.wrapping_add(1);
-        Some(before)
+    fn account(&self, instance: &Address) -> Option<Address> {
+        self.charges.borrow().contains_key(instance).then_some(*instance)
     }
 
-    fn discharge(&self, initiator: &Address, class: Class) {
-        if let Some(charge) = self.charges.borrow_mut().get_mut(initiator) {
-            let count = charge.of_mut(class);
-            *count = count.wrapping_sub(1);
-        }
+    fn charge(&self, account: Address, class: Class) -> u64 {
+        let mut charges = self.charges.borrow_mut();
+        let count = charges.entry(account).or_default().of_mut(class);
+        let before = *count;
+        *count = before.wrapping_add(1);
+        before
+    }
+
+    fn discharge(&self, account: Address, class: Class) {
+        let mut charges = self.charges.borrow_mut();
+        let count = charges.entry(account).or_default().of_mut(class);
+        *count = count.wrapping_sub(1);
     }
 
     fn credit(&self, rule: RuleId, traffic: Traffic, flows: u32) {

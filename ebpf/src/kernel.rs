@@ -207,6 +207,7 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
 
 impl Conntrack for Kernel {
     type Handle = *mut Entry;
+    type Account = *mut Charge;
 
     #[inline(always)]
     fn find(&self, tuple: &Tuple) -> Option<*mut Entry> {
@@ -304,15 +305,18 @@ impl Conntrack for Kernel {
     }
 
     #[inline(always)]
-    fn charge(&self, initiator: &Address, class: Class) -> Option<u64> {
-        CHARGES.get_ptr_mut(initiator).map(|charge| add(charge, class, 1))
+    fn account(&self, instance: &Address) -> Option<*mut Charge> {
+        CHARGES.get_ptr_mut(instance)
     }
 
     #[inline(always)]
-    fn discharge(&self, initiator: &Address, class: Class) {
-        if let Some(charge) = CHARGES.get_ptr_mut(initiator) {
-            add(charge, class, u64::MAX);
-        }
+    fn charge(&self, account: *mut Charge, class: Class) -> u64 {
+        add(account, class, 1)
+    }
+
+    #[inline(always)]
+    fn discharge(&self, account: *mut Charge, class: Class) {
+        add(account, class, u64::MAX);
     }
 
     #[inline(always)]

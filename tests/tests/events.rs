@@ -161,7 +161,7 @@ fn netpol_observe_shows_what_was_and_follows_what_comes_until_ctrl_c() {
         ensure!(header.starts_with("TIME"), "{header}");
         expect_blocked(Transport::Tcp, &b, &a, PORT)?;
         let line = observer.line()?;
-        let parts = ["dropped", "no-rule", "egress", &format!("{b_name} "), &format!("{a_name} ")];
+        let parts = ["denied", "no-rule", "egress", &format!("{b_name} "), &format!("{a_name} ")];
         ensure!(parts.iter().all(|part| line.contains(part)), "{parts:?} are not all in `{line}`");
         ensure!(observer.interrupt()? == Some(0), "Ctrl-C is no failure");
         Ok(())
