@@ -441,10 +441,10 @@ pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
         credit(table, handle, &entry);
         let Entry { packets, bytes, .. } = table.read(handle);
         // A flow that was taken over from another layout's agent may have come uncharged: it is marked so.
-        if !entry.is_retired() {
-            if let Some(account) = table.account(&tuple.address(entry.initiator())) {
-                table.discharge(account, entry.class());
-            }
+        if !entry.is_retired()
+            && let Some(account) = table.account(&tuple.address(entry.initiator()))
+        {
+            table.discharge(account, entry.class());
         }
         table.remove(tuple);
         table.ended(tuple, &Entry { packets, bytes, ..entry });
