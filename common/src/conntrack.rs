@@ -183,10 +183,11 @@ impl Binding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub word: u64,
-    /// What passed since the last time it was settled ([`Traffic`]).
-    pub traffic: u64,
-    /// What had passed when it was last settled.
+    /// What had passed when it was last settled. Packets and bytes do not lie side by side: the compiler would call `memset`
+    /// for their zeroes.
     pub packets: u64,
+    /// What passed since ([`Traffic`]).
+    pub traffic: u64,
     pub bytes: u64,
     pub flags: u32,
     pub seen: Ticks,

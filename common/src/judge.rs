@@ -6,6 +6,8 @@
 //! The slow ways are functions of their own that take a few references and return a small value: that is what the BPF
 //! target can call, and it keeps the stack of the fast path, of which there are 512 bytes for all, as small as it is.
 
+use core::mem::MaybeUninit;
+
 use crate::{
     conntrack::{
         Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Traffic, Tuple, Word, charge, credit, retire,
@@ -59,10 +61,11 @@ impl Softening {
 }
 
 /// A packet as it comes before the judge, and what policy says to it once it was asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Matter {
     tuple: Tuple,
-    judgement: Judgement,
+    /// Set by whoever asks, before it is read.
+    judgement: MaybeUninit<Judgement>,
     ends: Ends,
     kind: Kind,
     protocol: Protocol,
@@ -76,14 +79,22 @@ impl Matter {
     #[inline(always)]
     pub fn new(packet: &Packet, ends: Ends, bytes: u32) -> Self {
         let (tuple, sender) = Tuple::of(packet);
-        Self { tuple, judgement: Judgement::NONE, ends, kind: packet.kind, protocol: packet.protocol, sender, bytes }
+        Self {
+            tuple,
+            judgement: MaybeUninit::uninit(),
+            ends,
+            kind: packet.kind,
+            protocol: packet.protocol,
+            sender,
+            bytes,
+        }
     }
 
     /// A flow without a packet, from one of its ends; none for a protocol that no flow has.
     #[inline(always)]
     pub fn of_flow(tuple: &Tuple, sender: Side, ends: Ends) -> Option<Self> {
         let protocol = tuple.protocol()?;
-        let judgement = Judgement::NONE;
+        let judgement = MaybeUninit::uninit();
         Some(Self { tuple: *tuple, judgement, ends, kind: Kind::Segment, protocol, sender, bytes: 0 })
     }
 
@@ -180,12 +191,13 @@ fn find<N: Node>(node: &N, matter: &Matter) -> Found<N::Handle> {
     Found::Live(Flow { handle, entry, now })
 }
 
-/// What policy says, and what it would say otherwise. All zeroes are a refusal without a rule.
+/// What policy says, and what it would say otherwise.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Judgement {
     decision: Decision,
-    audited: Decision,
+    /// Never set: beside each other the zeroes around it would be a call of `memset`, which on the BPF target goes byte by byte.
+    gap: MaybeUninit<u64>,
     would: RuleId,
     note: Note,
     passes: bool,
@@ -197,8 +209,14 @@ struct Judgement {
 pub fn consult<N: Node>(node: &N, matter: &mut Matter, initiator: Side) {
     let question = matter.question(initiator);
     let softened = matter.is_soft(initiator);
-    let judgement = &mut matter.judgement;
-    *judgement = Judgement::NONE;
+    let judgement = matter.judgement.write(Judgement {
+        decision: Decision::NO_RULE,
+        gap: MaybeUninit::uninit(),
+        would: RuleId::NONE,
+        note: Note::Nothing,
+        passes: false,
+        padding: [0; 2],
+    });
     decide_into(node, &question, Layer::Enforced, &mut judgement.decision);
     let decision = reread(&judgement.decision);
     let allowed = decision.is_allow();
@@ -207,8 +225,9 @@ pub fn consult<N: Node>(node: &N, matter: &mut Matter, initiator: Side) {
         judgement.note = Note::WouldDeny;
         judgement.would = decision.rule;
     } else if node.scope().has_audit() {
-        decide_into(node, &question, Layer::Audited, &mut judgement.audited);
-        let audited = decision.stronger(reread(&judgement.audited));
+        let mut audited = Decision::NO_RULE;
+        decide_into(node, &question, Layer::Audited, &mut audited);
+        let audited = decision.stronger(audited);
         if audited.is_allow() != allowed {
             judgement.note = if allowed { Note::WouldDeny } else { Note::WouldAllow };
             judgement.would = audited.rule;
@@ -225,20 +244,12 @@ fn reread<T: Copy>(place: &T) -> T {
 }
 
 impl Judgement {
-    const NONE: Self = Self {
-        decision: Decision::NO_RULE,
-        audited: Decision::NO_RULE,
-        would: RuleId::NONE,
-        note: Note::Nothing,
-        passes: false,
-        padding: [0; 2],
-    };
-
     /// What policy says to a flow that this side began.
     #[inline(always)]
     fn of<N: Node>(node: &N, matter: &mut Matter, initiator: Side) -> Self {
         node.consult(matter, initiator);
-        reread(&matter.judgement)
+        // SAFETY: `consult` has written it.
+        reread(unsafe { matter.judgement.assume_init_ref() })
     }
 
     /// The rule by which it passes: none, where only audit lets it.

@@ -33,8 +33,8 @@ pub fn entry(schema: u32, value: &[u8]) -> Option<Entry> {
     (verdict != 0).then_some(Entry {
         // Of the word, the lower half binds; the upper one is the epoch, of which 0 stands for none.
         word: verdict & 0xffff_ffff,
-        traffic: count(0)?,
-        packets: count(1)?,
+        packets: count(0)?,
+        traffic: count(1)?,
         bytes: count(2)?,
         flags: half(rest)?,
         seen: Ticks(half(rest + 4)?),

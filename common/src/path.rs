@@ -78,12 +78,18 @@ pub struct Findings {
     pub trace: Trace,
     packet: MaybeUninit<Packet>,
     matter: MaybeUninit<Matter>,
+    reason: MaybeUninit<DropReason>,
 }
 
 impl Findings {
     /// Nothing is known yet.
     pub const fn new() -> Self {
-        Self { trace: Trace::EMPTY, packet: MaybeUninit::uninit(), matter: MaybeUninit::uninit() }
+        Self {
+            trace: Trace::EMPTY,
+            packet: MaybeUninit::uninit(),
+            matter: MaybeUninit::uninit(),
+            reason: MaybeUninit::uninit(),
+        }
     }
 
     /// What the packet says, if it could be read.
@@ -91,6 +97,15 @@ impl Findings {
     pub const fn packet(&self) -> Option<&Packet> {
         // SAFETY: `parsed` is set only after all of the packet was written.
         if self.trace.parsed { Some(unsafe { self.packet.assume_init_ref() }) } else { None }
+    }
+
+    /// Writes down why the packet is dropped, and reads it back. For the verifier, which would otherwise follow all that comes
+    /// after once for each reason that there is: what comes out of a map is any value to it.
+    #[inline(always)]
+    pub fn note_drop(&mut self, reason: DropReason) -> DropReason {
+        let place = self.reason.write(reason);
+        // SAFETY: a reference is valid, aligned and initialised.
+        unsafe { core::ptr::read_volatile(place) }
     }
 
     /// Where the matter is, once there is one.

@@ -1,6 +1,6 @@
 //! Acts on a verdict: counts it, reports it, and does with the packet what was decided. The only place that does.
 
-use core::{mem::MaybeUninit, ptr};
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
@@ -72,16 +72,17 @@ pub fn act(
         Some(action) => Ok((action, pass)),
         None => Err(DropReason::DeliveryFailed),
     });
-    let fate = Fate::settle(delivered);
-    let trace = &found.trace;
-    if fate.passes {
-        count(skb, trace.slot, direction, None);
-        if (fate.is_new || trace.grounds.note != Note::Nothing) && kernel.is_on(REPORT_FLOWS) {
-            report_passed(skb, found, direction);
+    let reason = match delivered {
+        Ok((action, pass)) => {
+            count(skb, found.trace.slot, direction, None);
+            if (pass == Pass::New || found.trace.grounds.note != Note::Nothing) && kernel.is_on(REPORT_FLOWS) {
+                report_passed(skb, found, direction);
+            }
+            return action;
         }
-        return fate.action;
-    }
-    let reason = fate.reason;
+        Err(reason) => found.note_drop(reason),
+    };
+    let trace = &found.trace;
     count(skb, trace.slot, direction, Some(reason));
     if kernel.is_on(REPORT_DROPS) {
         report_dropped(skb, &kernel, found, direction, reason);
@@ -89,39 +90,6 @@ pub fn act(
     // Only an endpoint of this node is told, and only what it sent itself.
     let is_told = direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent;
     if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, reason) } else { TC_ACT_SHOT }
-}
-
-/// What becomes of the packet at hand.
-#[derive(Clone, Copy)]
-struct Fate {
-    action: i32,
-    passes: bool,
-    is_new: bool,
-    /// If it does not pass.
-    reason: DropReason,
-}
-
-#[btf_map]
-static FATE: PerCpuArray<Fate, 1> = PerCpuArray::new();
-
-impl Fate {
-    /// Writes it down and reads it back: for the verifier, which would otherwise follow all that comes after once for each
-    /// fate that there is. What comes out of a map is any value to it.
-    #[inline(always)]
-    fn settle(delivered: Result<(i32, Pass), DropReason>) -> Self {
-        const LOST: Fate =
-            Fate { action: TC_ACT_SHOT, passes: false, is_new: false, reason: DropReason::DeliveryFailed };
-        let fate = match delivered {
-            Ok((action, pass)) => Self { action, passes: true, is_new: pass == Pass::New, ..LOST },
-            Err(reason) => Self { reason, ..LOST },
-        };
-        let Some(place) = FATE.get_ptr_mut(0) else { return LOST };
-        // SAFETY: the slot is this CPU's own, and written before it is read.
-        unsafe {
-            ptr::write(place, fate);
-            ptr::read_volatile(place)
-        }
-    }
 }
 
 /// The stack takes the packet.
