@@ -69,7 +69,7 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
         std::env::var("NETPOL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("NETPOL_SEED={seed} repeats this run");
     let mut rng = Rng::with_seed(seed);
-    let rule_sets = rounds(3_000, 110_000);
+    let rule_sets = rounds(4_500, 110_000);
     let settings = Scene::settings();
     let sizes = Sizes { rows: 8_192, flows: 65_536, placements: 1_024 };
     let mut lab = Lab::open(&sizes, &settings).expect("lab");
