@@ -23,16 +23,19 @@ pub struct Connection {
 pub async fn end_connections(netns: NetnsId, connections: Vec<Connection>) -> Result<usize> {
     let found = tokio::task::spawn_blocking(move || find(netns)).await;
     let found = found.map_err(|error| LinkError::io("look for a namespace")(io::Error::other(error)))?;
-    // Without a process there is no connection either.
     let Some(netns) = found else { return Ok(0) };
     netns.inside(move || end_all(&connections)).await
 }
 
-/// The namespace, by any process that is in it. Nobody holds it open for us: that would keep it alive.
+/// The namespace, by any process that is in it, or by the name that whoever made it gave it. Nobody holds it open for us:
+/// that would keep it alive. Not found are sockets of a namespace without both; their connections end at the next packet.
 fn find(wanted: NetnsId) -> Option<Netns> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes
-        .filter_map(|process| Netns::at(&process.path().join("ns/net")).ok())
+    let entries = |directory| fs::read_dir(directory).into_iter().flatten().flatten();
+    let of_processes = entries("/proc").map(|process| process.path().join("ns/net"));
+    let named = entries("/run/netns").map(|name| name.path());
+    of_processes
+        .chain(named)
+        .filter_map(|path| Netns::at(&path).ok())
         .find(|netns| netns.id().is_ok_and(|id| id == wanted))
 }
 
