@@ -118,9 +118,10 @@ fn repeated(from: &Instance, to: &Instance, family: Family, largest: usize) -> R
 }
 
 /// The router that cannot pass a packet on says so to the node that sent it. From then on that node says so to its
-/// instances, which cut their datagrams and shorten their segments: what was lost before was told, too.
+/// instances, which cut their datagrams and shorten their segments. What is sent in the moment in between, once the kernel knows
+/// and before its agent does, may be lost without a word.
 #[test]
-fn over_ipv6_each_packet_that_is_lost_is_told_to_somebody_and_none_once_it_is_known() {
+fn over_ipv6_what_does_not_fit_is_told_to_the_node_and_nothing_is_lost_once_it_is_known() {
     scenario(plan(Family::V6), |world| {
         let [a, b] = set(world)?;
         for family in Family::BOTH {
@@ -133,7 +134,7 @@ fn over_ipv6_each_packet_that_is_lost_is_told_to_somebody_and_none_once_it_is_kn
                 let before = told()?;
                 let lost = repeated(from, to, family, largest(family, Family::V6)).with_context(what)?;
                 let told = told()? - before;
-                ensure!(lost <= told, "{lost} datagrams were lost, and {told} times somebody was told, {}", what());
+                ensure!(lost == 0 || told > 0, "{lost} datagrams were lost, and nobody was told, {}", what());
                 ensure!(repeated(from, to, family, largest(family, Family::V6))? == 0, "lost again, {}", what());
                 let arrived = carry(from, to, to.address_of(family)?).with_context(what)?;
                 ensure!(arrived == MUCH, "{arrived} of {MUCH} bytes arrived, {}", what());
