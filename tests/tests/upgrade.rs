@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,13 @@ use tests::world::patience::{PATIENCE, await_that};
 use tests::world::probe::{Transport, expect_answer, expect_blocked};
 use tests::world::stage::{NODES, PORT, Stage};
 use tests::world::{Plan, World, scenario};
+
+/// One at a time: while both layouts stand, the maps of a world take twice the memory.
+fn alone(plan: Plan, play: impl FnOnce(&mut World) -> Result<()>) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    scenario(plan, play);
+}
 
 /// The agent with longer flows and the next number.
 const NEXT: &str = "netpol-agent-next";
@@ -51,7 +59,7 @@ fn expect_policy(stage: &Stage) -> Result<()> {
 
 #[test]
 fn an_upgrade_to_another_layout_interrupts_no_flow_and_lets_nothing_pass() {
-    scenario(Plan::nodes(&NODES), |world| {
+    alone(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;
         replace_agents(world, NEXT)?;
@@ -70,7 +78,7 @@ fn an_upgrade_to_another_layout_interrupts_no_flow_and_lets_nothing_pass() {
 #[test]
 fn an_upgrade_by_filters_interrupts_no_flow_either() {
     let agent_flags = ["--attach", "tc"].map(str::to_owned).to_vec();
-    scenario(Plan { agent_flags, ..Plan::nodes(&NODES) }, |world| {
+    alone(Plan { agent_flags, ..Plan::nodes(&NODES) }, |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;
         replace_agents(world, NEXT)?;
@@ -83,7 +91,7 @@ fn an_upgrade_by_filters_interrupts_no_flow_either() {
 
 #[test]
 fn an_upgrade_killed_on_its_way_is_done_by_the_next_agent_and_still_interrupts_nothing() {
-    scenario(Plan::nodes(&NODES), |world| {
+    alone(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;
         world.node_mut("n1")?.kill_agent()?;
@@ -107,7 +115,7 @@ fn an_upgrade_killed_on_its_way_is_done_by_the_next_agent_and_still_interrupts_n
 
 #[test]
 fn from_a_layout_that_an_agent_does_not_know_policy_goes_on_and_flows_are_opened_again() {
-    scenario(Plan::nodes(&NODES), |world| {
+    alone(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         replace_agents(world, NEXT)?;
         let traffic = stage.open_traffic()?;
@@ -173,7 +181,7 @@ fn open_flows(from: &Instance, to: &Instance, stop: &AtomicBool) -> Result<Openi
 #[test]
 fn a_flow_that_is_opened_while_the_hooks_change_over_is_opened_by_its_next_question_at_the_latest() {
     const IN_THAT_MOMENT: usize = 3;
-    scenario(Plan::nodes(&NODES), |world| {
+    alone(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         let stop = AtomicBool::new(false);
         let openings = std::thread::scope(|scope| {
