@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,13 +14,6 @@ use tests::world::patience::{PATIENCE, await_that};
 use tests::world::probe::{Transport, expect_answer, expect_blocked};
 use tests::world::stage::{NODES, PORT, Stage};
 use tests::world::{Plan, World, scenario};
-
-/// One at a time: while both layouts stand, the maps of a world take twice the memory.
-fn alone(plan: Plan, play: impl FnOnce(&mut World) -> Result<()>) {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    scenario(plan, play);
-}
 
 /// The agent with longer flows and the next number.
 const NEXT: &str = "netpol-agent-next";
@@ -59,7 +51,7 @@ fn expect_policy(stage: &Stage) -> Result<()> {
 
 #[test]
 fn an_upgrade_to_another_layout_interrupts_no_flow_and_lets_nothing_pass() {
-    alone(Plan::nodes(&NODES), |world| {
+    scenario(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;
         replace_agents(world, NEXT)?;
@@ -78,7 +70,7 @@ fn an_upgrade_to_another_layout_interrupts_no_flow_and_lets_nothing_pass() {
 #[test]
 fn an_upgrade_by_filters_interrupts_no_flow_either() {
     let agent_flags = ["--attach", "tc"].map(str::to_owned).to_vec();
-    alone(Plan { agent_flags, ..Plan::nodes(&NODES) }, |world| {
+    scenario(Plan { agent_flags, ..Plan::nodes(&NODES) }, |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;
         replace_agents(world, NEXT)?;
@@ -91,7 +83,7 @@ fn an_upgrade_by_filters_interrupts_no_flow_either() {
 
 #[test]
 fn an_upgrade_killed_on_its_way_is_done_by_the_next_agent_and_still_interrupts_nothing() {
-    alone(Plan::nodes(&NODES), |world| {
+    scenario(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         let traffic = stage.open_traffic()?;
         world.node_mut("n1")?.kill_agent()?;
@@ -115,7 +107,7 @@ fn an_upgrade_killed_on_its_way_is_done_by_the_next_agent_and_still_interrupts_n
 
 #[test]
 fn from_a_layout_that_an_agent_does_not_know_policy_goes_on_and_flows_are_opened_again() {
-    alone(Plan::nodes(&NODES), |world| {
+    scenario(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         replace_agents(world, NEXT)?;
         let traffic = stage.open_traffic()?;
@@ -181,7 +173,7 @@ fn open_flows(from: &Instance, to: &Instance, stop: &AtomicBool) -> Result<Openi
 #[test]
 fn a_flow_that_is_opened_while_the_hooks_change_over_is_opened_by_its_next_question_at_the_latest() {
     const IN_THAT_MOMENT: usize = 3;
-    alone(Plan::nodes(&NODES), |world| {
+    scenario(Plan::nodes(&NODES), |world| {
         let stage = Stage::set(world)?;
         let stop = AtomicBool::new(false);
         let openings = std::thread::scope(|scope| {

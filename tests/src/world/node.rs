@@ -124,3 +124,13 @@ impl Node {
         self.agent.as_ref().map(Daemon::log_tail).unwrap_or_default()
     }
 }
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The agent stops first, or it would pin again what goes.
+        self.agent = None;
+        // What is pinned outlives every process, and holds a node's maps: a suite of worlds would fill the machine. What
+        // cannot be removed goes with the sandbox.
+        fs::remove_dir_all(&self.pins).unwrap_or_default();
+    }
+}
