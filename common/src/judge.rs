@@ -458,7 +458,7 @@ fn create<N: Node>(node: &N, matter: &Matter, epoch: Epoch, rule: RuleId) -> Res
 /// What a look at a flow found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reviewed {
-    /// It may go on, or is nobody's.
+    /// It may go on, is over, or is nobody's.
     Stands,
     /// It may not go on, and was marked so before.
     KnownCut,
@@ -473,7 +473,8 @@ pub fn review<N: Node>(node: &N, handle: N::Handle, matter: &mut Matter, isolate
     let entry = node.read(handle);
     let epoch = node.epoch();
     let ours = entry.word().is_bound_to(matter.binding(node.settings().seed, entry.initiator()));
-    if !ours || entry.is_expired(matter.protocol, node.now(), &node.settings().lifetimes) {
+    let over = entry.is_ended() || entry.is_expired(matter.protocol, node.now(), &node.settings().lifetimes);
+    if !ours || over {
         return Reviewed::Stands;
     }
     if !isolated {
@@ -482,7 +483,10 @@ pub fn review<N: Node>(node: &N, handle: N::Handle, matter: &mut Matter, isolate
         }
         let judgement = Judgement::of(node, matter, entry.initiator());
         if judgement.passes {
-            stamp(node, matter, handle, epoch, judgement.allowed_by());
+            // One that was cut lives again only once a packet comes, which is judged for itself.
+            if !entry.is_cut() {
+                stamp(node, matter, handle, epoch, judgement.allowed_by());
+            }
             return Reviewed::Stands;
         }
     }
