@@ -192,8 +192,8 @@ impl DropReason {
         Self::ALL.iter().copied().find(|reason| *reason as u8 == number)
     }
 
-    /// Whether an endpoint of this node is told of it when it sends: policy's refusals, and what it can mend. Never what
-    /// it should not have sent, nor a lack that passes.
+    /// Whether an endpoint of this node, or the node itself, is told of it when it sends: policy's refusals, and what it can
+    /// mend. Never what it should not have sent, nor a lack that passes.
     #[inline(always)]
     pub const fn is_refused(self) -> bool {
         matches!(

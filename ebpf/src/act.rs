@@ -57,10 +57,22 @@ fn empty() -> Option<&'static mut Findings> {
     Some(found)
 }
 
+/// Whose packets a program sees: who can be told that one of them is refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The instance that the interface leads to.
+    Endpoint,
+    /// The node's own stack.
+    Host,
+    /// Somebody beyond this node, or the node's programs, whom nobody tells.
+    Other,
+}
+
 /// Runs a program's stages and acts on what they decide.
 #[inline(always)]
 pub fn act(
     context: &TcContext,
+    sender: Sender,
     direction: Direction,
     stages: impl FnOnce(Skb, &Kernel, &mut Findings) -> Result<Pass, DropReason>,
 ) -> i32 {
@@ -87,9 +99,8 @@ pub fn act(
     if kernel.is_on(REPORT_DROPS) {
         report_dropped(skb, &kernel, found, direction, reason);
     }
-    // Only an endpoint of this node is told, and only what it sent itself.
-    let is_told = direction == Direction::Egress && reason.is_refused() && !trace.grounds.silent;
-    if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, reason) } else { TC_ACT_SHOT }
+    let is_told = sender != Sender::Other && reason.is_refused() && !trace.grounds.silent;
+    if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, sender, reason) } else { TC_ACT_SHOT }
 }
 
 /// The stack takes the packet.

@@ -1,7 +1,7 @@
 //! The ways out: into a local instance, into the overlay, up the host's stack.
 
 use aya_ebpf::{
-    bindings::{BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
+    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
     btf_maps::PerCpuArray,
     helpers::{bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key},
     macros::btf_map,
@@ -48,20 +48,44 @@ pub fn hand_back(skb: Skb, ifindex: u32) -> Option<i32> {
     if typed == 0 { redirect_peer(ifindex) } else { None }
 }
 
+/// Marks what the node's own stack is told of its own packets, on its way there.
+const ANSWER_TO_HOST: u32 = 0x6e70_2121;
+
+#[inline(always)]
+pub fn is_told_to_host(skb: Skb) -> bool {
+    skb.mark() == ANSWER_TO_HOST
+}
+
+/// Gives the node's stack the answer that its own packet was turned into, as if the instance had sent it.
+#[inline(always)]
+pub fn hand_up(skb: Skb, ifindex: u32) -> Option<i32> {
+    skb.set_mark(ANSWER_TO_HOST);
+    // SAFETY: the helper has no preconditions.
+    redirected(unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) })
+}
+
+/// The two MAC addresses of a frame from an instance to the gateway, as words.
+#[inline(always)]
+pub fn to_gateway(Mac([a, b, c, d, e, f]): Mac) -> [u32; 3] {
+    [u32::from_ne_bytes([GATEWAY; 4]), u32::from_ne_bytes([GATEWAY, GATEWAY, a, b]), u32::from_ne_bytes([c, d, e, f])]
+}
+
 /// The two MAC addresses of a frame from the gateway to an instance, as words: the target sets bytes one by one.
 #[inline(always)]
 pub fn from_gateway(Mac([a, b, c, d, e, f]): Mac) -> [u32; 3] {
-    const {
-        let [first, rest @ ..] = Mac::GATEWAY.0;
-        let mut i = 0;
-        while i < rest.len() {
-            assert!(rest[i] == first, "the words below repeat one byte");
-            i += 1;
-        }
-    }
-    const GATEWAY: u8 = Mac::GATEWAY.0[0];
     [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, GATEWAY, GATEWAY]), u32::from_ne_bytes([GATEWAY; 4])]
 }
+
+/// The byte that the gateway's address repeats: the words above are made of it.
+const GATEWAY: u8 = {
+    let [first, rest @ ..] = Mac::GATEWAY.0;
+    let mut i = 0;
+    while i < rest.len() {
+        assert!(rest[i] == first, "the words above repeat one byte");
+        i += 1;
+    }
+    first
+};
 
 const REDIRECTED: i64 = 7;
 

@@ -30,18 +30,30 @@ use common::{
     path::{judge_departure, judge_egress, judge_from_host, judge_ingress},
 };
 
-use crate::{act::act, overlay::read_tag};
+use crate::{
+    act::{Sender, TO_STACK, act},
+    deliver::is_told_to_host,
+    overlay::read_tag,
+    skb::Skb,
+};
 
 /// tc ingress of the host-side veth: what an instance sends.
 #[classifier]
 pub fn from_endpoint(context: TcContext) -> i32 {
-    act(&context, Direction::Egress, |skb, kernel, found| judge_egress(kernel, &skb, skb.ifindex(), found))
+    // On its way to the node's stack an answer of ours comes by here. No instance can send one: a mark ends where the
+    // namespace does.
+    if is_told_to_host(Skb::new(&context)) {
+        return TO_STACK;
+    }
+    act(&context, Sender::Endpoint, Direction::Egress, |skb, kernel, found| {
+        judge_egress(kernel, &skb, skb.ifindex(), found)
+    })
 }
 
 /// tc egress of the host-side veth: what the node's own stack sends to an instance.
 #[classifier]
 pub fn to_endpoint(context: TcContext) -> i32 {
-    act(&context, Direction::Ingress, |skb, kernel, found| {
+    act(&context, Sender::Host, Direction::Ingress, |skb, kernel, found| {
         judge_from_host(kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), found)
     })
 }
@@ -49,7 +61,7 @@ pub fn to_endpoint(context: TcContext) -> i32 {
 /// tc ingress of the VXLAN device: what other nodes send.
 #[classifier]
 pub fn from_overlay(context: TcContext) -> i32 {
-    act(&context, Direction::Ingress, |skb, kernel, found| {
+    act(&context, Sender::Other, Direction::Ingress, |skb, kernel, found| {
         let mut tag = MaybeUninit::uninit();
         if !read_tag(skb, &mut tag) {
             return Err(DropReason::NoTunnelKey);
@@ -62,7 +74,7 @@ pub fn from_overlay(context: TcContext) -> i32 {
 /// tc egress of the uplink: nothing but ours speaks to the overlay port.
 #[classifier]
 pub fn to_underlay(context: TcContext) -> i32 {
-    act(&context, Direction::Underlay, |skb, kernel, _| judge_departure(kernel, &skb, skb.mark()))
+    act(&context, Sender::Other, Direction::Underlay, |skb, kernel, _| judge_departure(kernel, &skb, skb.mark()))
 }
 
 /// Run once by the agent after loading: starts the sweep of silent flows, or moves it to this program's code.

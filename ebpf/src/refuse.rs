@@ -1,4 +1,5 @@
-//! Tells an endpoint at once that a packet of its own was refused, by turning the packet into the answer.
+//! Tells an endpoint, or the node itself, at once that a packet of its own was refused, by turning the packet into the
+//! answer.
 
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use common::{
@@ -9,19 +10,20 @@ use common::{
 };
 
 use crate::{
-    deliver::{from_gateway, hand_back},
+    act::Sender,
+    deliver::{from_gateway, hand_back, hand_up, to_gateway},
     kernel::Kernel,
     skb::Skb,
 };
 
 /// The action for a refused packet: it becomes the answer, or is dropped if there is nothing to say or the kernel will not.
 #[inline(never)]
-pub fn refuse(skb: Skb, kernel: &Kernel, found: &Findings, reason: DropReason) -> i32 {
-    answer(skb, kernel, found, reason).unwrap_or(TC_ACT_SHOT)
+pub fn refuse(skb: Skb, kernel: &Kernel, found: &Findings, sender: Sender, reason: DropReason) -> i32 {
+    answer(skb, kernel, found, sender, reason).unwrap_or(TC_ACT_SHOT)
 }
 
 #[inline(always)]
-fn answer(skb: Skb, kernel: &Kernel, found: &Findings, reason: DropReason) -> Option<i32> {
+fn answer(skb: Skb, kernel: &Kernel, found: &Findings, sender: Sender, reason: DropReason) -> Option<i32> {
     let ifindex = skb.ifindex();
     let mac = kernel.endpoint(ifindex)?.mac();
     let refusal = Refusal::of(found.packet()?, reason)?;
@@ -30,8 +32,17 @@ fn answer(skb: Skb, kernel: &Kernel, found: &Findings, reason: DropReason) -> Op
         Form::Error => become_error(skb, &refusal, reason, kernel.settings().mtu),
     }?;
     write_ip(skb, &refusal, reason)?;
-    skb.store(0, &from_gateway(mac)).ok()?;
-    hand_back(skb, ifindex)
+    match sender {
+        Sender::Endpoint => {
+            skb.store(0, &from_gateway(mac)).ok()?;
+            hand_back(skb, ifindex)
+        }
+        Sender::Host => {
+            skb.store(0, &to_gateway(mac)).ok()?;
+            hand_up(skb, ifindex)
+        }
+        Sender::Other => None,
+    }
 }
 
 // Functions of their own, so that what they write does not lie on the stack side by side.

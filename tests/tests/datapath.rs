@@ -99,7 +99,7 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
             let found = run(&mut lab, &case);
             assert_eq!(found.fate, expected, "seed {seed}, rule set {rule_set}: {case:?}");
             if let (Err(reason), true) = (expected.outcome, expected.redirected) {
-                refusal::prove(&case.frame, &found.frame, reason);
+                refusal::prove(&case.frame, &found.frame, case.hook, reason);
             }
             if packets::is_head(&case.frame) {
                 heads.push(case.clone());
@@ -109,7 +109,7 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
                 *seen.entry(format!("{:?} told {}", case.hook, kind.name())).or_default() += 1;
             }
             if expected.outcome.is_err() && expected.redirected {
-                *seen.entry(format!("refused{}", case.label())).or_default() += 1;
+                *seen.entry(format!("{:?} refused{}", case.hook, case.label())).or_default() += 1;
             }
         }
         prove_usage(&lab, &scene, seed);
@@ -205,9 +205,10 @@ fn assert_every_fate_was_met(seen: &BTreeMap<String, usize>) {
         "ToEndpoint Err(NotFromHost)",
         "ToEndpoint Err(NoRule)",
         "ToEndpoint Err(FlowRevoked)",
-        "refused",
-        "refused, IPv6",
-        "refused, SCTP",
+        "FromEndpoint refused",
+        "FromEndpoint refused, IPv6",
+        "FromEndpoint refused, SCTP",
+        "ToEndpoint refused",
     ];
     let missing: Vec<_> = wanted.into_iter().filter(|fate| !seen.contains_key(*fate)).collect();
     assert!(missing.is_empty(), "no packet met {missing:?}");
@@ -238,7 +239,7 @@ fn judge(scene: &Scene, case: &Case) -> Fate {
     };
     let named = |rule: RuleId| (rule != RuleId::NONE).then_some(rule);
     let refused = |reason: DropReason| {
-        case.hook == Hook::FromEndpoint
+        matches!(case.hook, Hook::FromEndpoint | Hook::ToEndpoint)
             && reason.is_refused()
             && !trace.grounds.silent
             && found.packet().is_some_and(|packet| Refusal::of(packet, reason).is_some())

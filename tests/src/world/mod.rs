@@ -16,6 +16,7 @@ pub mod pins;
 pub mod probe;
 pub mod route;
 mod scratch;
+pub mod sctp;
 pub mod stage;
 
 use std::net::Ipv4Addr;

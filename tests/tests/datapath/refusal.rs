@@ -1,5 +1,6 @@
-//! What an endpoint is told of a refusal, read as its own stack would read it: by the standards, not by our code.
+//! What an endpoint or the node is told of a refusal, read as its own stack would read it: by the standards, not by our code.
 
+use agent::datapath::Hook;
 use common::DropReason;
 use tests::lab::MTU;
 
@@ -7,9 +8,15 @@ const ETHERNET: usize = 14;
 const TCP: u8 = 6;
 
 /// Proves that `answer` is a well-formed answer to the refused `frame`.
-pub(crate) fn prove(frame: &[u8], answer: &[u8], reason: DropReason) {
-    assert_eq!(answer[..6], frame[6..12], "to whoever sent it");
-    assert_eq!(answer[6..12], [0xee; 6], "from the gateway");
+pub(crate) fn prove(frame: &[u8], answer: &[u8], hook: Hook, reason: DropReason) {
+    const GATEWAY: [u8; 6] = [0xee; 6];
+    if hook == Hook::FromEndpoint {
+        assert_eq!(answer[..6], frame[6..12], "to whoever sent it");
+        assert_eq!(answer[6..12], GATEWAY, "from the gateway");
+    } else {
+        assert_eq!(answer[..6], GATEWAY, "to the node's end");
+        assert_ne!(answer[6..12], GATEWAY, "from the instance");
+    }
     assert_eq!(answer[12..14], frame[12..14], "in the same family");
     match answer[12] {
         0x08 => prove_v4(&frame[ETHERNET..], &answer[ETHERNET..], reason),

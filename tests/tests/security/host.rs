@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use common::verdict::{Direction, DropReason};
+use nix::sys::socket::{setsockopt, sockopt};
 use tests::forge::{Datagram, MARK, RawSocket, Watcher};
 use tests::world::fabric::UPLINK;
 use tests::world::instance::{INTERFACE, Instance};
@@ -83,6 +84,24 @@ fn an_instance_reaches_its_own_node_on_the_port_that_a_rule_names_and_nowhere_el
 
         world.netpol(&["revoke", "appA", "host", "--port", "8080", "--wait"])?.expect_exit(0)?;
         ensure!(!reaches(&a, node, (address, PORT))?, "the rule is gone");
+        Ok(())
+    });
+}
+
+/// The node's stack gets our answers to its own packets by a mark, which no instance can put on what it sends.
+#[test]
+fn an_instance_that_marks_its_packets_as_the_nodes_answers_gets_none_of_them_past() {
+    const ANSWER_TO_HOST: u32 = 0x6e70_2121;
+    scenario(Plan::nodes(&["n1"]), |world| {
+        let a = world.run_instance("appA", "n1")?;
+        let (node, socket) = (world.node("n1")?, instance_socket(&a, 0)?);
+        setsockopt(&socket, sockopt::Mark, &ANSWER_TO_HOST).context("mark what the socket sends")?;
+        let neighbour = udp_socket(&node.namespace, (node.underlay, PORT))?;
+        expect_dropped(node, DropReason::NoRule, Direction::Egress, || {
+            socket.send_to(&MARK, (node.underlay, PORT)).map(drop).unwrap_or_default();
+            Ok(1)
+        })?;
+        ensure!(neighbour.recv(&mut [0; 64]).is_err(), "a marked packet got past");
         Ok(())
     });
 }

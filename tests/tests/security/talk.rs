@@ -66,13 +66,13 @@ pub(super) fn before_the_agents_start(nodes: &[&str], test: impl FnOnce(&mut Wor
     }
 }
 
-/// Passes packets on between the node's interfaces, as every machine that runs containers does.
 /// Gives the node a route to an instance that forwarded packets find; the agent's own are for what the node sends.
 pub(super) fn route_for_all(node: &Node, instance: &Instance) -> Result<()> {
     let (address, interface) = (instance.address()?, &instance.attached.host_interface);
     node.namespace.ip(&format!("route add {address}/32 dev {interface}\n"))
 }
 
+/// Passes packets on between the node's interfaces, as every machine that runs containers does.
 pub(super) fn turn_forwarding_on(node: &Node) -> Result<()> {
     let settings = ["ip_forward", "conf/all/accept_local"];
     node.namespace.inside(|| {
