@@ -473,7 +473,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         self.apply(state);
         self.program(endpoint)?;
-        self.links.open_veth(endpoint.ifindex, &endpoint.addresses(), common::Mac(endpoint.mac)).await?;
+        self.open(endpoint).await?;
         info!(endpoint = endpoint.name(), address = %endpoint.address, "attached");
         Ok(())
     }
@@ -593,6 +593,11 @@ impl Node {
 
     /// Attaches anew rather than adopting: what stands may stand behind somebody else's program. The overlay device is down
     /// until then; the uplink stays up, as the node would lose the routes that go by it.
+    async fn open(&self, endpoint: &Endpoint) -> Result<(), NodeError> {
+        let mac = common::Mac(endpoint.mac);
+        Ok(self.links.open_veth(endpoint.ifindex, &endpoint.addresses(), mac, self.mtu).await?)
+    }
+
     async fn repair_fixed(&mut self, attachment: &Attachment) -> Result<(), NodeError> {
         let may_go_down = attachment.hook != Hook::ToUnderlay;
         if may_go_down {
@@ -616,7 +621,7 @@ impl Node {
             self.links.set_down(endpoint.ifindex).await?;
             self.datapath.detach(&attachment)?;
             self.program(endpoint)?;
-            self.links.open_veth(endpoint.ifindex, &endpoint.addresses(), common::Mac(endpoint.mac)).await?;
+            self.open(endpoint).await?;
             self.repairs += 1;
         }
         Ok(())

@@ -12,11 +12,15 @@ use netlink_packet_route::{
     address::AddressHeaderFlags,
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute},
     neighbour::NeighbourState,
-    route::RouteScope,
+    route::{RouteAttribute, RouteMetric, RouteScope},
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{INSTANCE_TABLE, Interface, LinkError, Links, Result, interface, ipv6, is_errno, netns::Netns};
+
+/// Of the host's end: a workload may raise its own end's MTU, and what it then sends has to reach the programs, which tell it
+/// that it is too long. The kernel would drop it without a word. What the node sends is held to its routes' MTU.
+const HOST_MTU: u32 = 65_535;
 
 /// How a pair is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl Links {
             .build();
         let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(plan.host_name.clone())
-            .mtu(plan.mtu)
+            .mtu(HOST_MTU)
             .address(Mac::GATEWAY.0.to_vec())
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
@@ -90,13 +94,16 @@ impl Links {
         Ok(VethPair { host, instance_mac: Mac(mac) })
     }
 
-    /// Lets the host's own stack reach the instance, and brings the host end up.
-    pub async fn open_veth(&self, host_index: u32, addresses: &[IpAddr], instance_mac: Mac) -> Result<()> {
-        self.set_up(host_index).await?;
+    /// Lets the host's own stack reach the instance, by packets of this length, and brings the host end up.
+    pub async fn open_veth(&self, host_index: u32, addresses: &[IpAddr], instance_mac: Mac, mtu: u32) -> Result<()> {
+        let message = LinkUnspec::new_with_index(host_index).mtu(HOST_MTU).up().build();
+        let what = format!("set interface {host_index} up");
+        self.handle.link().set(message).execute().await.map_err(LinkError::netlink(what))?;
         for address in addresses {
             tell_neighbour(&self.handle, host_index, *address, instance_mac).await?;
             let what = || LinkError::netlink(format!("add the route to {address}"));
-            let route = route_to(*address)?.output_interface(host_index).table_id(INSTANCE_TABLE).build();
+            let mut route = route_to(*address)?.output_interface(host_index).table_id(INSTANCE_TABLE).build();
+            route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
             self.handle.route().add(route).replace().execute().await.map_err(what())?;
         }
         Ok(())
