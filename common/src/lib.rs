@@ -22,6 +22,7 @@ pub mod judge;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod older;
+pub mod outer;
 pub mod packet;
 pub mod path;
 pub mod placement;
