@@ -212,6 +212,7 @@ struct StatusAnswer {
     rows_used: usize,
     rows_capacity: u32,
     repairs: u64,
+    tunnel: &'static str,
     closed: Vec<std::net::Ipv4Addr>,
     endpoints: Vec<EndpointAnswer>,
 }
@@ -227,6 +228,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<StatusAnswer>, Proble
         rows_used: status.rows_used,
         rows_capacity: status.rows_capacity,
         repairs: status.repairs,
+        tunnel: status.tunnel,
         closed: status.closed,
         endpoints: status.endpoints.iter().map(EndpointAnswer::from).collect(),
         node: status.node,

@@ -4,7 +4,7 @@ use std::{env, fs, io, net::IpAddr, path::PathBuf};
 
 use agent::datapath::WantedWay;
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use common::settings::{Lifetimes, Ticks};
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +23,13 @@ pub(crate) enum Command {
         after_help = "Example:\n  netpol-agent run --api https://192.0.2.10:7443 --node n1 --underlay 192.0.2.1 \\\n    --token-file /etc/netpol/join.token --ca /etc/netpol/ca.pem\n\nStopping the agent, however it ends, leaves everything in force; the next one takes over."
     )]
     Run(Box<RunOptions>),
+}
+
+/// Who wraps what goes to other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tunnel {
+    Auto,
+    Device,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -60,6 +67,10 @@ pub(crate) struct RunOptions {
     /// How programs are attached: auto (tcx where the kernel has it), tcx or tc
     #[arg(long, env = "NETPOL_ATTACH", default_value = "auto", value_name = "WAY")]
     pub(crate) attach: WantedWay,
+    /// Who wraps what goes to other nodes: auto (our programs, past the node's routing and netfilter, while all nodes are
+    /// behind the uplink and no IPsec policy stands), or device (always the VXLAN device, through the node's stack)
+    #[arg(long, env = "NETPOL_TUNNEL", default_value = "auto", value_name = "WHO", hide_possible_values = true)]
+    pub(crate) tunnel: Tunnel,
     /// Capacity for rows of rules
     #[arg(long, env = "NETPOL_ROWS", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rows: u32,

@@ -24,7 +24,7 @@ use policy_api::model::{Joined, NodeName};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use config::{Command, Options, RunOptions};
+use config::{Command, Options, RunOptions, Tunnel};
 
 fn main() -> ExitCode {
     let options = match Options::read() {
@@ -75,7 +75,8 @@ async fn run(options: RunOptions) -> Result<()> {
     let events = datapath.take_events()?;
 
     let fixed = vec![
-        Attachment { hook: Hook::ToUnderlay, interface: uplink.name, ifindex: uplink.index },
+        Attachment { hook: Hook::ToUnderlay, interface: uplink.name.clone(), ifindex: uplink.index },
+        Attachment { hook: Hook::FromUnderlay, interface: uplink.name, ifindex: uplink.index },
         Attachment { hook: Hook::FromOverlay, interface: overlay.name, ifindex: overlay.index },
     ];
     let (follow, Followed { state, clock }) = Follow::resume(api.clone(), &options.state_dir)?;
@@ -85,6 +86,7 @@ async fn run(options: RunOptions) -> Result<()> {
         links: links.clone(),
         fixed,
         overlay: joined.overlay,
+        uplink: (options.tunnel == Tunnel::Auto).then_some(uplink.index),
         rows_capacity: options.rows,
         clock,
     };
@@ -180,7 +182,8 @@ fn settings(datapath: &Datapath, options: &RunOptions, overlay_ifindex: u32, mtu
         switches: REPORT_FLOWS | REPORT_DROPS | REFUSE,
         mtu,
         drop_reports: DROP_REPORTS,
-        reserved: 0,
+        // Until the ways to other nodes are known.
+        uplink_ifindex: 0,
         lifetimes: options.lifetimes.lifetimes(),
         quotas: Quotas { unanswered: options.unanswered_flows, answered: options.answered_flows, ..Quotas::default() },
     })

@@ -28,7 +28,7 @@ use crate::{
     cut::{Receipts, end_in_background},
     datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
     endpoint::{Endpoint, Registry},
-    link::{LinkError, Links, OverlayDevice, netns::NetnsId},
+    link::{LinkError, Links, OverlayDevice, ipsec, netns::NetnsId},
     reconcile::Programmed,
     state::StateError,
     watch::State,
@@ -78,8 +78,14 @@ pub struct Status {
     pub rows_capacity: u32,
     /// Attachments that were found missing and repaired.
     pub repairs: u64,
+    /// Who wraps what is sent to other nodes: programs, or the VXLAN device.
+    pub tunnel: &'static str,
     /// Addresses of endpoints that are closed because a deny did not fit.
     pub closed: Vec<Ipv4Addr>,
+}
+
+const fn tunnel(uplink_ifindex: u32) -> &'static str {
+    if uplink_ifindex == 0 { "device" } else { "programs" }
 }
 
 /// What the programs counted.
@@ -166,6 +172,7 @@ pub struct Node {
     rows_capacity: u32,
     /// Of the overlay, where no way is narrower than the node's own link.
     mtu: u32,
+    uplink: Option<u32>,
     applied: Option<(History, Revision)>,
     pending: Vec<String>,
     /// The state that was applied last, wholly or not.
@@ -192,6 +199,8 @@ pub struct NodeParts {
     pub links: Links,
     pub fixed: Vec<Attachment>,
     pub overlay: Overlay,
+    /// The interface that programs may send to other nodes by themselves; none if they never shall.
+    pub uplink: Option<u32>,
     pub rows_capacity: u32,
     pub clock: watch::Receiver<Option<ApiClock>>,
 }
@@ -218,6 +227,7 @@ impl Node {
             host_addresses: BTreeSet::new(),
             rows_capacity: parts.rows_capacity,
             mtu,
+            uplink: parts.uplink,
             applied: None,
             pending: Vec::new(),
             state: None,
@@ -449,6 +459,7 @@ impl Node {
             rows_used: self.programmed.row_count(),
             rows_capacity: self.rows_capacity,
             repairs: self.repairs,
+            tunnel: tunnel(self.datapath.settings().map_or(0, |settings| settings.uplink_ifindex)),
             closed: self.registry.all().filter(closed).map(|endpoint| endpoint.address).collect(),
         }
     }
@@ -562,20 +573,35 @@ impl Node {
         Ok(())
     }
 
-    /// Has nothing sent into the overlay that is longer than the narrowest way to another node carries, as far as routers
-    /// have said. Over IPv4 they cut what is too long; over IPv6 it would be lost, and the instance that sent it not know.
+    /// Fits what is sent into the overlay to the ways to the other nodes. Nothing is longer than the narrowest of them
+    /// carries, as far as routers have said: over IPv4 they cut what is too long; over IPv6 it would be lost, and the instance
+    /// that sent it not know. And programs send by the uplink themselves only while that is the way to every node, and nothing
+    /// is to happen to a packet on it but what they do.
     async fn fit_to_ways(&mut self, state: &watch::Receiver<Option<State>>) -> Result<(), NodeError> {
         let Some(state) = state.borrow().clone() else { return Ok(()) };
-        let others = state.1.nodes.values().filter(|node| node.name != self.name && node.underlay.is_ipv6());
-        let mut mtu = self.mtu;
-        for other in others {
-            let way = self.links.path_mtu(other.underlay).await?;
-            mtu = mtu.min(way.map_or(mtu, |way| OverlayDevice::mtu_inside(way, true)));
+        let (mut mtu, mut uplink_ifindex) = (self.mtu, self.uplink.unwrap_or(0));
+        for other in state.1.nodes.values().filter(|node| node.name != self.name) {
+            let way = self.links.path(other.underlay).await?;
+            if other.underlay.is_ipv6() {
+                mtu = mtu.min(way.mtu.map_or(mtu, |outer| OverlayDevice::mtu_inside(outer, true)));
+            }
+            if way.wraps || way.interface.is_some_and(|index| Some(index) != self.uplink) {
+                uplink_ifindex = 0;
+            }
+        }
+        if uplink_ifindex != 0 && ipsec::outgoing_policies()? > 0 {
+            uplink_ifindex = 0;
         }
         let settings = self.datapath.settings()?;
         if settings.mtu != mtu {
             info!(mtu, "the overlay carries as much as the narrowest way to another node");
-            self.datapath.set_settings(&Settings { mtu, ..settings })?;
+        }
+        if settings.uplink_ifindex != uplink_ifindex {
+            info!(tunnel = tunnel(uplink_ifindex), "who wraps what is sent to other nodes");
+        }
+        let fitted = Settings { mtu, uplink_ifindex, ..settings };
+        if fitted != settings {
+            self.datapath.set_settings(&fitted)?;
         }
         Ok(())
     }
@@ -599,7 +625,7 @@ impl Node {
     }
 
     async fn repair_fixed(&mut self, attachment: &Attachment) -> Result<(), NodeError> {
-        let may_go_down = attachment.hook != Hook::ToUnderlay;
+        let may_go_down = !matches!(attachment.hook, Hook::FromUnderlay | Hook::ToUnderlay);
         if may_go_down {
             self.links.set_down(attachment.ifindex).await?;
         }

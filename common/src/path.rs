@@ -39,6 +39,8 @@ pub enum Way {
     Endpoint,
     /// To another node, tagged with its source app's identity.
     Overlay,
+    /// The same, in more than one piece.
+    OverlayInPieces,
     /// Back into the instance that asked for its gateway by ARP.
     Arp,
     /// Back into the instance that asked for its gateway by neighbour discovery.
@@ -255,8 +257,11 @@ fn judge_ip_egress<S: Site, B: Bytes + ?Sized>(
         None => return Err(nowhere(packet, for_overlay_port)),
     }
     pass_barrier(endpoint.standing().and(destination.standing()))?;
-    if place == Some(Place::Remote) && is_too_big(site, bytes, family, packet) {
-        return Err(DropReason::TooBig);
+    if place == Some(Place::Remote) && !fits(site, bytes, packet) {
+        if !may_be_cut(site, bytes, family) {
+            return Err(DropReason::TooBig);
+        }
+        trace.way = Way::OverlayInPieces;
     }
     let ends = Ends {
         source: endpoint.end(),
@@ -286,23 +291,27 @@ fn pass_barrier(standing: Standing) -> Result<(), DropReason> {
     }
 }
 
-/// Whether the packet, or each of those it is to be cut into, is longer than the overlay takes and may not be cut further.
-/// Over an IPv6 underlay nobody cuts what carries it, whatever it says itself; its sender has to be told.
+/// Whether the overlay takes the packet, or each of those it is to be segmented into, as it is.
 #[inline(always)]
-fn is_too_big<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, family: Family, packet: &Packet) -> bool {
-    let mtu = site.settings().mtu as usize;
-    if bytes.length() <= ETHERNET_LENGTH + mtu {
-        return false;
+fn fits<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, packet: &Packet) -> bool {
+    let most = ETHERNET_LENGTH + site.settings().mtu as usize;
+    if bytes.length() <= most {
+        return true;
     }
     let segment = bytes.segment();
-    if segment != 0 && usize::from(packet.transport) + usize::from(packet.header) + segment <= ETHERNET_LENGTH + mtu {
-        return false;
-    }
+    segment != 0 && usize::from(packet.transport) + usize::from(packet.header) + segment <= most
+}
+
+/// Whether what does not fit may go in pieces. Over an IPv6 underlay nobody cuts what carries it, whatever it says itself;
+/// its sender has to be told.
+#[inline(always)]
+fn may_be_cut<S: Site, B: Bytes + ?Sized>(site: &S, bytes: &B, family: Family) -> bool {
     const DONT_FRAGMENT: u8 = 0x40;
     match family {
-        Family::V4 if !site.settings().underlay.is_v4() => true,
-        Family::V4 => bytes.load::<1>(ETHERNET_LENGTH + 6).is_none_or(|[flags]| flags & DONT_FRAGMENT != 0),
-        Family::V6 => true,
+        Family::V4 if site.settings().underlay.is_v4() => {
+            bytes.load::<1>(ETHERNET_LENGTH + 6).is_some_and(|[flags]| flags & DONT_FRAGMENT == 0)
+        }
+        Family::V4 | Family::V6 => false,
     }
 }
 

@@ -94,7 +94,9 @@ pub struct Settings {
     pub mtu: u32,
     /// Drops that each endpoint may report in a second.
     pub drop_reports: u32,
-    pub reserved: u32,
+    /// The interface that all other nodes are behind, so that programs send to them by it; 0 where the routing table has to
+    /// be asked, which the VXLAN device does.
+    pub uplink_ifindex: u32,
     pub lifetimes: Lifetimes,
     pub quotas: Quotas,
 }
@@ -110,7 +112,7 @@ impl Settings {
         switches: 0,
         mtu: 0,
         drop_reports: 0,
-        reserved: 0,
+        uplink_ifindex: 0,
         lifetimes: Lifetimes {
             tcp: Ticks(0),
             tcp_half_closed: Ticks(0),

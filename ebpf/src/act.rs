@@ -3,10 +3,9 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC},
     btf_maps::PerCpuArray,
     macros::btf_map,
-    programs::TcContext,
 };
 use common::{
     Direction, DropReason, Note, Pass,
@@ -71,14 +70,13 @@ pub enum Sender {
 /// Runs a program's stages and acts on what they decide.
 #[inline(always)]
 pub fn act(
-    context: &TcContext,
+    skb: Skb,
     sender: Sender,
     direction: Direction,
     stages: impl FnOnce(Skb, &Kernel, &mut Findings) -> Result<Pass, DropReason>,
 ) -> i32 {
     // Without settings there is no node to judge for; the maps always have their one value.
     let (Some(kernel), Some(found)) = (Kernel::open(), empty()) else { return TC_ACT_SHOT };
-    let skb = Skb::new(context);
     let decided = stages(skb, &kernel, found);
     let delivered = decided.and_then(|pass| match deliver(skb, &kernel, &found.trace) {
         Some(action) => Ok((action, pass)),
@@ -97,14 +95,16 @@ pub fn act(
     let trace = &found.trace;
     count(skb, trace.slot, direction, Some(reason));
     if kernel.is_on(REPORT_DROPS) {
-        report_dropped(skb, &kernel, found, direction, reason);
+        report_dropped(skb, found, direction, reason);
     }
     let is_told = sender != Sender::Other && reason.is_refused() && !trace.grounds.silent;
-    if is_told && kernel.is_on(REFUSE) { refuse(skb, &kernel, found, sender, reason) } else { TC_ACT_SHOT }
+    if is_told && kernel.is_on(REFUSE) { refuse(skb, found, sender, reason) } else { TC_ACT_SHOT }
 }
 
 /// The stack takes the packet.
 pub const TO_STACK: i32 = TC_ACT_OK;
+/// Whoever else has a program here may look at it next.
+pub const NOT_OURS: i32 = TC_ACT_UNSPEC;
 
 #[inline(always)]
 fn count(skb: Skb, slot: u32, direction: Direction, dropped: Option<DropReason>) {

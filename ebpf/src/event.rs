@@ -79,7 +79,9 @@ pub fn report_passed(skb: Skb, found: &Findings, direction: Direction) {
 
 /// Reports a packet that was dropped, within its endpoint's budget.
 #[inline(never)]
-pub fn report_dropped(skb: Skb, kernel: &Kernel, found: &Findings, direction: Direction, reason: DropReason) {
+pub fn report_dropped(skb: Skb, found: &Findings, direction: Direction, reason: DropReason) {
+    // Functions take five words, so the settings are looked up again.
+    let Some(kernel) = Kernel::open() else { return count_lost(1 + found.trace.slot) };
     let now = Kernel::nanoseconds();
     if !Budget::allows(found.trace.slot, kernel.settings().drop_reports, now) {
         return count_lost(1 + found.trace.slot);

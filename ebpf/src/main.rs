@@ -31,9 +31,9 @@ use common::{
 };
 
 use crate::{
-    act::{Sender, TO_STACK, act},
+    act::{NOT_OURS, Sender, TO_STACK, act},
     deliver::is_told_to_host,
-    overlay::read_tag,
+    overlay::{read_tag, unwrap_by_us},
     skb::Skb,
 };
 
@@ -45,7 +45,7 @@ pub fn from_endpoint(context: TcContext) -> i32 {
     if is_told_to_host(Skb::new(&context)) {
         return TO_STACK;
     }
-    act(&context, Sender::Endpoint, Direction::Egress, |skb, kernel, found| {
+    act(Skb::new(&context), Sender::Endpoint, Direction::Egress, |skb, kernel, found| {
         judge_egress(kernel, &skb, skb.ifindex(), found)
     })
 }
@@ -53,7 +53,7 @@ pub fn from_endpoint(context: TcContext) -> i32 {
 /// tc egress of the host-side veth: what the node's own stack sends to an instance.
 #[classifier]
 pub fn to_endpoint(context: TcContext) -> i32 {
-    act(&context, Sender::Host, Direction::Ingress, |skb, kernel, found| {
+    act(Skb::new(&context), Sender::Host, Direction::Ingress, |skb, kernel, found| {
         judge_from_host(kernel, &skb, skb.ifindex(), skb.ingress_ifindex(), found)
     })
 }
@@ -61,7 +61,7 @@ pub fn to_endpoint(context: TcContext) -> i32 {
 /// tc ingress of the VXLAN device: what other nodes send.
 #[classifier]
 pub fn from_overlay(context: TcContext) -> i32 {
-    act(&context, Sender::Other, Direction::Ingress, |skb, kernel, found| {
+    act(Skb::new(&context), Sender::Other, Direction::Ingress, |skb, kernel, found| {
         let mut tag = MaybeUninit::uninit();
         if !read_tag(skb, &mut tag) {
             return Err(DropReason::NoTunnelKey);
@@ -71,10 +71,26 @@ pub fn from_overlay(context: TcContext) -> i32 {
     })
 }
 
+/// tc ingress of the uplink: the overlay's packets, as far as they are plain. The others, and whatever else comes, go up the
+/// stack.
+#[classifier]
+pub fn from_underlay(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    let mut tag = MaybeUninit::uninit();
+    let Some(start) = unwrap_by_us(skb, &mut tag) else { return NOT_OURS };
+    act(skb.inside(start), Sender::Other, Direction::Ingress, |skb, kernel, found| {
+        // SAFETY: `unwrap_by_us` has written all of it.
+        judge_ingress(kernel, &skb, unsafe { tag.assume_init_ref() }, found)
+    })
+}
+
 /// tc egress of the uplink: nothing but ours speaks to the overlay port.
 #[classifier]
 pub fn to_underlay(context: TcContext) -> i32 {
-    act(&context, Sender::Other, Direction::Underlay, |skb, kernel, _| judge_departure(kernel, &skb, skb.mark()))
+    let action = act(Skb::new(&context), Sender::Other, Direction::Underlay, |skb, kernel, _| {
+        judge_departure(kernel, &skb, skb.mark())
+    });
+    if action == TO_STACK { NOT_OURS } else { action }
 }
 
 /// Run once by the agent after loading: starts the sweep of silent flows, or moves it to this program's code.

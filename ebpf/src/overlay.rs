@@ -6,9 +6,24 @@ use aya_ebpf::{
     bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
     helpers::bpf_skb_get_tunnel_key,
 };
-use common::{Address, Identity, placement::Tag};
+use common::{Address, Identity, Node as _, outer, placement::Tag};
 
-use crate::skb::{Skb, size_of_u32};
+use crate::{
+    kernel::Kernel,
+    skb::{Skb, size_of_u32},
+};
+
+/// Reads the tag of a packet that came by the uplink, and where the frame inside begins, if it is plainly the overlay's. What
+/// was merged on its way in is unwrapped as one, like the packets before and after it: on two ways, they would overtake each
+/// other.
+#[inline(always)]
+pub fn unwrap_by_us(skb: Skb, tag: &mut MaybeUninit<Tag>) -> Option<u16> {
+    let kernel = Kernel::open()?;
+    if !skb.is_for_us() || skb.has_vlan_tag() {
+        return None;
+    }
+    outer::read(&skb, kernel.settings(), tag)
+}
 
 /// Reads the tag of a packet that came out of the VXLAN device into a place of the caller's; false, and nothing written, if it
 /// has none. The place is not set before: the compiler would call `memset`, which goes byte by byte.

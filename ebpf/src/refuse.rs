@@ -18,12 +18,13 @@ use crate::{
 
 /// The action for a refused packet: it becomes the answer, or is dropped if there is nothing to say or the kernel will not.
 #[inline(never)]
-pub fn refuse(skb: Skb, kernel: &Kernel, found: &Findings, sender: Sender, reason: DropReason) -> i32 {
-    answer(skb, kernel, found, sender, reason).unwrap_or(TC_ACT_SHOT)
+pub fn refuse(skb: Skb, found: &Findings, sender: Sender, reason: DropReason) -> i32 {
+    answer(skb, found, sender, reason).unwrap_or(TC_ACT_SHOT)
 }
 
 #[inline(always)]
-fn answer(skb: Skb, kernel: &Kernel, found: &Findings, sender: Sender, reason: DropReason) -> Option<i32> {
+fn answer(skb: Skb, found: &Findings, sender: Sender, reason: DropReason) -> Option<i32> {
+    let kernel = Kernel::open()?;
     let ifindex = skb.ifindex();
     let mac = kernel.endpoint(ifindex)?.mac();
     let refusal = Refusal::of(found.packet()?, reason)?;

@@ -6,6 +6,8 @@
 mod packets;
 #[path = "datapath/refusal.rs"]
 mod refusal;
+#[path = "datapath/wrapping.rs"]
+mod wrapping;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -91,6 +93,7 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
                 (Some(flow), _) if rng.u8(0..5) < 3 => follow_up(&mut rng, &scene, flow),
                 (Some(_) | None, _) => random_case(&mut rng, &scene),
             };
+            let case = if rng.bool() { wrapping::by_the_uplink(case) } else { case };
             let held = scene.model.flows.borrow().len();
             let expected = judge(&scene, &case);
             if scene.model.flows.borrow().len() > held {
@@ -100,6 +103,9 @@ fn the_programs_do_what_the_engine_says_of_every_packet() {
             assert_eq!(found.fate, expected, "seed {seed}, rule set {rule_set}: {case:?}");
             if let (Err(reason), true) = (expected.outcome, expected.redirected) {
                 refusal::prove(&case.frame, &found.frame, case.hook, reason);
+            }
+            if expected.outcome.is_ok() {
+                wrapping::prove(&case, &found.frame, &settings);
             }
             if packets::is_head(&case.frame) {
                 heads.push(case.clone());
@@ -199,6 +205,13 @@ fn assert_every_fate_was_met(seen: &BTreeMap<String, usize>) {
         "FromOverlay Err(FlowRevoked)",
         "FromOverlay Err(Isolated)",
         "FromOverlay told would-deny",
+        "FromUnderlay Ok(New)",
+        "FromUnderlay Ok(New), IPv6",
+        "FromUnderlay Ok(Established)",
+        "FromUnderlay Err(UnknownNode)",
+        "FromUnderlay Err(UnknownSource)",
+        "FromUnderlay Err(NoRule)",
+        "FromUnderlay Err(FlowRevoked)",
         "ToEndpoint Ok(New)",
         "ToEndpoint Ok(Established)",
         "ToEndpoint Err(OverlaySourceFromHost)",
@@ -223,11 +236,11 @@ fn judge(scene: &Scene, case: &Case) -> Fate {
         (Hook::ToEndpoint, _) => {
             judge_from_host(model, frame, case.arrival.ifindex, case.arrival.entered_by, &mut found)
         }
-        (Hook::FromOverlay, Some((node, vni))) => {
+        (Hook::FromOverlay | Hook::FromUnderlay, Some((node, vni))) => {
             let tag = Tag { node: node.into(), identity: Identity::from_vni(vni) };
             judge_ingress(model, frame, &tag, &mut found)
         }
-        (Hook::FromOverlay | Hook::ToUnderlay, _) => unreachable!("no such case is made"),
+        (Hook::FromOverlay | Hook::FromUnderlay | Hook::ToUnderlay, _) => unreachable!("no such case is made"),
     };
     let trace = &found.trace;
     let kind = match (outcome, trace.grounds.note) {
@@ -264,6 +277,9 @@ struct Found {
 fn run(lab: &mut Lab, case: &Case) -> Found {
     const REDIRECT: u32 = 7;
     let run = match case.tag {
+        Some((node, vni)) if case.hook == Hook::FromUnderlay => {
+            lab.run(case.hook, &wrapping::wrap(&case.frame, node, vni), case.arrival)
+        }
         Some((node, vni)) => {
             let preparation = Preparation::default().tunnel(node, vni);
             lab.run_prepared(case.hook, &case.frame, case.arrival, preparation)

@@ -13,6 +13,7 @@ pub enum Hook {
     FromEndpoint,
     ToEndpoint,
     FromOverlay,
+    FromUnderlay,
     ToUnderlay,
 }
 
@@ -22,13 +23,14 @@ impl Hook {
             Self::FromEndpoint => "from_endpoint",
             Self::ToEndpoint => "to_endpoint",
             Self::FromOverlay => "from_overlay",
+            Self::FromUnderlay => "from_underlay",
             Self::ToUnderlay => "to_underlay",
         }
     }
 
     pub(super) const fn side(self) -> TcAttachType {
         match self {
-            Self::FromEndpoint | Self::FromOverlay => TcAttachType::Ingress,
+            Self::FromEndpoint | Self::FromOverlay | Self::FromUnderlay => TcAttachType::Ingress,
             Self::ToEndpoint | Self::ToUnderlay => TcAttachType::Egress,
         }
     }

@@ -120,8 +120,8 @@ impl Layout {
     }
 }
 
-const PROGRAMS: [&str; 6] =
-    ["from_endpoint", "to_endpoint", "from_overlay", "to_underlay", "start_sweep", "review_flows"];
+const PROGRAMS: [&str; 7] =
+    ["from_endpoint", "to_endpoint", "from_overlay", "from_underlay", "to_underlay", "start_sweep", "review_flows"];
 
 /// Loads every program, before any map is taken: taken maps close their descriptors, which the code refers to.
 pub(super) fn load_programs(ebpf: &mut Ebpf) -> Result<()> {

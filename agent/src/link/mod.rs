@@ -1,6 +1,7 @@
 //! Interfaces, addresses, routes and neighbours through rtnetlink. The only module that imports it; it knows nothing of
 //! apps, rules or programs.
 
+pub mod ipsec;
 mod ipv6;
 pub mod netns;
 mod overlay;
@@ -20,6 +21,7 @@ use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicas
 use tokio::sync::{Mutex, mpsc};
 
 pub use overlay::OverlayDevice;
+pub use path::Path;
 pub use veth::{VethPair, VethPlan};
 
 /// The routing table of this node's instances: "np", as a number.
@@ -168,12 +170,19 @@ fn added(result: std::result::Result<(), rtnetlink::Error>) -> Result<()> {
     }
 }
 
-/// Tells that some interface of this node changed, appeared or went, or that a router found a packet of this node too big;
-/// what comes together is told once.
+const WATCHED: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// Tells that some interface, address or route of this node changed, appeared or went, or that a router found a packet of
+/// this node too big; what comes together is told once.
 pub fn watch_links() -> Result<mpsc::Receiver<()>> {
     let (connection, _, mut messages) =
-        new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
-            .map_err(LinkError::io("watch interfaces"))?;
+        new_multicast_connection(&WATCHED).map_err(LinkError::io("watch interfaces, addresses and routes"))?;
     tokio::spawn(connection);
     let (sender, receiver) = mpsc::channel(1);
     if ipv6::is_built_in() {

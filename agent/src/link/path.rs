@@ -23,27 +23,46 @@ const ICMP6_FILTER: libc::c_int = 1;
 /// Whoever floods this node with such words has it look no more often.
 const BETWEEN_NEWS: Duration = Duration::from_millis(50);
 
+/// How the node's packets get somewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// What a router said of it; none where the node's own link is the narrowest that is known.
+    pub mtu: Option<u32>,
+    /// The interface they leave by; none where no way leads there now.
+    pub interface: Option<u32>,
+    /// Whether the route wraps them in something of its own.
+    pub wraps: bool,
+}
+
 impl Links {
-    /// What a router said of the way to an address; none where the node's own link is the narrowest that is known.
-    pub async fn path_mtu(&self, to: IpAddr) -> Result<Option<u32>> {
+    /// The way to an address, as the kernel would go it now.
+    pub async fn path(&self, to: IpAddr) -> Result<Path> {
         let length = if to.is_ipv4() { 32 } else { 128 };
         let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, length);
         let route = route.map_err(|error| LinkError::Refused(format!("no route leads to {to}: {error}")))?.build();
         let _one_at_a_time = self.listing.lock().await;
         let found = self.handle.route().get(route).execute().try_next().await;
         let route = match found {
-            // No way leads there now, so none is narrow.
             Err(error) if [libc::ENETUNREACH, libc::EHOSTUNREACH].iter().any(|errno| is_errno(&error, *errno)) => None,
             result => result.map_err(LinkError::netlink(format!("ask for the way to {to}")))?,
         };
-        let metrics = route.into_iter().flat_map(|route| route.attributes).find_map(|attribute| match attribute {
-            RouteAttribute::Metrics(metrics) => Some(metrics),
-            _ => None,
-        });
-        Ok(metrics.into_iter().flatten().find_map(|metric| match metric {
-            RouteMetric::Mtu(mtu) => Some(mtu),
-            _ => None,
-        }))
+        let mut path = Path::default();
+        for attribute in route.into_iter().flat_map(|route| route.attributes) {
+            match attribute {
+                RouteAttribute::Metrics(metrics) => path.mtu = metrics.into_iter().find_map(mtu),
+                RouteAttribute::Oif(index) => path.interface = Some(index),
+                RouteAttribute::EncapType(_) => path.wraps = true,
+                _ => {}
+            }
+        }
+        Ok(path)
+    }
+}
+
+fn mtu(metric: RouteMetric) -> Option<u32> {
+    match metric {
+        RouteMetric::Mtu(mtu) => Some(mtu),
+        _ => None,
     }
 }
 

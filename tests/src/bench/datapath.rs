@@ -218,7 +218,8 @@ impl Copy {
 /// Nobody meets a quota here.
 fn settings(reports: u32) -> Settings {
     let quotas = Quotas { unanswered: u32::MAX, answered: u32::MAX, ..Quotas::default() };
-    Settings { quotas, switches: reports, ..Scene::settings() }
+    // To the device: a test run keeps its packet, and one that is wrapped cannot be wrapped again.
+    Settings { quotas, switches: reports, uplink_ifindex: 0, ..Scene::settings() }
 }
 
 fn run_program(program: &mut aya::programs::SchedClassifier, frame: &[u8], repeat: u32) -> Result<()> {

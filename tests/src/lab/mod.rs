@@ -104,6 +104,7 @@ pub fn program_name(hook: Hook) -> &'static str {
         Hook::FromEndpoint => "from_endpoint",
         Hook::ToEndpoint => "to_endpoint",
         Hook::FromOverlay => "from_overlay",
+        Hook::FromUnderlay => "from_underlay",
         Hook::ToUnderlay => "to_underlay",
     }
 }

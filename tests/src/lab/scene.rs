@@ -77,7 +77,7 @@ impl Scene {
             mtu: MTU,
             // A test tells a packet's fate by its event.
             drop_reports: u32::MAX,
-            reserved: 0,
+            uplink_ifindex: 1,
             lifetimes: Lifetimes::default(),
             quotas: Quotas { unanswered: 5, answered: 5, fragmented: 4, ..Quotas::default() },
         }
