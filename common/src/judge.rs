@@ -145,14 +145,12 @@ pub fn judge<N: Node>(node: &N, packet: &Packet, ends: &Ends, bytes: u32) -> Ver
 /// Judges a packet: the flow it belongs to, or the one it would open. `grounds` are none before.
 #[inline(always)]
 pub fn try_matter<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcome {
+    if matter.kind == Kind::Opening {
+        return begin(node, matter, grounds);
+    }
     match find(node, matter) {
-        Found::Live(flow) => match matter.kind {
-            Kind::Opening => reopen(node, matter, flow.handle, grounds),
-            Kind::Error => quote(node, matter, flow.handle, grounds),
-            Kind::Datagram | Kind::Segment | Kind::Reply | Kind::Finish | Kind::Reset | Kind::Tail => {
-                continue_flow(node, matter, &flow, grounds)
-            }
-        },
+        Found::Live(flow) if matter.kind == Kind::Error => quote(node, matter, flow.handle, grounds),
+        Found::Live(flow) => continue_flow(node, matter, &flow, grounds),
         Found::Stale(_) if matches!(matter.kind, Kind::Error | Kind::Tail) => Outcome::Drop(DropReason::NoFlow),
         Found::Stale(handle) => {
             retire(node, handle, &matter.tuple);
@@ -249,6 +247,17 @@ impl Judgement {
     fn of<N: Node>(node: &N, matter: &mut Matter, initiator: Side) -> Self {
         node.consult(matter, initiator);
         // SAFETY: `consult` has written it.
+        unsafe { Self::last(matter) }
+    }
+
+    /// What policy said last of this matter.
+    ///
+    /// # Safety
+    ///
+    /// It was asked.
+    #[inline(always)]
+    unsafe fn last(matter: &Matter) -> Self {
+        // SAFETY: the caller's word.
         reread(unsafe { matter.judgement.assume_init_ref() })
     }
 
@@ -379,22 +388,44 @@ fn advance<N: Node>(node: &N, matter: &Matter, handle: N::Handle, flags: u32) ->
     Ok(())
 }
 
-/// A SYN or an echo request where a flow already lives: its sender's new flow to policy, but never a new owner for the
-/// entry.
+/// A SYN, an INIT or an echo request: to policy always its sender's new flow. So policy is asked first, and a flood of what it
+/// denies looks for no flows. Where one lives already the packet passes with it, but never makes it another's.
 #[inline(never)]
-fn reopen<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mut Grounds) -> Outcome {
+fn begin<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcome {
     let epoch = node.epoch();
     let judgement = Judgement::of(node, matter, matter.sender);
     if !judgement.passes {
         judgement.blame(node, matter);
         return judgement.denied(grounds);
     }
-    if node.read(handle).initiator() == matter.sender {
-        stamp(node, matter, handle, epoch, judgement.allowed_by());
-        node.touch(handle, node.now());
-        node.count(handle, matter.traffic());
+    // SAFETY: policy was asked above.
+    unsafe { enter(node, matter, epoch, grounds) }
+}
+
+/// Lets in what policy allows to begin. A function of its own, so that it is not on the stack while policy is asked.
+///
+/// # Safety
+///
+/// Policy was asked about this matter.
+#[inline(never)]
+unsafe fn enter<N: Node>(node: &N, matter: &Matter, epoch: Epoch, grounds: &mut Grounds) -> Outcome {
+    // SAFETY: the caller's word.
+    let judgement = unsafe { Judgement::last(matter) };
+    match find(node, matter) {
+        Found::Live(Flow { handle, entry, now }) => {
+            if entry.initiator() == matter.sender {
+                stamp(node, matter, handle, epoch, judgement.allowed_by());
+                node.touch(handle, now);
+                node.count(handle, matter.traffic());
+            }
+            judgement.passed(Pass::Established, grounds)
+        }
+        Found::Stale(handle) => {
+            retire(node, handle, &matter.tuple);
+            opened(node, matter, epoch, &judgement, grounds)
+        }
+        Found::Nothing => opened(node, matter, epoch, &judgement, grounds),
     }
-    judgement.passed(Pass::Established, grounds)
 }
 
 /// Writes the epoch that was read before the rows. Losing to another CPU is fine: it stamped what it read, too.
@@ -410,7 +441,7 @@ fn stamp<N: Node>(node: &N, matter: &Matter, handle: N::Handle, epoch: Epoch, ru
     let _ = node.swap_word(handle, entry.word(), Word::new(epoch, binding));
 }
 
-/// A packet without a flow: its sender's first one, if its kind may be that and a rule allows it.
+/// A packet without a flow that could be its sender's first one, if its kind may be that and a rule allows it.
 #[inline(never)]
 fn open<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcome {
     if matches!(matter.kind, Kind::Reply | Kind::Finish | Kind::Reset | Kind::Error | Kind::Tail) {
@@ -419,19 +450,25 @@ fn open<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcom
     let epoch = node.epoch();
     let judgement = Judgement::of(node, matter, matter.sender);
     if judgement.passes {
-        return match create(node, matter, epoch, judgement.allowed_by()) {
-            Ok(pass) => {
-                grounds.rule = judgement.allowed_by();
-                judgement.passed(pass, grounds)
-            }
-            Err(reason) => Outcome::Drop(reason),
-        };
+        return opened(node, matter, epoch, &judgement, grounds);
     }
     if matter.kind == Kind::Segment {
         return Outcome::Drop(DropReason::NoFlow);
     }
     judgement.blame(node, matter);
     judgement.denied(grounds)
+}
+
+/// Makes the flow of a packet that may open one.
+#[inline(always)]
+fn opened<N: Node>(node: &N, matter: &Matter, epoch: Epoch, judgement: &Judgement, grounds: &mut Grounds) -> Outcome {
+    match create(node, matter, epoch, judgement.allowed_by()) {
+        Ok(pass) => {
+            grounds.rule = judgement.allowed_by();
+            judgement.passed(pass, grounds)
+        }
+        Err(reason) => Outcome::Drop(reason),
+    }
 }
 
 #[inline(never)]
