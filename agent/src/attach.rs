@@ -243,21 +243,41 @@ impl Attacher {
             addresses: placed.pair.addresses(),
             mtu: self.mtu,
         };
-        let pair = self.links.create_veth(&plan, &request.netns).await?;
+        // The kernel numbers each new interface higher than the last.
+        const TRIES: usize = 16;
+        for _ in 1..TRIES {
+            match self.build_once(request, netns, placed, &plan).await {
+                Err(AttachError::Node(NodeError::PlaceTaken { ifindex, by })) => {
+                    debug!(ifindex, by, "an interface with another number is made");
+                }
+                result => return result,
+            }
+        }
+        self.build_once(request, netns, placed, &plan).await
+    }
+
+    async fn build_once(
+        &self,
+        request: &AttachRequest,
+        netns: NetnsId,
+        placed: &Placed,
+        plan: &VethPlan,
+    ) -> Result<Endpoint, AttachError> {
+        let pair = self.links.create_veth(plan, &request.netns).await?;
         let endpoint = Endpoint {
             app: request.app.clone(),
             instance: placed.instance,
             identity: placed.identity.number(),
             address: placed.pair.v4,
             address_v6: placed.pair.v6,
-            host_interface: plan.host_name,
+            host_interface: plan.host_name.clone(),
             ifindex: pair.host.index,
             mac: pair.instance_mac.0,
             // Never repeated by any agent of any time, so that no flow of an earlier attachment lends a verdict.
             generation: random::number::<4>().map(u32::from_ne_bytes).map_err(AttachError::Random)?,
             slot: 0,
             netns,
-            interface: plan.instance_name,
+            interface: plan.instance_name.clone(),
             labels: request.labels.clone(),
             placed: placed.revision,
         };

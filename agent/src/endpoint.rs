@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Address, Identity, Mac, placement};
+use common::{
+    Address, Identity, Mac,
+    placement::{self, endpoint_place},
+};
 use policy_api::model::{AppName, Labels, Revision};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +69,7 @@ impl Endpoint {
     pub fn row(&self) -> placement::Endpoint {
         let v6 = self.address_v6.map_or(Address::NONE, Address::from);
         placement::Endpoint::new(self.address.into(), v6, self.identity(), self.generation, Mac(self.mac))
+            .behind(self.ifindex)
             .counted_in(self.slot)
     }
 
@@ -125,6 +129,11 @@ impl Registry {
 
     pub fn in_netns(&self, netns: NetnsId) -> Option<&Endpoint> {
         self.endpoints.values().find(|endpoint| endpoint.netns == netns)
+    }
+
+    /// The endpoint that is found where one behind this interface would be.
+    pub fn in_place_of(&self, ifindex: u32) -> Option<&Endpoint> {
+        self.endpoints.values().find(|endpoint| endpoint_place(endpoint.ifindex) == endpoint_place(ifindex))
     }
 
     /// The lowest slot that no endpoint is counted in, below this one; the first is for what belongs to none.

@@ -45,6 +45,8 @@ pub enum NodeError {
     Link(#[from] LinkError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("interface {ifindex} would be found in the place of {by}")]
+    PlaceTaken { ifindex: u32, by: String },
     #[error("this node has as many endpoints as it can have, {}; detach some, or attach on another node", ENDPOINTS - 1)]
     Full,
     #[error("the agent is stopping")]
@@ -375,7 +377,7 @@ impl Node {
         let closed = self.unguarded.contains(&endpoint.identity());
         let closed = if closed { Standing::CLOSED } else { Standing::ORDINARY };
         let Some(state) = &self.state else {
-            let found = self.datapath.endpoints.get(&endpoint.ifindex).ok().flatten();
+            let found = self.datapath.endpoints.get(endpoint.ifindex).ok().flatten();
             return closed.and(found.map_or(Standing::ORDINARY, |row| row.standing()));
         };
         let replica = &state.1;
@@ -466,6 +468,9 @@ impl Node {
 
     async fn add(&mut self, endpoint: Endpoint, state: &watch::Receiver<Option<State>>) -> Result<(), NodeError> {
         let slot = self.registry.free_slot(ENDPOINTS).ok_or(NodeError::Full)?;
+        if let Some(other) = self.registry.in_place_of(endpoint.ifindex) {
+            return Err(NodeError::PlaceTaken { ifindex: endpoint.ifindex, by: other.name() });
+        }
         self.datapath.counters.clear(slot)?;
         let endpoint = Endpoint { slot, ..endpoint };
         self.registry.put(endpoint.clone())?;
@@ -500,7 +505,7 @@ impl Node {
     fn write_endpoint(&mut self, endpoint: &Endpoint) -> Result<(), DatapathError> {
         let standing = self.standing(endpoint);
         let row = endpoint.row().standing_as(standing);
-        self.datapath.endpoints.put(&endpoint.ifindex, &row)?;
+        self.datapath.endpoints.put(&row)?;
         for address in endpoint.addresses().into_iter().map(Address::from) {
             self.datapath.charges.put_new(&address, &Charge::default())?;
             self.datapath.placements.put(&address, &Placement::local(endpoint.ifindex, &row))?;
@@ -530,7 +535,7 @@ impl Node {
                 self.datapath.placements.remove(&address)?;
             }
         }
-        self.datapath.endpoints.remove(&endpoint.ifindex)?;
+        self.datapath.endpoints.remove(endpoint.ifindex)?;
         self.standings.remove(&endpoint.ifindex);
         self.registry.remove(endpoint.ifindex)?;
         Ok(())

@@ -48,7 +48,7 @@ pub use verdict::{Direction, DropReason, Grounds, Note, Outcome, Pass, Verdict};
 /// meet maps of another layout.
 pub const SCHEMA: u32 = if cfg!(feature = "next-layout") { LATEST + 1 } else { LATEST };
 
-const LATEST: u32 = 2;
+const LATEST: u32 = 3;
 
 /// Declares that a type may be copied to and from a BPF map byte by byte.
 macro_rules! border {

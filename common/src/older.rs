@@ -20,7 +20,7 @@ pub fn tuple(schema: u32, key: &[u8]) -> Option<Tuple> {
 pub fn entry(schema: u32, value: &[u8]) -> Option<Entry> {
     let (length, counts, rest) = match schema {
         1 => (24, None, 8),
-        2 => (48, Some(8), 32),
+        2 | 3 => (48, Some(8), 32),
         _ => return None,
     };
     if value.len() != length {
@@ -50,7 +50,7 @@ pub fn seed(schema: u32, settings: &[u8]) -> Option<u64> {
 }
 
 const fn is_known(schema: u32) -> bool {
-    matches!(schema, 1 | 2)
+    matches!(schema, 1..=3)
 }
 
 #[cfg(test)]

@@ -7,7 +7,17 @@ use crate::{
     verdict::DropReason,
 };
 
-/// An instance's attachment on this node, found by the ifindex of its host-side veth.
+/// Places for endpoints, which are found by the lower bits of their interface's number: many times more than a node can have
+/// endpoints, so that two rarely want the same.
+pub const ENDPOINT_PLACES: u32 = 4_096;
+
+/// The place of the endpoint behind this interface.
+#[inline(always)]
+pub const fn endpoint_place(ifindex: u32) -> u32 {
+    ifindex % ENDPOINT_PLACES
+}
+
+/// An instance's attachment on this node, found by the ifindex of its host-side veth. All zeroes are none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -19,7 +29,7 @@ pub struct Endpoint {
     mac_rest: u32,
     mac_first: u16,
     flags: u16,
-    reserved: u32,
+    ifindex: u32,
 }
 
 /// What holds for an instance as a whole, whatever rules say. One bit each.
@@ -71,8 +81,33 @@ impl Endpoint {
             mac_rest,
             mac_first,
             flags: 0,
-            reserved: 0,
+            ifindex: 0,
         }
+    }
+
+    /// What a place holds where no endpoint is.
+    pub const NONE: Self = Self {
+        address_v4: Address::NONE,
+        address_v6: Address::NONE,
+        identity: 0,
+        generation: 0,
+        slot: 0,
+        mac_rest: 0,
+        mac_first: 0,
+        flags: 0,
+        ifindex: 0,
+    };
+
+    /// The same endpoint, behind this interface.
+    #[must_use]
+    pub fn behind(self, ifindex: u32) -> Self {
+        Self { ifindex, ..self }
+    }
+
+    /// The number of its host-side veth; 0 if this is none.
+    #[inline(always)]
+    pub const fn ifindex(&self) -> u32 {
+        self.ifindex
     }
 
     /// The same endpoint, counted in this slot.

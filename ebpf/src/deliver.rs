@@ -33,8 +33,8 @@ pub fn deliver(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
             skb.store(0, &from_gateway(trace.mac())).ok()?;
             redirect_peer(trace.ifindex)
         }
-        Way::Overlay => send(skb, kernel, trace),
-        Way::OverlayInPieces => send_by_device(skb, kernel, trace),
+        Way::Overlay if kernel.settings().uplink_ifindex != 0 => send(skb, kernel, trace),
+        Way::Overlay | Way::OverlayInPieces => send_by_device(skb, kernel, trace),
         Way::Arp => {
             answer_arp(skb, trace.mac())?;
             hand_back(skb, trace.ifindex)
@@ -123,7 +123,7 @@ fn send(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
     let settings = kernel.settings();
     let outer = if settings.underlay.is_v4() { Family::V4 } else { Family::V6 };
     let over = if outer == Family::V4 { OVER_V4 } else { OVER_V6 };
-    let (Ok(length), true) = (u16::try_from(skb.length() - ETHERNET_LENGTH), settings.uplink_ifindex != 0) else {
+    let Ok(length) = u16::try_from(skb.length() - ETHERNET_LENGTH) else {
         return send_by_device(skb, kernel, trace);
     };
     let frame = skb.load::<16>(0)?;

@@ -20,7 +20,7 @@ use common::{
     event::{Charge, EventKind, Usage},
     judge::{Matter, consult},
     path::Site,
-    placement::{Endpoint, Placement},
+    placement::{ENDPOINT_PLACES, Endpoint, Placement, endpoint_place},
     rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope},
     settings::{Settings, Ticks},
 };
@@ -48,7 +48,7 @@ static PLACEMENTS: HashMap<Address, Placement, 131_072> = HashMap::new();
 #[btf_map]
 static NODES: HashMap<Address, u32, 4_096> = HashMap::new();
 #[btf_map]
-static ENDPOINTS: HashMap<u32, Endpoint, 1_024> = HashMap::new();
+static ENDPOINTS: Array<Endpoint, { ENDPOINT_PLACES as usize }> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 /// The epoch in the lower half, the scope of rows in the upper: one word, so that they change together.
@@ -97,9 +97,8 @@ impl Kernel {
 impl Site for Kernel {
     #[inline(always)]
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
-        // SAFETY: an endpoint's row is written before its veth goes up and removed after the veth is gone; a row recycled
-        // in between shows another endpoint's address, which the source check then refuses.
-        unsafe { ENDPOINTS.get(ifindex) }
+        // Written before its veth goes up and removed after the veth is gone; what changes in between is one word.
+        ENDPOINTS.get(endpoint_place(ifindex)).filter(|endpoint| endpoint.ifindex() == ifindex)
     }
 
     #[inline(always)]

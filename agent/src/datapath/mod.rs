@@ -3,6 +3,7 @@
 
 mod attach;
 mod batch;
+mod endpoint;
 mod event;
 mod filter;
 mod object;
@@ -20,12 +21,13 @@ use common::{
     conntrack::Epoch,
     datagram::{Datagram, DatagramKey},
     event::{Charge, CutFlow, Usage},
-    placement::{Endpoint, Placement},
+    placement::Placement,
     rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope},
     settings::Settings,
 };
 
 pub use attach::{Attachment, Hook, WantedWay, Way};
+pub use endpoint::EndpointTable;
 pub use event::{Counters, EventReader, Lost, Outcome};
 pub use object::{ENDPOINTS, Sizes};
 pub use table::{EpochCell, Table};
@@ -77,7 +79,7 @@ pub struct Datapath {
     pub usage: Table<u32, Usage>,
     pub placements: Table<Address, Placement>,
     pub nodes: Table<Address, u32>,
-    pub endpoints: Table<u32, Endpoint>,
+    pub endpoints: EndpointTable,
     pub flows: Table<Tuple, Entry>,
     pub datagrams: Table<DatagramKey, Datagram>,
     pub charges: Table<Address, Charge>,
@@ -102,7 +104,7 @@ impl Datapath {
             usage: Table::take(&mut ebpf, "USAGE")?,
             placements: Table::take(&mut ebpf, "PLACEMENTS")?,
             nodes: Table::take(&mut ebpf, "NODES")?,
-            endpoints: Table::take(&mut ebpf, "ENDPOINTS")?,
+            endpoints: EndpointTable::take(&mut ebpf)?,
             flows: Table::take(&mut ebpf, "FLOWS")?,
             datagrams: Table::take(&mut ebpf, "DATAGRAMS")?,
             charges: Table::take(&mut ebpf, "CHARGES")?,

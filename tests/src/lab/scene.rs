@@ -115,9 +115,9 @@ impl Scene {
         let (app, address) = LOCALS[i];
         let slot = u32::try_from(i + 1)?;
         let endpoint = Endpoint::new(address.into(), v6_of(address).into(), identity(app), app * 7, Self::mac(address));
-        let endpoint = endpoint.counted_in(slot).standing_as(standing);
+        let endpoint = endpoint.behind(self.ifindexes[i]).counted_in(slot).standing_as(standing);
         self.model.endpoints.insert(self.ifindexes[i], endpoint);
-        lab.datapath.endpoints.put(&self.ifindexes[i], &endpoint)?;
+        lab.datapath.endpoints.put(&endpoint)?;
         self.place(lab, address, Placement::local(self.ifindexes[i], &endpoint))
     }
 

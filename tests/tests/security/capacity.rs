@@ -166,7 +166,7 @@ fn a_closed_endpoint_neither_sends_nor_receives_whoever_is_at_the_other_end() {
     let closed = 1;
     let (ifindex, address) = (scene.ifindexes[closed], LOCALS[closed].1);
     let shut = scene.model.endpoints[&ifindex].standing_as(Standing::CLOSED);
-    lab.datapath.endpoints.put(&ifindex, &shut).expect("close the endpoint");
+    lab.datapath.endpoints.put(&shut).expect("close the endpoint");
     lab.datapath.placements.put(&address.into(), &Placement::local(ifindex, &shut)).expect("close its address");
 
     let syn = Speaking::Tcp(SYN);

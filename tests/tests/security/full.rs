@@ -1,9 +1,9 @@
 //! Maps that are full: whoever asks for more is refused by name, nothing half made stays, and what is in force goes on.
 
-use anyhow::{Result, ensure};
-use common::placement::Endpoint;
+use anyhow::{Context, Result, ensure};
+use common::placement::{ENDPOINT_PLACES, Endpoint};
 use common::verdict::{Direction, DropReason};
-use common::{Address, Identity, Mac};
+use serde_json::Value;
 use tests::world::flow::Flow;
 use tests::world::node::Node;
 use tests::world::patience::{PATIENCE, await_that};
@@ -39,24 +39,45 @@ fn interfaces(node: &Node) -> Result<String> {
     Ok(names.map(str::trim).collect::<Vec<_>>().join(" "))
 }
 
-#[test]
-fn where_endpoints_are_full_an_attachment_is_refused_by_name_and_the_others_go_on() {
-    scenario(Plan::nodes(&["n1"]), |world| {
-        let (a, b) = (world.run_instance("appA", "n1")?, world.run_instance("appB", "n1")?);
-        world.netpol(&["allow", "appA", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
-        let live = Flow::open(Transport::Tcp, &a, &b, PORT)?;
-        let nobody = Endpoint::new(Address::NONE, Address::NONE, Identity::UNKNOWN, 0, Mac::GATEWAY);
-        let node = world.node("n1")?;
-        let fakes = (0xf000_0000_u32..).take_while(|ifindex| maps::put(node, "ENDPOINTS", *ifindex, nobody).is_ok());
-        let fakes: Vec<u32> = fakes.collect();
+/// Uses up numbers of interfaces, until the next one made on the node gets this one.
+fn advance_to(node: &Node, next: u32) -> Result<()> {
+    const AT_ONCE: u32 = 1_000;
+    // A group of them is deleted in one go; no number is given again before all were.
+    let mut last = newest(node)?;
+    while last + 1 < next {
+        let bridges = (next - last - 1).min(AT_ONCE);
+        let lines = (0..bridges).map(|i| format!("link add u{i} group 7 type bridge\n"));
+        node.namespace.ip(&lines.collect::<String>())?;
+        last = newest(node)?;
+        node.namespace.ip("link del group 7\n")?;
+    }
+    Ok(())
+}
 
-        expect_refusal(world, "n1", "map ENDPOINTS is full")?;
-        live.await_deliveries(100)?;
-        for fake in fakes {
-            maps::remove::<u32, Endpoint>(world.node("n1")?, "ENDPOINTS", &fake)?;
-        }
-        let z = world.run_instance("appZ", "n1")?;
-        expect_blocked(Transport::Tcp, &z, &b, PORT)
+/// The highest number that an interface of the node has.
+fn newest(node: &Node) -> Result<u32> {
+    let output = node.namespace.command("ip").args(["-j", "link"]).output().context("list interfaces")?;
+    let links: Vec<Value> = serde_json::from_slice(&output.stdout).context("interfaces in JSON")?;
+    let numbers = links.iter().filter_map(|link| link["ifindex"].as_u64());
+    Ok(u32::try_from(numbers.max().unwrap_or(0))?)
+}
+
+#[test]
+fn interfaces_whose_numbers_share_a_place_are_never_both_endpoints() {
+    scenario(Plan::nodes(&["n1"]), |world| {
+        let a = world.run_instance("appA", "n1")?;
+        world.netpol(&["allow", "appA", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
+        let node = world.node("n1")?;
+        let first = maps::endpoints(node)?.first().context("an endpoint")?.ifindex();
+        let shared = first + ENDPOINT_PLACES;
+        advance_to(node, shared)?;
+
+        let b = world.run_instance("appB", "n1")?;
+        let mut numbers: Vec<u32> = maps::endpoints(world.node("n1")?)?.iter().map(Endpoint::ifindex).collect();
+        numbers.sort_unstable();
+        ensure!(numbers[0] == first && numbers.len() == 2 && numbers[1] > shared, "endpoints are behind {numbers:?}");
+        expect_answer(Transport::Tcp, &a, &b, PORT)?;
+        expect_blocked(Transport::Tcp, &b, &a, PORT)
     });
 }
 

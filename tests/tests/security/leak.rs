@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use common::event::Charge;
-use common::placement::{Endpoint, Placement};
+use common::placement::Placement;
 use common::{Address, Entry, Tuple};
 use tests::rounds;
 use tests::world::instance::Instance;
@@ -38,7 +38,7 @@ impl Belongings {
             pins: pins::read(&node.pins)?.into_keys().collect(),
             interfaces: interfaces(node)?,
             elements: [
-                maps::count::<u32, Endpoint>(node, "ENDPOINTS")?,
+                maps::endpoints(node)?.len(),
                 maps::count::<Address, Placement>(node, "PLACEMENTS")?,
                 maps::count::<Address, Charge>(node, "CHARGES")?,
                 maps::count::<Tuple, Entry>(node, "FLOWS")?,

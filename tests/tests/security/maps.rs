@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 use aya::Pod;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use common::event::Charge;
+use common::placement::Endpoint;
 use common::{Address, Entry, Protocol, SCHEMA, Tuple};
 use tests::world::node::Node;
 
@@ -15,18 +16,18 @@ fn open<K: Pod, V: Pod>(node: &Node, name: &str) -> Result<HashMap<MapData, K, V
     Map::HashMap(data).try_into().with_context(|| format!("the layout of {name}"))
 }
 
-/// Puts an element into a pinned map, if it fits.
-pub(super) fn put<K: Pod, V: Pod>(node: &Node, name: &str, key: K, value: V) -> Result<()> {
-    open(node, name)?.insert(key, value, 0).with_context(|| format!("write {name}"))
-}
-
-pub(super) fn remove<K: Pod, V: Pod>(node: &Node, name: &str, key: &K) -> Result<()> {
-    open::<K, V>(node, name)?.remove(key).with_context(|| format!("remove from {name}"))
-}
-
 /// Every element of a pinned map.
 pub(super) fn read<K: Pod, V: Pod>(node: &Node, name: &str) -> Result<Vec<(K, V)>> {
     open(node, name)?.iter().map(|element| element.with_context(|| format!("read {name}"))).collect()
+}
+
+/// The endpoints that a node's programs know.
+pub(super) fn endpoints(node: &Node) -> Result<Vec<Endpoint>> {
+    let path = node.pins.join(format!("v{SCHEMA}")).join("map/ENDPOINTS");
+    let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
+    let places: Array<_, Endpoint> = Map::Array(data).try_into().context("the layout of ENDPOINTS")?;
+    let all = places.iter().collect::<std::result::Result<Vec<_>, _>>().context("read ENDPOINTS")?;
+    Ok(all.into_iter().filter(|endpoint| *endpoint != Endpoint::NONE).collect())
 }
 
 /// How many elements a pinned map has, whatever they mean.
