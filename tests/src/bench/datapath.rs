@@ -1,6 +1,11 @@
 //! What a packet costs in our programs: `BPF_PROG_TEST_RUN`, one CPU, CPU time of the thread. The unit is the cost of one
 //! hash look-up, measured in the same repetition; copies with few and with many rules take turns.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use agent::datapath::{Hook, Sizes};
 use anyhow::{Context as _, Result, ensure};
 use common::{
@@ -10,16 +15,18 @@ use common::{
 
 use super::{
     Row, Target,
-    clock::{map_bytes, stay_on_one_cpu, time_per_packet},
+    clock::{map_bytes, stay_on_cpu, stay_on_one_cpu, time_per_packet},
     median,
     shape::{SHAPES, Shape},
     way::{CIRCLE, Course, Way, arrival_of, courses},
 };
-use crate::lab::{Lab, Preparation, Scene};
+use crate::lab::{Lab, Preparation, Scene, Yardstick};
 
 const BENCH: &str = "datapath";
 const REPETITIONS: usize = 15;
 const FLOORS: u32 = 500_000;
+/// How many times a first packet may cost as much while somebody reads of it.
+const READER_MAY_COST: f64 = 1.3;
 const SIZES: Sizes = Sizes { rows: 2_097_152, flows: 262_144, placements: 131_072 };
 
 /// Nanoseconds, repetition by repetition.
@@ -79,6 +86,7 @@ fn course_rows(course: Course, column: usize, floors: &[Samples; 2], costs: &[Ve
     let median_unit = median(&floors[1]) - median(&floors[0]);
     let name = course.name();
     let one_rule = least(&costs[0][column]);
+    let first = courses().position(|other| other == Course { way: Way::FirstPacket, ..course }).unwrap_or(column);
     let rows = SHAPES.iter().zip(costs).flat_map(|(shape, costs)| {
         let nanoseconds = Row::of(BENCH, format!("{name}; {}", shape.name), shape.rules, "ns", &costs[column]);
         let units = Row {
@@ -92,6 +100,11 @@ fn course_rows(course: Course, column: usize, floors: &[Samples; 2], costs: &[Ve
         let units = units.against("1 rule", one_rule / nanoseconds.min);
         let units = match course.limit() {
             Some(limit) => units.wanting(Target::at_most(least_units, limit)),
+            None if course.way == Way::FirstPacketRead => {
+                let unread = least(&costs[first]) / unit;
+                let units = units.against("first packet", unread / least_units);
+                units.wanting(Target::at_most(least_units / unread, READER_MAY_COST))
+            }
             None => units,
         };
         // One line in nanoseconds tells the scale.
@@ -186,22 +199,18 @@ impl Copy {
         }
         self.lab.datapath.set_settings(&settings(way.reports()))?;
         self.lab.yardstick.aim_at_empty()?;
-        let front = self.time_front(course)?;
+        let front = time_front(&mut self.lab.yardstick, &self.scene, course)?;
         self.lab.aim(way.hook())?;
-        let whole = self.time_front(course)?;
+        let whole = if way == Way::FirstPacketRead {
+            time_while_read(&mut self.lab, &self.scene, course)?
+        } else {
+            time_front(&mut self.lab.yardstick, &self.scene, course)?
+        };
         self.lab.drain_events();
         if way.is_first() {
             self.forget_flows()?;
         }
         Ok(whole - front)
-    }
-
-    fn time_front(&mut self, course: Course) -> Result<f64> {
-        let frame = course.frame();
-        let arrival = arrival_of(&self.scene, course.way.hook(), &frame);
-        let yardstick = &mut self.lab.yardstick;
-        let preparation = course.preparation();
-        time_per_packet(course.way.repeat(), |n| yardstick.run_front(&frame, arrival, preparation, n).map(drop))
     }
 
     fn open_new_flows(&mut self, family: Family) -> Result<()> {
@@ -213,6 +222,33 @@ impl Copy {
         self.lab.datapath.forget_flows()?;
         self.open_flows()
     }
+}
+
+fn time_front(yardstick: &mut Yardstick, scene: &Scene, course: Course) -> Result<f64> {
+    let frame = course.frame();
+    let arrival = arrival_of(scene, course.way.hook(), &frame);
+    let preparation = course.preparation();
+    time_per_packet(course.way.repeat(), |n| yardstick.run_front(&frame, arrival, preparation, n).map(drop))
+}
+
+/// The same while a thread on the other CPU reads the events, as an agent does: now and then all that there are.
+fn time_while_read(lab: &mut Lab, scene: &Scene, course: Course) -> Result<f64> {
+    const LOOK_EVERY: Duration = Duration::from_millis(1);
+    let done = AtomicBool::new(false);
+    let (reader, yardstick) = lab.reader_and_runner();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // On the same one, where there is no other, the reader still takes none of the thread's own time.
+            stay_on_cpu(1).unwrap_or_default();
+            while !done.load(Ordering::Relaxed) {
+                reader.drain(usize::MAX);
+                std::thread::sleep(LOOK_EVERY);
+            }
+        });
+        let cost = time_front(yardstick, scene, course);
+        done.store(true, Ordering::Relaxed);
+        cost
+    })
 }
 
 /// Nobody meets a quota here.

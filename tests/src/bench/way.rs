@@ -22,6 +22,7 @@ pub(super) enum Way {
     SameNode,
     FirstPacket,
     FirstPacketReported,
+    FirstPacketRead,
     FirstReply,
     Denied,
     DeniedReported,
@@ -29,12 +30,13 @@ pub(super) enum Way {
 }
 
 /// Every way, its name, and what it may cost in hash units.
-pub(super) const WAYS: [(Way, &str, Option<f64>); 9] = [
+pub(super) const WAYS: [(Way, &str, Option<f64>); 10] = [
     (Way::EgressRemote, "instance to remote, established", Some(6.5)),
     (Way::IngressOverlay, "overlay to instance, established", Some(6.5)),
     (Way::SameNode, "same node, established", Some(6.0)),
     (Way::FirstPacket, "first packet, egress", Some(32.0)),
     (Way::FirstPacketReported, "first packet, egress, with event", None),
+    (Way::FirstPacketRead, "first packet, egress, with event and reader", None),
     (Way::FirstReply, "first reply after it", Some(12.0)),
     (Way::Denied, "denied at egress", Some(6.0)),
     (Way::DeniedReported, "denied at egress, with event", None),
@@ -100,13 +102,13 @@ impl Way {
 
     /// Every packet is of another new flow.
     pub(super) fn is_first(self) -> bool {
-        matches!(self, Self::FirstPacket | Self::FirstPacketReported | Self::FirstReply)
+        matches!(self, Self::FirstPacket | Self::FirstPacketReported | Self::FirstPacketRead | Self::FirstReply)
     }
 
     /// What is reported while this way is measured.
     pub(super) fn reports(self) -> u32 {
         match self {
-            Self::FirstPacketReported | Self::DeniedReported => REPORT_FLOWS | REPORT_DROPS,
+            Self::FirstPacketReported | Self::FirstPacketRead | Self::DeniedReported => REPORT_FLOWS | REPORT_DROPS,
             _ => 0,
         }
     }
@@ -193,7 +195,9 @@ impl Course {
                 macs.copy_from_slice(&frame[..12]);
                 plain.macs(macs)
             }
-            Way::FirstPacket | Way::FirstPacketReported => plain.ports_from(FIRST_PORT, source_port),
+            Way::FirstPacket | Way::FirstPacketReported | Way::FirstPacketRead => {
+                plain.ports_from(FIRST_PORT, source_port)
+            }
             Way::InTurn => plain.ports_in_turn(CIRCLE_PORT, source_port),
             Way::EgressRemote | Way::Denied | Way::DeniedReported => plain,
         }

@@ -86,6 +86,11 @@ impl Lab {
         self.yardstick.set_target(program.fd().context("program's descriptor")?)
     }
 
+    /// Who reads events and who runs programs, to be used at the same time.
+    pub fn reader_and_runner(&mut self) -> (&mut EventReader, &mut Yardstick) {
+        (&mut self.events, &mut self.yardstick)
+    }
+
     pub fn drain_events(&mut self) -> usize {
         self.events.drain(usize::MAX).len()
     }
