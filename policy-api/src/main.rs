@@ -82,6 +82,9 @@ struct ServeArgs {
     /// Time between heartbeats of a watch, at most 5s: readers give up after three.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
+    /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
+    #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
+    keep_owners: Duration,
 }
 
 fn main() -> ExitCode {
@@ -141,6 +144,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         directory: args.place.dir,
         names: args.place.names,
         heartbeat: args.heartbeat,
+        owners_kept: args.keep_owners,
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;
     eprintln!("listening on https://{}", server.address());
@@ -196,4 +200,17 @@ fn parse_heartbeat(text: &str) -> Result<Duration, Invalid> {
     let time = number.parse().map(unit).map_err(|_| refuse())?;
     let fits = (Duration::from_millis(100)..=Duration::from_secs(5)).contains(&time);
     fits.then_some(time).ok_or_else(refuse)
+}
+
+fn parse_kept(text: &str) -> Result<Duration, Invalid> {
+    const HOUR: u64 = 3_600;
+    const DAY: u64 = 24 * HOUR;
+    let refuse = || Invalid::new(text, "is not a time to keep", "use 1h to 3650d, like `48h` or `400d`");
+    let (number, unit) = match (text.strip_suffix('h'), text.strip_suffix('d')) {
+        (Some(number), _) => (number, HOUR),
+        (None, Some(number)) => (number, DAY),
+        (None, None) => return Err(refuse()),
+    };
+    let seconds = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).ok_or_else(refuse)?;
+    (HOUR..=3_650 * DAY).contains(&seconds).then(|| Duration::from_secs(seconds)).ok_or_else(refuse)
 }

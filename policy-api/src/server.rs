@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub names: Vec<String>,
     pub overlay: OverlayWish,
     pub heartbeat: Duration,
+    /// How long it is known who had an address, after he gave it up.
+    pub owners_kept: Duration,
 }
 
 /// What keeps us from serving.
@@ -70,7 +72,7 @@ impl Server {
     /// Opens the store and listens. When this returns, connections are taken.
     pub async fn start(config: ServerConfig) -> Result<Self, ServeError> {
         let authority = Directory::at(&config.directory).authority()?;
-        let store = Arc::new(Store::open(&config.store, config.overlay)?);
+        let store = Arc::new(Store::open_keeping(&config.store, config.overlay, config.owners_kept)?);
         let names = names(&config, &store);
         let tls = RustlsConfig::from_config(authority.server(&names, OffsetDateTime::now_utc())?);
         let (listener, address) =

@@ -18,7 +18,7 @@ Policy
 
 Ask
   check       Would this connection be allowed, and by which rule?
-  lookup      Which instance has this address? (also: who)
+  lookup      Which instance has this address, or had it then? (also: who)
 
 See
   apps        Apps, their identity, mode and groups
@@ -162,8 +162,10 @@ Examples:
   netpol lookup 10.255.1.2
   netpol who 10.255.1.2:41922
   netpol lookup '[fd00::2]:8080' -o json
+  netpol lookup 10.255.1.2 --at 2026-01-31T12:00:00Z   who had it then
+  netpol lookup 10.255.1.2 --at 7d                     who had it a week ago
 
-Exit code 1: nobody has this address.";
+Exit code 1: nobody has this address, or had it then; who had it before and after is said.";
 
 pub(crate) const APPS: &str = "\
 Examples:

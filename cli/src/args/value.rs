@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use policy_api::model::Timestamp;
+
 /// A value that is none, with what would be right.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -81,6 +83,37 @@ impl FromStr for Lifetime {
 }
 
 const LONGEST_LIFETIME_S: u64 = 3_650 * 86_400;
+
+/// A time that is past, as people say it: as a log writes it, or how long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PastTime {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+impl FromStr for PastTime {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        if let Ok(Lifetime(ago)) = text.parse() {
+            return Ok(Self::Ago(ago));
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            BadValue::new(format!(
+                "`{text}` is no time; write 2026-01-31T12:00:00Z, or how long ago: 90s, 30m, 2h or 7d"
+            ))
+        })
+    }
+}
+
+impl PastTime {
+    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(ago) => now.before(ago).unwrap_or(now),
+        }
+    }
+}
 
 /// An address as people paste it: alone, or with the port of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use clap::Args;
 use clap_complete::Shell;
 use policy_api::model::AppName;
 
-use super::value::AddressPort;
+use super::value::{AddressPort, PastTime};
 
 /// Whether to go on after the first answer.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub(crate) struct LookupArgs {
     /// An overlay address; a port, as copied from a log, is ignored
     #[arg(value_name = "IP[:PORT]")]
     pub(crate) address: AddressPort,
+    /// Who had it at this time, by the policy API's clock: RFC 3339, or how long ago, like 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<PastTime>,
 }
 
 /// Flags of `completion`.

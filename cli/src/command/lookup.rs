@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use policy_api::client::ClientError;
 use policy_api::model::{LookupAnswer, Timestamp};
 use serde::Serialize;
 
@@ -15,18 +16,28 @@ use crate::terminal::Look;
 /// Asks and prints. An address that was given back still names who had it.
 pub(crate) async fn lookup(args: &LookupArgs, settings: &Settings) -> Result<Exit, Failure> {
     let address = args.address.0;
-    let answer = match connect::client(settings)?.lookup(address).await {
-        Err(error) if error.status() == Some(404) => return Err(nobody(address)),
-        answer => answer?,
+    let now = Timestamp::now();
+    let at = args.at.map(|at| at.before(now));
+    let answer = match (connect::client(settings)?.lookup(address, at).await, at) {
+        (Err(error), None) if error.status() == Some(404) => return Err(nobody(address)),
+        (Err(error), Some(_)) if error.status() == Some(404) => return Err(nobody_then(&error)),
+        (answer, _) => answer?,
     };
     settings.printer.answer(&Found { answer: &answer })?;
     let binding = &answer.binding;
-    if !binding.is_live() {
-        let since = phrase::age(binding.since, Timestamp::now());
+    if at.is_none() && !binding.is_live() {
+        let since = phrase::age(binding.since, now);
         let name = binding.instance_name();
         settings.printer.say(&format!("note: nobody has it now; {name} gave it back (age {since})"));
     }
     Ok(Exit::Ok)
+}
+
+/// The API says who had it before and after; that no field is to blame needs no saying here.
+fn nobody_then(error: &ClientError) -> Failure {
+    let said = error.problem().map_or_else(|| error.to_string(), |problem| problem.detail.clone());
+    let said = said.strip_prefix("field `ip`: ").unwrap_or(&said).replace('`', "");
+    Failure::new(Exit::No, said)
 }
 
 fn nobody(address: IpAddr) -> Failure {
@@ -41,7 +52,11 @@ struct Found<'a> {
 
 impl Answer for Found<'_> {
     fn text(&self, look: &Look, detail: Detail) -> String {
-        one_row(&self.answer.binding, look, detail)
+        if self.answer.at.is_some() {
+            one_row(self.answer, look, detail)
+        } else {
+            one_row(&self.answer.binding, look, detail)
+        }
     }
 
     fn name(&self) -> String {

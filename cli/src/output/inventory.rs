@@ -1,6 +1,6 @@
 //! Apps, instances and nodes as rows.
 
-use policy_api::model::{App, Binding, BindingState, GroupName, Isolation, Mode, NodeView, Timestamp};
+use policy_api::model::{App, Binding, BindingState, GroupName, Isolation, LookupAnswer, Mode, NodeView, Timestamp};
 use serde::Serialize;
 
 use super::table::{Column, Field, Tone};
@@ -95,6 +95,40 @@ impl Row for Binding {
 
     fn name(&self) -> String {
         self.instance_name()
+    }
+}
+
+/// Who had an address at a time that is past, from when until when.
+impl Row for LookupAnswer {
+    const COLUMNS: &'static [Column] = &[
+        Column::always("ADDRESS"),
+        Column::always("APP"),
+        Column::always("INSTANCE"),
+        Column::always("NODE"),
+        Column::always("FROM"),
+        Column::always("UNTIL"),
+        Column::wide("IDENTITY"),
+        Column::wide("LABELS"),
+    ];
+    const PLURAL: &'static str = "instances";
+
+    fn fields(&self) -> Vec<Field> {
+        let time = |time: Option<Timestamp>, none: &str| time.map_or_else(|| none.to_owned(), |time| time.to_string());
+        let binding = &self.binding;
+        vec![
+            Field::new(binding.address),
+            Field::new(&binding.app),
+            Field::new(binding.instance_name()),
+            Field::new(&binding.node),
+            Field::new(time(self.from, "-")),
+            Field::new(time(self.until, "still")),
+            Field::new(binding.identity.number()),
+            Field::new(labels(binding)),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.binding.instance_name()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, ChangeSet, ChangesAnswer, CheckAnswer, CheckQuery,
     Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
     IsolationSpec, Join, Joined, List, LookupAnswer, NodeName, NodeView, Problem, Receipt, Released, Report, Revision,
-    RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target, UsageReport,
+    RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target, Timestamp, UsageReport,
 };
 
 pub use self::{error::ClientError, watch::Watch};
@@ -158,8 +158,10 @@ impl Client {
         self.get("/v1/check", query.parameters()).await
     }
 
-    pub async fn lookup(&self, address: IpAddr) -> Result<LookupAnswer, ClientError> {
-        self.get("/v1/lookup", vec![("ip", address.to_string())]).await
+    /// Who has an address or had it last, or who had it at some time.
+    pub async fn lookup(&self, address: IpAddr, at: Option<Timestamp>) -> Result<LookupAnswer, ClientError> {
+        let at = at.map(|at| ("at", at.to_string()));
+        self.get("/v1/lookup", [("ip", address.to_string())].into_iter().chain(at).collect()).await
     }
 
     pub async fn apps(&self) -> Result<List<App>, ClientError> {

@@ -178,10 +178,16 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         method: "get",
         path: "/v1/lookup",
         access: Access::Known,
-        summary: "Says which instance has an address, or had it last",
-        query: &[must("ip", Kind::Text, "The address")],
+        summary: "Says which instance has an address or had it last, or who had it at some time",
+        query: &[
+            must("ip", Kind::Text, "The address"),
+            may("at", Kind::Text, "A time, RFC 3339, by the policy API's clock; who had the address then"),
+        ],
         body: &[],
-        answers: &[(200, "The binding of the address")],
+        answers: &[(
+            200,
+            "The binding of the address; with `at`, also since when and until when it was the instance's",
+        )],
         handler: || get(read::lookup),
     },
     Endpoint {

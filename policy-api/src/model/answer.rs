@@ -174,11 +174,28 @@ pub struct CheckAnswer {
     pub revision: Revision,
 }
 
-/// The answer to "who has this address?".
+/// Who had an address, from when until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    pub binding: Binding,
+    pub from: Timestamp,
+    pub until: Option<Timestamp>,
+}
+
+/// The answer to "who has this address?", now or at some time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupAnswer {
     #[serde(flatten)]
     pub binding: Binding,
+    /// The time that was asked about; absent where it was now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Since when it was this instance's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Until when; absent while it still is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// The answer as a sentence.
     pub text: String,
 }

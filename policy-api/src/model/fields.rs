@@ -143,16 +143,6 @@ impl Fields {
         inner.members.into_iter().map(text).collect()
     }
 
-    /// Refuses a member of the contract that this version does not know yet.
-    pub fn unsupported(&mut self, name: &'static str) -> Result<(), InvalidField> {
-        match self.take(name) {
-            None => Ok(()),
-            Some(_) => {
-                Err(Invalid::new(name, "is not supported by this version", "leave it out").in_field(self.path(name)))
-            }
-        }
-    }
-
     /// Refuses what nobody took.
     pub fn finish(self) -> Result<(), InvalidField> {
         let Some(name) = self.members.keys().next() else { return Ok(()) };

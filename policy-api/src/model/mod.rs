@@ -32,7 +32,7 @@ mod usage;
 pub use self::{
     answer::{
         API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
-        IsolationDeleted, List, LookupAnswer, Outcome, Released, RuleAnswer, Status, VerdictWord, Would,
+        IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
     app::{App, AppSettings, GroupWish},
     binding::{Binding, BindingState, Claim, Claimed, Labels},

@@ -25,6 +25,20 @@ impl Timestamp {
         self.0.checked_add(time.try_into().ok()?).map(Self::from)
     }
 
+    /// The point so much earlier, if there is one.
+    pub fn before(self, time: Duration) -> Option<Self> {
+        self.0.checked_sub(time.try_into().ok()?).map(Self::from)
+    }
+
+    pub fn unix_milliseconds(self) -> i64 {
+        self.0.unix_timestamp() * 1_000 + i64::from(self.0.millisecond())
+    }
+
+    pub fn of_unix_milliseconds(milliseconds: i64) -> Option<Self> {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()?;
+        Some(Self::from(time))
+    }
+
     /// Seconds since 1970.
     pub fn unix_seconds(self) -> i64 {
         self.0.unix_timestamp()
@@ -69,6 +83,8 @@ mod tests {
         let later = now.after(Duration::from_millis(1_500)).expect("a time");
         assert_eq!((now.until(later), later.until(now)), (Duration::from_millis(1_500), Duration::ZERO));
         assert_eq!(now.after(Duration::MAX), None);
+        assert_eq!(later.before(Duration::from_millis(1_500)), Some(now));
+        assert_eq!(Timestamp::of_unix_milliseconds(now.unix_milliseconds()), Some(now));
     }
 
     #[test]

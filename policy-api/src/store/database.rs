@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::{
     delta::{Delta, changes_json},
+    ownership,
     state::Head,
     usage::Count,
 };
@@ -49,7 +50,7 @@ impl From<Invalid> for DatabaseError {
     }
 }
 
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -119,6 +120,11 @@ impl Database {
         migrate(&mut connection)?;
         check_schema(&connection, path)?;
         Ok(Self { connection, _served: Some(served) })
+    }
+
+    /// Forgets who had addresses that were given up before this; returns how many intervals.
+    pub(super) fn forget_owners(&self, before: Timestamp) -> Result<usize, DatabaseError> {
+        ownership::forget(&self.connection, before)
     }
 
     pub(super) fn begin(&mut self) -> Result<Commit<'_>, DatabaseError> {
@@ -220,6 +226,7 @@ impl Commit<'_> {
         let number = signed(revision.0)?;
         let sql = "INSERT INTO journal (revision, time, who, changes) VALUES (?1, ?2, ?3, ?4)";
         self.0.prepare_cached(sql)?.execute(params![number, time.to_string(), who, json])?;
+        ownership::note(&self.0, changes, time)?;
         let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO item (key, change) VALUES (?1, ?2)")?;
         let mut delete = self.0.prepare_cached("DELETE FROM item WHERE key = ?1")?;
         for change in changes {
@@ -317,6 +324,11 @@ fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if user_version(&transaction)? == 1 {
         transaction.execute_batch(USAGE)?;
+        transaction.pragma_update(None, "user_version", 2)?;
+    }
+    if user_version(&transaction)? == 2 {
+        transaction.execute_batch(ownership::TABLE)?;
+        ownership::note_all(&transaction)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
     }
     Ok(transaction.commit()?)

@@ -6,6 +6,7 @@
 mod database;
 mod delta;
 mod location;
+mod ownership;
 mod plan;
 mod principal;
 mod refusal;
@@ -15,12 +16,13 @@ mod usage;
 mod writer;
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -40,6 +42,7 @@ pub use self::{
     database::DatabaseError,
     delta::Delta,
     location::Location,
+    ownership::{KEPT as OWNERS_KEPT, Owners},
     plan::{Answer, Command},
     principal::{NodeGrant, Principal},
     refusal::Refusal,
@@ -55,6 +58,8 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
     names: Vec<String>,
+    owners: ownership::Reader,
+    owners_kept: Duration,
 }
 
 /// What the writer shares with readers.
@@ -82,6 +87,11 @@ const WATCH_QUEUE: usize = 1024;
 impl Store {
     /// Opens a store that [`prepare`] made, and becomes its one server.
     pub fn open(location: &Location, wish: OverlayWish) -> Result<Self, DatabaseError> {
+        Self::open_keeping(location, wish, OWNERS_KEPT)
+    }
+
+    /// The same, with who had addresses known for so long after they gave them up.
+    pub fn open_keeping(location: &Location, wish: OverlayWish, owners_kept: Duration) -> Result<Self, DatabaseError> {
         let path = location.path();
         let database = Database::serve(path)?;
         settle_overlay(&database, wish)?;
@@ -99,10 +109,11 @@ impl Store {
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let failed = |source| DatabaseError::File { path: path.to_owned(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let writer = Writer { runtime, database, state, shared: shared.clone(), jobs: receiver };
+        let writer = Writer { runtime, database, state, shared: shared.clone(), jobs: receiver, owners_kept };
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
-        Ok(Self { shared, tokens: Tokens::open(path)?, jobs, writer, names })
+        let owners = ownership::Reader::open(path)?;
+        Ok(Self { shared, tokens: Tokens::open(path)?, jobs, writer, names, owners, owners_kept })
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -125,6 +136,16 @@ impl Store {
     /// Looks at the published state. Writers wait for as long as `look` takes.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.shared.published.read().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
+    /// Who had an address at some time. Reads the disk.
+    pub fn owners(&self, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError> {
+        self.owners.owners(address, at)
+    }
+
+    /// The earliest time of which everything is still known.
+    pub fn owners_known_since(&self, now: Timestamp) -> Option<Timestamp> {
+        now.before(self.owners_kept)
     }
 
     /// Takes what a node says that rules are used for there. It reaches the disk within seconds.
@@ -357,5 +378,7 @@ impl Prepared {
     }
 }
 
+#[cfg(test)]
+mod owners_tests;
 #[cfg(test)]
 mod tests;

@@ -66,6 +66,9 @@ const MOST_PER_COMMIT: usize = 512;
 /// How long it sleeps at most if nobody asks: so often counts reach the disk, and so soon it sees that the clock was set.
 const NAP: Duration = Duration::from_secs(2);
 
+/// How often old owners of addresses are forgotten.
+const BETWEEN_FORGETTING: Duration = Duration::from_secs(600);
+
 pub(super) struct Writer {
     /// For waiting with an end.
     pub(super) runtime: Runtime,
@@ -73,6 +76,8 @@ pub(super) struct Writer {
     pub(super) state: State,
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: mpsc::Receiver<Job>,
+    /// How long after its end an interval of an address's ownership is kept.
+    pub(super) owners_kept: Duration,
 }
 
 /// What one transaction changed, in order.
@@ -87,6 +92,8 @@ impl Writer {
     /// Works until nobody can ask any more.
     pub(super) fn run(mut self) {
         let mut kept = Instant::now();
+        self.forget_owners();
+        let mut forgotten = Instant::now();
         loop {
             self.end_what_has_ended();
             let nap = self.nap();
@@ -96,12 +103,25 @@ impl Writer {
                 Ok(None) => break,
                 Err(_) => {}
             }
+            if forgotten.elapsed() >= BETWEEN_FORGETTING {
+                self.forget_owners();
+                forgotten = Instant::now();
+            }
             if kept.elapsed() >= NAP {
                 self.keep_usage();
                 kept = Instant::now();
             }
         }
         self.keep_usage();
+    }
+
+    fn forget_owners(&self) {
+        let Some(before) = Timestamp::now().before(self.owners_kept) else { return };
+        match self.database.forget_owners(before) {
+            Ok(0) => {}
+            Ok(intervals) => info!(intervals, %before, "forgot who had addresses that were given up before"),
+            Err(failure) => error!(error = %failure, "cannot forget old owners of addresses; trying again"),
+        }
     }
 
     /// Until the next end of something.

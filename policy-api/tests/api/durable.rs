@@ -120,6 +120,7 @@ fn the_binary_says_what_is_wrong_with_its_arguments() {
         (vec!["init", "--node", "a b"], "a b"),
         (vec!["init", "--store", "etcd://a:2379"], "not supported by this version"),
         (vec!["serve", "--heartbeat", "1h"], "100ms to 5s"),
+        (vec!["serve", "--keep-owners", "5m"], "1h to 3650d"),
         (vec!["serve", "--overlay-v4", "10.255.0.0/24"], "no room"),
         (vec!["serve", "--overlay-v4", "fd00::/48"], "family"),
     ] {

@@ -13,12 +13,12 @@ async fn a_node_joins_claims_and_releases() {
     assert_eq!(joined.node.slices.slice_v4.to_string(), "10.255.1.0/24");
     let claimed = world.n1.claim(&claim("web", &["10.255.1.7"])).await.expect("claimed");
     assert_eq!((claimed.instance, claimed.identity.number()), (0, 256));
-    let found = world.operator.lookup(ip("10.255.1.7")).await.expect("found");
+    let found = world.operator.lookup(ip("10.255.1.7"), None).await.expect("found");
     assert_eq!((found.binding.instance_name().as_str(), found.binding.node.as_str()), ("web/0", "n1"));
     assert_eq!(world.operator.instances(Some(&app("web"))).await.expect("instances").items.len(), 1);
     let released = world.n1.release(ip("10.255.1.7")).await.expect("released");
     assert!(released.revision > claimed.revision);
-    let freed = world.operator.lookup(ip("10.255.1.7")).await.expect("still known");
+    let freed = world.operator.lookup(ip("10.255.1.7"), None).await.expect("still known");
     assert_eq!(freed.binding.state, BindingState::Freed);
     assert!(world.operator.instances(None).await.expect("instances").items.is_empty());
     assert_eq!(world.operator.bindings().await.expect("bindings").items.len(), 1);

@@ -59,6 +59,7 @@ impl Prepared {
             names: Vec::new(),
             overlay: OverlayWish::default(),
             heartbeat: HEARTBEAT,
+            owners_kept: policy_api::store::OWNERS_KEPT,
         };
         Server::start(config).await.expect("server")
     }

@@ -1,0 +1,147 @@
+//! Who had an address when: intervals of ownership, kept for as long as the operator wants.
+//!
+//! Written in the transaction of the revision that made them, read over a connection of its own. Their times are this
+//! server's clock's. An instance is told its address after the interval has begun and gives it back before it ends, so
+//! that everything it sent lies inside, however wrong its node's clock is.
+
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::database::{DatabaseError, connect};
+use crate::model::{Binding, Change, Owned, Timestamp};
+
+/// What came with schema 3.
+pub(super) const TABLE: &str = "
+CREATE TABLE ownership (
+    address TEXT NOT NULL, start INTEGER NOT NULL, revision INTEGER NOT NULL, until INTEGER, binding TEXT NOT NULL,
+    PRIMARY KEY (address, start, revision)
+) WITHOUT ROWID;
+CREATE INDEX ownership_until ON ownership (until);
+";
+
+/// Writes down what a revision changed about who has which address.
+pub(super) fn note(transaction: &Transaction<'_>, changes: &[Change], now: Timestamp) -> Result<(), DatabaseError> {
+    for change in changes {
+        match change {
+            Change::PutBinding { binding } if binding.is_live() => begin(transaction, binding)?,
+            Change::PutBinding { binding } => end(transaction, binding.address, binding.since)?,
+            Change::DeleteBinding { address } => end(transaction, *address, now)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Everything of the journal, as if it happened now.
+pub(super) fn note_all(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
+    let mut journal = transaction.prepare("SELECT time, changes FROM journal ORDER BY revision")?;
+    let rows = journal.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    for row in rows {
+        let (time, changes) = row?;
+        let changes: Vec<Change> = serde_json::from_str(&changes)?;
+        note(transaction, &changes, time.parse()?)?;
+    }
+    Ok(())
+}
+
+/// The same instance on the same node goes on with the interval it has.
+fn begin(transaction: &Transaction<'_>, binding: &Binding) -> Result<(), DatabaseError> {
+    let address = binding.address.to_string();
+    let sql = "SELECT start, revision, binding FROM ownership WHERE address = ?1 AND until IS NULL";
+    let open = transaction
+        .prepare_cached(sql)?
+        .query_row([&address], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?)));
+    let text = serde_json::to_string(binding)?;
+    if let Some((start, revision, held)) = open.optional()? {
+        let held: Binding = serde_json::from_str(&held)?;
+        let owner = |binding: &Binding| (binding.identity, binding.instance, binding.node.clone());
+        if owner(&held) == owner(binding) {
+            let sql = "UPDATE ownership SET binding = ?4 WHERE address = ?1 AND start = ?2 AND revision = ?3";
+            transaction.prepare_cached(sql)?.execute(params![address, start, revision, text])?;
+            return Ok(());
+        }
+        end(transaction, binding.address, binding.since)?;
+    }
+    let revision = i64::try_from(binding.revision.0).unwrap_or(i64::MAX);
+    let sql = "INSERT INTO ownership (address, start, revision, binding) VALUES (?1, ?2, ?3, ?4)";
+    let start = binding.since.unix_milliseconds();
+    transaction.prepare_cached(sql)?.execute(params![address, start, revision, text])?;
+    Ok(())
+}
+
+/// Never before its beginning: the clock may have been set back meanwhile.
+fn end(transaction: &Transaction<'_>, address: IpAddr, at: Timestamp) -> Result<(), DatabaseError> {
+    let sql = "UPDATE ownership SET until = max(start, ?2) WHERE address = ?1 AND until IS NULL";
+    transaction.prepare_cached(sql)?.execute(params![address.to_string(), at.unix_milliseconds()])?;
+    Ok(())
+}
+
+/// Forgets intervals that ended so long ago; returns how many.
+pub(super) fn forget(connection: &Connection, before: Timestamp) -> Result<usize, DatabaseError> {
+    let sql = "DELETE FROM ownership WHERE until < ?1";
+    Ok(connection.prepare_cached(sql)?.execute([before.unix_milliseconds()])?)
+}
+
+/// Who had an address at one time; where nobody had it, who had it before and after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    pub at: Option<Owned>,
+    pub before: Option<Owned>,
+    pub after: Option<Owned>,
+}
+
+/// A connection that reads intervals beside the writer.
+pub(super) struct Reader(Mutex<Connection>);
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let connection = connect(path)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    pub(super) fn owners(&self, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = |sql: &str| -> Result<Option<Owned>, DatabaseError> {
+            let mut statement = connection.prepare_cached(sql)?;
+            let found = statement.query_row(params![address.to_string(), at.unix_milliseconds()], columns);
+            found.optional()?.map(owned).transpose()
+        };
+        // Of two that begin in one millisecond, the later one.
+        let last = find(
+            "SELECT start, until, binding FROM ownership WHERE address = ?1 AND start <= ?2
+             ORDER BY start DESC, revision DESC LIMIT 1",
+        )?;
+        let after = find(
+            "SELECT start, until, binding FROM ownership WHERE address = ?1 AND start > ?2
+             ORDER BY start, revision LIMIT 1",
+        )?;
+        Ok(match last {
+            Some(owned) if owned.until.is_none_or(|until| until > at) => {
+                Owners { at: Some(owned), ..Owners::default() }
+            }
+            before => Owners { at: None, before, after },
+        })
+    }
+}
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<(i64, Option<i64>, String)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+fn owned((start, until, binding): (i64, Option<i64>, String)) -> Result<Owned, DatabaseError> {
+    let time = |milliseconds| {
+        Timestamp::of_unix_milliseconds(milliseconds)
+            .ok_or_else(|| DatabaseError::Damaged(format!("an interval's end at {milliseconds} ms")))
+    };
+    Ok(Owned { binding: serde_json::from_str(&binding)?, from: time(start)?, until: until.map(time).transpose()? })
+}
+
+/// How long intervals are kept, unless the operator says otherwise: longer than a year's audit asks for.
+pub const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
