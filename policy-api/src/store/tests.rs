@@ -645,8 +645,8 @@ fn a_store_of_the_first_schema_is_brought_up_to_date() {
     runtime.block_on(store.write(allow_on(80))).expect("written");
     store.close();
     let connection = database::connect(place.location().path()).expect("connection");
-    // As the first version wrote it: no table of usage, apps without mode and groups, a head without groups.
-    let older = "DROP TABLE usage; PRAGMA user_version = 1;
+    // As the first version wrote it: no tables of usage and ownership, apps without mode and groups, a head without groups.
+    let older = "DROP TABLE usage; DROP TABLE ownership; PRAGMA user_version = 1;
         UPDATE item SET change = json_remove(change, '$.app.mode', '$.app.groups') WHERE key LIKE 'app/%';
         UPDATE meta SET value = json_remove(value, '$.next_group') WHERE key = 'head';";
     connection.execute_batch(older).expect("made older");
