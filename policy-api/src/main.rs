@@ -15,7 +15,7 @@ use policy_api::{
     init::{Init, NodeWish, init},
     model::{Invalid, Prefix},
     server::{Server, ServerConfig},
-    store::{Location, OverlayWish, longest_overlay},
+    store::{Copied, Location, OverlayWish, back_up, longest_overlay, restore},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +42,42 @@ enum Command {
         netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db\n  \
         netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --listen 192.168.1.1:7443")]
     Serve(ServeArgs),
+    /// Copies the store into a file, also while it is served.
+    #[command(after_help = "Example:\n  \
+        netpol-api backup --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n\n\
+        The copy is whole as of one revision, and writes go on meanwhile. It holds hashes of tokens\n\
+        and no key: with a copy of --dir beside it everything can be put back.")]
+    Backup(BackupArgs),
+    /// Puts a backup in the place of a store that is not served.
+    #[command(after_help = "Examples:\n  \
+        netpol-api restore --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n  \
+        netpol-api restore --store sqlite:///var/lib/netpol/policy.db --replace /var/backups/netpol-2026-01-31.db\n\n\
+        The backup is proven whole first, and what it replaces stays until the moment of the change.\n\
+        The restored store begins a new history: agents ask for all of it, and no old entity tag holds.")]
+    Restore(RestoreArgs),
+}
+
+#[derive(Args)]
+struct BackupArgs {
+    /// Where the store is.
+    #[arg(long, value_name = "URL", default_value = "sqlite:///var/lib/netpol/policy.db")]
+    store: Location,
+    /// A file that does not exist yet.
+    #[arg(value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Args)]
+struct RestoreArgs {
+    /// Where the store is to be.
+    #[arg(long, value_name = "URL", default_value = "sqlite:///var/lib/netpol/policy.db")]
+    store: Location,
+    /// Give up the store that is there.
+    #[arg(long)]
+    replace: bool,
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
 }
 
 #[derive(Args)]
@@ -92,6 +128,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Init(args) => prepare(args),
         Command::Serve(args) => serve(args),
+        Command::Backup(args) => save(&args),
+        Command::Restore(args) => put_back(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,6 +164,24 @@ fn prepare(args: InitArgs) -> anyhow::Result<()> {
         writeln!(out, "{word} {}", path.display()).context("write to stdout")?;
     }
     Ok(())
+}
+
+fn save(args: &BackupArgs) -> anyhow::Result<()> {
+    let copied = back_up(&args.store, &args.to).context("back up the store")?;
+    say(&format!("wrote {}: {}", args.to.display(), content(&copied)))
+}
+
+fn put_back(args: &RestoreArgs) -> anyhow::Result<()> {
+    let copied = restore(&args.from, &args.store, args.replace).context("restore the store")?;
+    say(&format!("restored {}: {}", args.store, content(&copied)))
+}
+
+fn content(copied: &Copied) -> String {
+    format!("revision {} of history {}, {} bytes", copied.revision, copied.history.as_str(), copied.bytes)
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("write to stdout")
 }
 
 fn serve(args: ServeArgs) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
     delta::{Delta, changes_json},
@@ -120,6 +120,46 @@ impl Database {
         migrate(&mut connection)?;
         check_schema(&connection, path)?;
         Ok(Self { connection, _served: Some(served) })
+    }
+
+    /// Keeps anybody from serving a file for as long as what is returned lives.
+    pub(super) fn reserve(path: &Path) -> Result<File, DatabaseError> {
+        lock(path)
+    }
+
+    /// Looks whether a file is a whole store that this version reads; returns its history and its last revision.
+    pub(super) fn prove(path: &Path) -> Result<(History, Revision), DatabaseError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        let version = user_version(&connection)?;
+        if !(1..=SCHEMA).contains(&version) {
+            return Err(DatabaseError::Schema { path: path.to_owned(), found: version });
+        }
+        let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(DatabaseError::Damaged(found));
+        }
+        let database = Self { connection, _served: None };
+        Ok((database.history()?, database.head()?.revision))
+    }
+
+    /// Copies a file into an empty one, as of one commit: later ones are not in it, and wait for nothing. All of the copy is
+    /// in the file itself, with no log beside it.
+    pub(super) fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let source = Connection::open_with_flags(from, flags)?;
+        source.busy_timeout(BUSY)?;
+        source.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        let copy = Connection::open_with_flags(to, flags)?;
+        copy.pragma_update(None, "journal_mode", "DELETE")?;
+        copy.close().map_err(|(_, error)| error.into())
+    }
+
+    /// Makes what a file holds the beginning of another history.
+    pub(super) fn begin_history(path: &Path, history: &History) -> Result<(), DatabaseError> {
+        let connection = Connection::open(path)?;
+        set_meta(&connection, "history", history.as_str())?;
+        connection.close().map_err(|(_, error)| error.into())
     }
 
     /// Forgets who had addresses that were given up before this; returns how many intervals.

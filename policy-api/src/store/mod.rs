@@ -3,6 +3,7 @@
 //! Writes go to one thread ([`writer`]) that plans, commits and publishes them; reads look at the published state in
 //! memory; a watch subscribes and reads its beginning under the same lock, so nothing falls between the two. Knows no HTTP.
 
+mod backup;
 mod database;
 mod delta;
 mod location;
@@ -39,6 +40,7 @@ use crate::model::{
 };
 
 pub use self::{
+    backup::{BackupError, Copied, back_up, restore},
     database::DatabaseError,
     delta::Delta,
     location::Location,

@@ -15,13 +15,13 @@ use policy_api::{
 use crate::world::{Prepared, World, rule};
 
 /// The real binary; killed when it is dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Process {
-    fn start(prepared: &Prepared) -> Self {
+    pub(crate) fn start(prepared: &Prepared) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_netpol-api"))
             .args(["serve", "--listen", "127.0.0.1:0", "--store", &prepared.store().to_string(), "--dir"])
             .arg(prepared.pki())
@@ -41,13 +41,13 @@ impl Process {
     }
 
     /// `kill -9`.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
     }
 
     /// SIGTERM; returns whether it ended well.
-    fn terminate(mut self) -> bool {
+    pub(crate) fn terminate(mut self) -> bool {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
         self.child.wait().expect("gone").success()
@@ -63,7 +63,7 @@ impl Drop for Process {
 }
 
 /// Writes rules until the server is gone; returns the ids that it answered.
-async fn write_until_gone(client: Arc<Client>, app: usize) -> Vec<RuleId> {
+pub(crate) async fn write_until_gone(client: Arc<Client>, app: usize) -> Vec<RuleId> {
     let mut answered = Vec::new();
     for port in 1..60_000 {
         match client.put_rule(&rule(&format!("allow app{app} db {port}")), &Default::default()).await {

@@ -1,6 +1,7 @@
 //! The policy API as its clients see it: the real server on a real port with TLS, asked by the real client.
 
 mod app;
+mod backup;
 mod bad_input;
 mod durable;
 mod node;
