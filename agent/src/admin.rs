@@ -324,16 +324,23 @@ fn json_line(told: &Told) -> io::Result<String> {
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
     let status = admin.node.status().await?;
     let counted = admin.node.counters().await?;
-    let mut text = String::from(
-        "# HELP netpol_datapath_packets_total Packets by outcome and direction.\n# TYPE netpol_datapath_packets_total counter\n",
-    );
-    for (direction, dropped, counter) in counted.totals() {
-        let name = dropped.map_or("passed", DropReason::name);
-        let direction = direction.name();
-        let packets = counter.packets;
-        text.push_str(&format!(
-            "netpol_datapath_packets_total{{outcome=\"{name}\",direction=\"{direction}\"}} {packets}\n"
-        ));
+    let mut text = String::new();
+    type Field = fn(&Counter) -> u64;
+    let families: [(&str, &str, Field); 2] = [
+        ("netpol_datapath_packets_total", "Packets by outcome and direction.", |counter| counter.packets),
+        (
+            "netpol_datapath_bytes_total",
+            "Bytes by outcome and direction, of frames as instances send and get them.",
+            |counter| counter.bytes,
+        ),
+    ];
+    for (family, help, field) in families {
+        text.push_str(&format!("# HELP {family} {help}\n# TYPE {family} counter\n"));
+        for (direction, dropped, counter) in counted.totals() {
+            let name = dropped.map_or("passed", DropReason::name);
+            let (direction, count) = (direction.name(), field(&counter));
+            text.push_str(&format!("{family}{{outcome=\"{name}\",direction=\"{direction}\"}} {count}\n"));
+        }
     }
     let gauges: BTreeMap<&str, u64> = BTreeMap::from([
         ("netpol_datapath_events_lost_total", counted.lost.total()),

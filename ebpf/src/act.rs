@@ -78,13 +78,15 @@ pub fn act(
     // Without settings there is no node to judge for; the maps always have their one value.
     let (Some(kernel), Some(found)) = (Kernel::open(), empty()) else { return TC_ACT_SHOT };
     let decided = stages(skb, &kernel, found);
+    // Before anything is put around the packet or taken off it.
+    let bytes = skb.length();
     let delivered = decided.and_then(|pass| match deliver(skb, &kernel, &found.trace) {
         Some(action) => Ok((action, pass)),
         None => Err(DropReason::DeliveryFailed),
     });
     let reason = match delivered {
         Ok((action, pass)) => {
-            count(skb, found.trace.slot, direction, None);
+            count(bytes, found.trace.slot, direction, None);
             if (pass == Pass::New || found.trace.grounds.note != Note::Nothing) && kernel.is_on(REPORT_FLOWS) {
                 report_passed(skb, found, direction);
             }
@@ -93,7 +95,7 @@ pub fn act(
         Err(reason) => found.note_drop(reason),
     };
     let trace = &found.trace;
-    count(skb, trace.slot, direction, Some(reason));
+    count(bytes, trace.slot, direction, Some(reason));
     if kernel.is_on(REPORT_DROPS) {
         report_dropped(skb, found, direction, reason);
     }
@@ -107,12 +109,12 @@ pub const TO_STACK: i32 = TC_ACT_OK;
 pub const NOT_OURS: i32 = TC_ACT_UNSPEC;
 
 #[inline(always)]
-fn count(skb: Skb, slot: u32, direction: Direction, dropped: Option<DropReason>) {
+fn count(bytes: usize, slot: u32, direction: Direction, dropped: Option<DropReason>) {
     if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, direction, dropped)) {
         // SAFETY: the slot is this CPU's own and programs do not interrupt each other on it.
         unsafe {
             (*counter).packets += 1;
-            (*counter).bytes += skb.length() as u64;
+            (*counter).bytes += bytes as u64;
         }
     }
 }

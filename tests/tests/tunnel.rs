@@ -2,11 +2,13 @@
 //! where something is. Both speak the same on the wire, and changing over loses nothing.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::world::agent_socket;
 use tests::world::flow::{BothWays, Flow, Totals};
 use tests::world::instance::{Family, Instance};
 use tests::world::patience::{PATIENCE, await_that};
@@ -15,6 +17,7 @@ use tests::world::probe::{expect_answer_over, expect_blocked_over, ping_over};
 use tests::world::{Plan, World, scenario};
 
 const PORT: u16 = 8080;
+const QUIET: Duration = Duration::from_millis(300);
 
 fn await_tunnel(world: &World, node: &str, who: &str) -> Result<()> {
     let what = format!("{node} to have its packets wrapped by {who}");
@@ -28,6 +31,50 @@ fn device_packets(world: &World, node: &str) -> Result<[u64; 2]> {
     let links: Value = serde_json::from_slice(&output.stdout).context("counters in JSON")?;
     let count = |side| links[0]["stats64"][side]["packets"].as_u64().context("a count of packets");
     Ok([count("tx")?, count("rx")?])
+}
+
+/// Packets and bytes that passed on a node in a direction, as its metrics say.
+fn passed(world: &World, node: &str, direction: &str) -> Result<[u64; 2]> {
+    let text = agent_socket::get_text(&world.node(node)?.socket, "/metrics")?;
+    let count = |family: &str| {
+        let name = format!("{family}{{outcome=\"passed\",direction=\"{direction}\"}} ");
+        let found = text.lines().find_map(|line| line.strip_prefix(name.as_str()));
+        found.and_then(|count| count.parse::<u64>().ok()).with_context(|| format!("no {name}in\n{text}"))
+    };
+    Ok([count("netpol_datapath_packets_total")?, count("netpol_datapath_bytes_total")?])
+}
+
+/// Datagrams are counted as they were sent, on both nodes: nothing of what carries them between.
+fn expect_counted(world: &World, a: &Instance, b: &Instance) -> Result<()> {
+    const DATAGRAMS: u64 = 10;
+    const PAYLOAD: [u8; 72] = [7; 72];
+    for (family, headers) in [(Family::V4, 14 + 20 + 8), (Family::V6, 14 + 40 + 8)] {
+        let now = || -> Result<_> { Ok([passed(world, "n1", "egress")?, passed(world, "n2", "ingress")?]) };
+        // Connections that were closed say their last words in their own time.
+        let mut last = now()?;
+        await_that("the nodes to fall silent", PATIENCE, || {
+            std::thread::sleep(QUIET);
+            let before = std::mem::replace(&mut last, now()?);
+            Ok(before == last)
+        })?;
+        let before = last;
+        let address = SocketAddr::new(b.address_of(family)?, PORT + 3);
+        let server = b.namespace.inside(|| UdpSocket::bind(address).context("bind"))?;
+        server.set_read_timeout(Some(PATIENCE))?;
+        let source = SocketAddr::new(a.address_of(family)?, 0);
+        let client = a.namespace.inside(|| UdpSocket::bind(source).context("bind"))?;
+        for _ in 0..DATAGRAMS {
+            client.send_to(&PAYLOAD, address)?;
+            server.recv(&mut [0; PAYLOAD.len()]).context("an allowed datagram")?;
+        }
+        let after = now()?;
+        let wanted = [DATAGRAMS, DATAGRAMS * (PAYLOAD.len() as u64 + headers)];
+        for (before, after) in before.into_iter().zip(after) {
+            let more = [after[0] - before[0], after[1] - before[1]];
+            ensure!(more == wanted, "counted {more:?}, not {wanted:?} ({family:?})");
+        }
+    }
+    Ok(())
 }
 
 fn expect_policy(a: &Instance, b: &Instance) -> Result<()> {
@@ -84,6 +131,7 @@ fn by_programs(underlay: Family) {
         let before = [device_packets(world, "n1")?, device_packets(world, "n2")?];
         expect_policy(a, b)?;
         expect_bulk(a, b)?;
+        expect_counted(world, a, b)?;
         let after = [device_packets(world, "n1")?, device_packets(world, "n2")?];
         ensure!(before == after, "the VXLAN devices carried something: {before:?}, then {after:?}");
         Ok(())
@@ -111,6 +159,7 @@ fn mixed(underlay: Family) {
         expect_policy(a, b)?;
         expect_bulk(a, b)?;
         ensure!(device_packets(world, "n2")?[0] > sent, "the device sends");
+        expect_counted(world, a, b)?;
         Ok(())
     });
 }
