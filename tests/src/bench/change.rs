@@ -10,8 +10,9 @@ use policy_api::{
 };
 
 use super::{
-    Row,
+    Row, end_progress,
     operator::{Operator, rule},
+    progress,
 };
 use crate::world::{Plan, World, flow::Flow, instance::Instance, probe::Transport};
 
@@ -48,7 +49,7 @@ impl Changes<'_> {
         self.operator.converse(self.world, async |client| {
             let mut samples = Vec::with_capacity(CHANGES);
             for change in 0..CHANGES {
-                eprint!("\rbench change: allow {} of {CHANGES}    ", change + 1);
+                progress(format_args!("bench change: allow {} of {CHANGES}", change + 1));
                 let started = Instant::now();
                 let rule = allow(client, Protocol::Tcp).await?;
                 samples.push(milliseconds(started.elapsed()));
@@ -66,7 +67,7 @@ impl Changes<'_> {
             Transport::Udp => Protocol::Udp,
         };
         for revocation in 0..REVOCATIONS {
-            eprint!("\rbench change: revoke {} of {REVOCATIONS}, {protocol:?}    ", revocation + 1);
+            progress(format_args!("bench change: revoke {} of {REVOCATIONS}, {protocol:?}", revocation + 1));
             let rule = self.operator.converse(self.world, async |client| allow(client, protocol).await)?;
             // A port each: what TCP sends again of an earlier flow must not be taken for this one's.
             let flow = Flow::open(transport, from, to, PORT)?;
@@ -81,7 +82,7 @@ impl Changes<'_> {
             back.push(milliseconds(last.back.saturating_duration_since(revoked)));
             flow.finish();
         }
-        eprintln!();
+        end_progress();
         Ok((forth, back))
     }
 }

@@ -16,7 +16,7 @@ use common::{
 use super::{
     Row, Target,
     clock::{map_bytes, stay_on_cpu, stay_on_one_cpu, time_per_packet},
-    median,
+    end_progress, median, progress,
     shape::{SHAPES, Shape},
     way::{CIRCLE, Course, Way, arrival_of, courses},
 };
@@ -44,14 +44,14 @@ fn measure() -> Result<Vec<Row>> {
     stay_on_one_cpu()?;
     let mut copies = Vec::new();
     for shape in SHAPES {
-        eprint!("\rbench {BENCH}: {}                    ", shape.name);
+        progress(format_args!("bench {BENCH}: {}", shape.name));
         copies.push(Copy::new(shape).with_context(|| shape.name)?);
     }
     let mut floors: [Samples; 2] = Default::default();
     let courses: Vec<Course> = courses().collect();
     let mut costs = vec![vec![Samples::new(); courses.len()]; copies.len()];
     for repetition in 0..REPETITIONS {
-        eprint!("\rbench {BENCH}: repetition {} of {REPETITIONS}          ", repetition + 1);
+        progress(format_args!("bench {BENCH}: repetition {} of {REPETITIONS}", repetition + 1));
         let frame = Course { way: Way::EgressRemote, family: Family::V4 }.frame();
         for (samples, name) in floors.iter_mut().zip(["empty", "one_hash"]) {
             let yardstick = &mut copies[0].lab.yardstick;
@@ -64,7 +64,7 @@ fn measure() -> Result<Vec<Row>> {
             }
         }
     }
-    eprintln!();
+    end_progress();
     let mut rows = floor_rows(&floors);
     rows.extend(courses.iter().enumerate().flat_map(|(i, course)| course_rows(*course, i, &floors, &costs)));
     rows.extend(copies.iter().map(|copy| {

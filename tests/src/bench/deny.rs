@@ -14,8 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     Row, Target as Wanted,
     clock::{stay_on_cpu, stay_on_one_cpu},
+    end_progress,
     load::{ECHO, Services, Target, request_response},
-    median,
+    median, progress,
 };
 use crate::world::{Plan, World, instance::Instance, namespace::Namespace, node::Node};
 
@@ -53,7 +54,7 @@ fn refusals(client: &Instance, server: Target<'_>) -> Result<Vec<Row>> {
     let tries: [(&str, Try); 2] = [("tcp connect", connect), ("udp send and receive", send)];
     let mut rows = Vec::new();
     for (name, try_once) in tries {
-        eprint!("\rbench {BENCH}: {name}          ");
+        progress(format_args!("bench {BENCH}: {name}"));
         let [closed, denied] = client.namespace.inside(|| in_turn(try_once, server.address))?;
         let ratio = median(&closed) / median(&denied);
         rows.push(Row::of(BENCH, format!("{name}, closed port"), 0, "us", &closed));
@@ -111,7 +112,7 @@ fn floods(node: &Node, client: &Instance, noisy: &Instance, services: &Services)
     let server = services.at(ECHO);
     let (mut alone, mut beside, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for flood in 0..FLOODS {
-        eprint!("\rbench {BENCH}: flood {} of {FLOODS}          ", flood + 1);
+        progress(format_args!("bench {BENCH}: flood {} of {FLOODS}", flood + 1));
         alone.push(request_response(&client.namespace, server)?[0]);
         let counted = || Ok::<_, anyhow::Error>(node.drops()?.values().sum::<u64>());
         let before = counted()?;
@@ -120,7 +121,7 @@ fn floods(node: &Node, client: &Instance, noisy: &Instance, services: &Services)
         let packets = counted()? - before;
         refused.push(packets as f64 / started.elapsed().as_secs_f64());
     }
-    eprintln!();
+    end_progress();
     let ratios: Vec<f64> = beside.iter().zip(&alone).map(|(beside, alone)| beside / alone).collect();
     Ok(vec![
         Row::of(BENCH, "packets refused, flood from one instance", 0, "1/s", &refused),

@@ -14,10 +14,28 @@ pub mod plot;
 mod shape;
 mod way;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fmt, fs,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+
+/// Says how far a bench has come, on one line that is written over; to a terminal only.
+fn progress(done: fmt::Arguments<'_>) {
+    const REST_OF_LINE: &str = "\x1b[K";
+    if io::stderr().is_terminal() {
+        eprint!("\r{done}{REST_OF_LINE}");
+    }
+}
+
+fn end_progress() {
+    if io::stderr().is_terminal() {
+        eprintln!();
+    }
+}
 
 /// A line of a result.
 #[derive(Clone, Debug, Serialize)]

@@ -8,6 +8,7 @@ use policy_api::{
     model::{Action, ChangeSet, Ports, Protocol, RuleSpec, Selector},
 };
 
+use super::progress;
 use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -45,7 +46,7 @@ impl Operator {
         self.converse(world, async |client| {
             let mut last = None;
             for (number, batch) in rules.chunks(BATCH).enumerate() {
-                eprint!("\rcreate rules: {} of {}          ", number * BATCH, rules.len());
+                progress(format_args!("create rules: {} of {}", number * BATCH, rules.len()));
                 let changes = ChangeSet { create: batch.to_vec(), delete: Vec::new() };
                 last = Some(client.change(&changes, &WriteOptions::default()).await?.revision);
             }

@@ -7,10 +7,12 @@ use policy_api::model::{Protocol, RuleSpec};
 use super::{
     Row, Target as Wanted,
     clock::peaks,
+    end_progress,
     load::{ACCEPT, ECHO, SINK, Services, Target, connect_rate, is_filtered, request_response, stream},
     median,
     operator::{Operator, rule},
     peer::{Backend, Cluster, Filter},
+    progress,
 };
 use crate::world::{Plan, World, instance::Instance, namespace::Namespace};
 
@@ -73,7 +75,7 @@ fn measure(bench: &'static str, place: Place) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for rules in RULES {
         for (site, services) in sites.iter_mut().zip(&services) {
-            eprint!("\rbench {bench}: {} gets {rules} rules          ", site.name());
+            progress(format_args!("bench {bench}: {} gets {rules} rules", site.name()));
             site.set_rules(rules).with_context(|| format!("{rules} rules of {}", site.name()))?;
             ensure!(
                 is_filtered(site.client(), services)? == site.filters(),
@@ -89,7 +91,7 @@ fn measure(bench: &'static str, place: Place) -> Result<Vec<Row>> {
         rows.push(Row::of(bench, "memory of an agent at most, ours", rules, "MiB", &memory));
         rows.extend(comparisons(bench, place, rules, &sites, &samples));
     }
-    eprintln!();
+    end_progress();
     for (site, services) in sites.iter().zip(services) {
         services.stop(site.target(place)?)?;
     }
@@ -100,7 +102,7 @@ fn measure(bench: &'static str, place: Place) -> Result<Vec<Row>> {
 fn rounds(bench: &str, rules: usize, sites: &[Box<dyn Site>], services: &[Services]) -> Result<Vec<Vec<Sample>>> {
     let mut samples = vec![Vec::with_capacity(ROUNDS); sites.len()];
     for round in 0..ROUNDS {
-        eprint!("\rbench {bench}: {rules} rules, round {} of {ROUNDS}          ", round + 1);
+        progress(format_args!("bench {bench}: {rules} rules, round {} of {ROUNDS}", round + 1));
         for (site, sample) in samples.iter_mut().zip(self::round(round, sites, services)?) {
             site.push(sample);
         }
