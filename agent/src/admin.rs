@@ -223,7 +223,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<StatusAnswer>, Proble
         revision: status.revision.map(|revision| revision.0),
         epoch: status.epoch,
         ready: status.ready,
-        detail: status.detail,
+        detail: status.detail.or_else(|| admin.api.trouble()),
         connected: admin.api.is_connected(),
         rows_used: status.rows_used,
         rows_capacity: status.rows_capacity,

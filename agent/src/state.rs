@@ -82,7 +82,7 @@ impl Journal {
         let Some((history, replica)) = follower.held() else { return Ok(()) };
         let revision = replica.revision();
         let changes: Vec<Change> = replica.items().collect();
-        let start = WatchLine::Snapshot { history: history.clone(), revision };
+        let start = WatchLine::Snapshot { history: history.clone(), revision, succeeds: Vec::new() };
         let body = WatchLine::Changes { changes };
         let end = WatchLine::SnapshotEnd { revision, count: replica.count(), digest: replica.digest() };
         let mut bytes = Vec::new();

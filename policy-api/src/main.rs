@@ -13,9 +13,9 @@ use clap::{Args, Parser, Subcommand};
 use policy_api::{
     directory::Found,
     init::{Init, NodeWish, init},
-    model::{Invalid, Prefix},
+    model::{History, Invalid, Prefix},
     server::{Server, ServerConfig},
-    store::{Copied, Location, OverlayWish, back_up, longest_overlay, restore},
+    store::{Copied, Location, OverlayWish, accept, back_up, longest_overlay, restore},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,8 +53,26 @@ enum Command {
         netpol-api restore --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n  \
         netpol-api restore --store sqlite:///var/lib/netpol/policy.db --replace /var/backups/netpol-2026-01-31.db\n\n\
         The backup is proven whole first, and what it replaces stays until the moment of the change.\n\
-        The restored store begins a new history: agents ask for all of it, and no old entity tag holds.")]
+        The restored store begins a new history, and no old entity tag holds. Agents go on enforcing\n\
+        what they have until the new history is accepted, with --accept or later with `accept`.")]
     Restore(RestoreArgs),
+    /// Lets agents follow a store that was restored, also while it is served.
+    #[command(after_help = "Examples:\n  \
+        netpol-api accept --store sqlite:///var/lib/netpol/policy.db\n  \
+        netpol-api accept --store sqlite:///var/lib/netpol/policy.db 3f2a9c0d11e7b865\n\n\
+        An agent never follows a store of another history by itself: it might be an old copy, without\n\
+        the denies that came since. Its status names the history that it follows.")]
+    Accept(AcceptArgs),
+}
+
+#[derive(Args)]
+struct AcceptArgs {
+    /// Where the store is.
+    #[arg(long, value_name = "URL", default_value = "sqlite:///var/lib/netpol/policy.db")]
+    store: Location,
+    /// What agents follow [default: what the restored store was before].
+    #[arg(value_name = "HISTORY")]
+    histories: Vec<History>,
 }
 
 #[derive(Args)]
@@ -75,6 +93,9 @@ struct RestoreArgs {
     /// Give up the store that is there.
     #[arg(long)]
     replace: bool,
+    /// Let agents follow it at once.
+    #[arg(long)]
+    accept: bool,
     /// The backup.
     #[arg(value_name = "FILE")]
     from: PathBuf,
@@ -130,6 +151,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(args),
         Command::Backup(args) => save(&args),
         Command::Restore(args) => put_back(&args),
+        Command::Accept(args) => let_follow(&args.store, &args.histories),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -173,7 +195,18 @@ fn save(args: &BackupArgs) -> anyhow::Result<()> {
 
 fn put_back(args: &RestoreArgs) -> anyhow::Result<()> {
     let copied = restore(&args.from, &args.store, args.replace).context("restore the store")?;
-    say(&format!("restored {}: {}", args.store, content(&copied)))
+    say(&format!("restored {}: {}", args.store, content(&copied)))?;
+    if args.accept {
+        return let_follow(&args.store, &[]);
+    }
+    eprintln!("agents enforce what they have until you run: netpol-api accept --store {}", args.store);
+    Ok(())
+}
+
+fn let_follow(store: &Location, histories: &[History]) -> anyhow::Result<()> {
+    let accepted = accept(store, histories).context("accept the store's history")?;
+    let names: Vec<&str> = accepted.iter().map(History::as_str).collect();
+    say(&format!("agents that follow {} go over to {store}", names.join(", ")))
 }
 
 fn content(copied: &Copied) -> String {

@@ -72,8 +72,15 @@ impl Follow {
             let ended = self.follow_once(&mut pause).await;
             let was_connected = self.api.connected.send_replace(false);
             let Err(error) = ended else { continue };
-            if let Ended::Inconsistent(_) = error {
-                self.forget();
+            match &error {
+                Ended::Inconsistent(refused @ Inconsistent::NotAccepted { .. }) => {
+                    let trouble = refused.to_string();
+                    if self.api.trouble.send_replace(Some(trouble.clone())) != Some(trouble) {
+                        warn!(%error, "enforcing the last state until an operator accepts the other");
+                    }
+                }
+                Ended::Inconsistent(_) => self.follower.forget(),
+                Ended::Api(_) | Ended::Silent | Ended::State(_) => {}
             }
             if was_connected {
                 warn!(%error, "the watch ended; enforcing the last state meanwhile");
@@ -83,18 +90,10 @@ impl Follow {
         }
     }
 
-    /// Asks for a snapshot next time, and keeps enforcing what stands until it is whole.
-    fn forget(&mut self) {
-        self.follower = Follower::default();
-    }
-
     async fn follow_once(&mut self, pause: &mut Duration) -> Result<(), Ended> {
         let since = self.follower.held().map_or(Revision::default(), |(_, replica)| replica.revision());
         let history = self.follower.held().map(|(history, _)| history.clone());
         let mut watch = self.api.client.watch(since, history.as_ref()).await?;
-        *pause = SHORTEST_PAUSE;
-        info!(api = watch.api(), since = since.0, "following the policy API");
-        self.api.connected.send_replace(true);
         loop {
             let line = timeout(SILENCE, watch.next()).await.map_err(|_| Ended::Silent)??;
             if let WatchLine::Clock { now } = line {
@@ -104,6 +103,11 @@ impl Follow {
                 continue;
             }
             let changed = self.follower.take(line.clone())?;
+            if !self.api.connected.send_replace(true) {
+                *pause = SHORTEST_PAUSE;
+                self.api.trouble.send_replace(None);
+                info!(api = watch.api(), since = since.0, "following the policy API");
+            }
             self.journal.keep(&line, &self.follower)?;
             if changed {
                 self.state.send_replace(self.follower.held().map(|held| Arc::new(held.clone())));

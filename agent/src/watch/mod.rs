@@ -25,6 +25,8 @@ pub struct Api {
     node: NodeName,
     /// Whether a watch stands.
     connected: watch::Sender<bool>,
+    /// Why its state is not followed, where that takes an operator.
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// How to reach the policy API.
@@ -40,12 +42,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 impl Api {
     pub fn new(config: ApiConfig, node: NodeName) -> Result<Arc<Self>, ClientError> {
         let client = Client::new(ClientConfig { api: config.urls, token: config.token, ca_pem: config.ca_pem })?;
-        Ok(Arc::new(Self { client, node, connected: watch::Sender::new(false) }))
+        Ok(Arc::new(Self { client, node, connected: watch::Sender::new(false), trouble: watch::Sender::new(None) }))
     }
 
     /// Whether a watch stands right now.
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
+    }
+
+    /// What an operator has to decide before the API is followed again.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     pub fn connection(&self) -> watch::Receiver<bool> {

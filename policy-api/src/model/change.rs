@@ -128,7 +128,13 @@ pub enum WatchLine {
     /// The API's clock, by which readers compute how long what expires still lasts. It changes no state.
     Clock { now: Timestamp },
     /// Forget everything: here comes the whole state as of this revision.
-    Snapshot { history: History, revision: Revision },
+    Snapshot {
+        history: History,
+        revision: Revision,
+        /// Histories whose followers may go over to this one: an operator said so.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        succeeds: Vec<History>,
+    },
     /// A part of a snapshot.
     Changes { changes: Vec<Change> },
     /// The end of a snapshot, which counts only if number and digest of its items are these.

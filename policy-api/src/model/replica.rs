@@ -39,6 +39,11 @@ pub enum Inconsistent {
     Digest { revision: Revision, held: Digest, announced_revision: Revision, announced: Digest },
     #[error("line belongs to history {found}, not {held}")]
     History { held: History, found: History },
+    #[error(
+        "the store has another history, {found}, than the one that is followed here, {followed}; if it was restored on \
+         purpose, run `netpol-api accept` beside it"
+    )]
+    NotAccepted { followed: History, found: History },
 }
 
 impl Replica {
@@ -146,12 +151,20 @@ impl Replica {
 pub struct Follower {
     held: Option<(History, Replica)>,
     arriving: Option<(History, Replica)>,
+    /// Of the last whole state, also where that is forgotten: another one has to be accepted first.
+    followed: Option<History>,
 }
 
 impl Follower {
     /// Starts from a state that was read before, to resume there.
     pub fn resuming(history: History, replica: Replica) -> Self {
-        Self { held: Some((history, replica)), arriving: None }
+        Self { followed: Some(history.clone()), held: Some((history, replica)), arriving: None }
+    }
+
+    /// Holds nothing any more, so that all is asked for anew; of the same history still.
+    pub fn forget(&mut self) {
+        self.held = None;
+        self.arriving = None;
     }
 
     /// The last whole state.
@@ -163,7 +176,13 @@ impl Follower {
     pub fn take(&mut self, line: WatchLine) -> Result<bool, Inconsistent> {
         match line {
             WatchLine::Clock { .. } => Ok(false),
-            WatchLine::Snapshot { history, .. } => {
+            WatchLine::Snapshot { history, succeeds, .. } => {
+                if let Some(followed) = &self.followed
+                    && *followed != history
+                    && !succeeds.contains(followed)
+                {
+                    return Err(Inconsistent::NotAccepted { followed: followed.clone(), found: history });
+                }
                 self.arriving = Some((history, Replica::default()));
                 Ok(false)
             }
@@ -188,6 +207,7 @@ impl Follower {
             return Err(Inconsistent::Snapshot { held: 0, count, digest: Digest::default(), announced: digest });
         };
         replica.finish_snapshot(revision, count, digest)?;
+        self.followed = Some(history.clone());
         self.held = Some((history, replica));
         Ok(true)
     }
@@ -216,7 +236,7 @@ mod tests {
 
     fn snapshot_of(replica: &Replica, from: &History) -> [WatchLine; 3] {
         [
-            WatchLine::Snapshot { history: from.clone(), revision: replica.revision() },
+            WatchLine::Snapshot { history: from.clone(), revision: replica.revision(), succeeds: Vec::new() },
             WatchLine::Changes { changes: replica.items().collect() },
             WatchLine::SnapshotEnd { revision: replica.revision(), count: replica.count(), digest: replica.digest() },
         ]
@@ -258,5 +278,33 @@ mod tests {
         };
         assert!(matches!(follower.take(other), Err(Inconsistent::History { .. })));
         assert_eq!(follower.held(), Some(&(ours, source)));
+    }
+
+    #[test]
+    fn another_history_is_followed_only_if_it_is_said_to_succeed_the_one_that_is() {
+        let (ours, theirs) = (history("00ff00ff00ff00ff"), history("1111111111111111"));
+        let mut source = Replica::default();
+        source.apply(Revision(1), &[app("a", 256, 1)]);
+        for forgotten in [false, true] {
+            let mut follower = Follower::resuming(ours.clone(), source.clone());
+            if forgotten {
+                follower.forget();
+            }
+            let [begin, changes, end] = snapshot_of(&Replica::default(), &theirs);
+            let refused = Inconsistent::NotAccepted { followed: ours.clone(), found: theirs.clone() };
+            assert_eq!(follower.take(begin), Err(refused));
+            assert_eq!(follower.held().is_none(), forgotten);
+
+            let accepted = WatchLine::Snapshot {
+                history: theirs.clone(),
+                revision: Revision::default(),
+                succeeds: vec![history("2222222222222222"), ours.clone()],
+            };
+            let outcomes = [accepted, changes, end].map(|line| follower.take(line));
+            assert_eq!(outcomes, [Ok(false), Ok(false), Ok(true)]);
+            assert_eq!(follower.held(), Some(&(theirs.clone(), Replica::default())));
+            let [back, ..] = snapshot_of(&source, &ours);
+            assert!(matches!(follower.take(back), Err(Inconsistent::NotAccepted { .. })), "there is no way back");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub enum BackupError {
     Occupied { path: PathBuf },
     #[error("{path} is no backup of a store: {problem}")]
     Unsound { path: PathBuf, problem: String },
+    #[error("{path} was never restored; name the history that agents follow, which they say in their status")]
+    NothingToAccept { path: PathBuf },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -82,6 +84,17 @@ pub fn restore(from: &Path, location: &Location, replace: bool) -> Result<Copied
     fs::rename(&beside, place).map_err(|source| BackupError::File { path: place.to_owned(), source })?;
     sync_directory(place)?;
     Ok(copied)
+}
+
+/// Lets whoever follows one of these histories, or those that a restored store came from, go over to this store; returns
+/// all that may.
+pub fn accept(location: &Location, named: &[History]) -> Result<Vec<History>, BackupError> {
+    let path = location.path();
+    if !path.exists() {
+        return Err(DatabaseError::Missing { path: path.to_owned() }.into());
+    }
+    let accepted = Database::accept(path, named)?;
+    if accepted.is_empty() { Err(BackupError::NothingToAccept { path: path.to_owned() }) } else { Ok(accepted) }
 }
 
 /// Looks whether a file is a whole store.

@@ -71,6 +71,18 @@ CREATE TABLE usage (node TEXT NOT NULL, rule INTEGER NOT NULL, count TEXT NOT NU
 CREATE INDEX usage_rule ON usage (rule);
 ";
 
+/// Where it is kept whose followers may go over to this history.
+pub(super) const SUCCEEDS: &str = "succeeds";
+/// Where it is kept which histories a restored store had before.
+const CAME_FROM: &str = "came_from";
+
+/// A list of histories; an empty one where nothing was ever kept.
+pub(super) fn histories(connection: &Connection, key: &str) -> Result<Vec<History>, DatabaseError> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+    let value: Option<String> = statement.query_row([key], |row| row.get(0)).optional()?;
+    Ok(value.map_or_else(|| Ok(Vec::new()), |value| serde_json::from_str(&value))?)
+}
+
 /// The writing connection.
 pub(super) struct Database {
     connection: Connection,
@@ -155,11 +167,30 @@ impl Database {
         copy.close().map_err(|(_, error)| error.into())
     }
 
-    /// Makes what a file holds the beginning of another history.
+    /// Makes what a file holds the beginning of another history, which nobody goes over to yet; the one that it had is
+    /// remembered as what it came from.
     pub(super) fn begin_history(path: &Path, history: &History) -> Result<(), DatabaseError> {
         let connection = Connection::open(path)?;
+        let former: String =
+            connection.query_row("SELECT value FROM meta WHERE key = 'history'", [], |row| row.get(0))?;
+        let mut came_from = histories(&connection, CAME_FROM)?;
+        came_from.push(former.parse()?);
+        set_meta(&connection, CAME_FROM, &serde_json::to_string(&came_from)?)?;
+        set_meta(&connection, SUCCEEDS, "[]")?;
         set_meta(&connection, "history", history.as_str())?;
         connection.close().map_err(|(_, error)| error.into())
+    }
+
+    /// Lets followers of these histories go over to this store's, of those that it came from if none is named; returns
+    /// whom it lets. Whoever serves it sees so with the next watch.
+    pub(super) fn accept(path: &Path, named: &[History]) -> Result<Vec<History>, DatabaseError> {
+        let connection = connect(path)?;
+        check_schema(&connection, path)?;
+        let mut succeeds = histories(&connection, SUCCEEDS)?;
+        let wanted = if named.is_empty() { histories(&connection, CAME_FROM)? } else { named.to_vec() };
+        succeeds.extend(wanted.into_iter().filter(|history| !succeeds.contains(history)).collect::<Vec<_>>());
+        set_meta(&connection, SUCCEEDS, &serde_json::to_string(&succeeds)?)?;
+        Ok(succeeds)
     }
 
     /// Forgets who had addresses that were given up before this; returns how many intervals.

@@ -40,7 +40,7 @@ use crate::model::{
 };
 
 pub use self::{
-    backup::{BackupError, Copied, back_up, restore},
+    backup::{BackupError, Copied, accept, back_up, restore},
     database::DatabaseError,
     delta::Delta,
     location::Location,
@@ -168,6 +168,8 @@ impl Store {
 
     /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.
     pub fn subscribe(&self, since: Option<(Revision, History)>) -> Result<Subscription, AheadOfStore> {
+        // Said by another process, so it is asked each time; where the disk fails nobody goes over.
+        let succeeds = self.owners.succeeds().unwrap_or_default();
         let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
         let (state, ring) = (&published.state, &published.ring);
         let head = state.revision();
@@ -178,6 +180,7 @@ impl Store {
         let resumed = known.and_then(|(since, _)| ring.behind(since, head));
         Ok(Subscription {
             history: state.history().clone(),
+            succeeds,
             revision: head,
             digest: state.replica().digest(),
             start: resumed.map_or_else(|| Start::Snapshot(state.replica().items().collect()), Start::Resume),
@@ -251,6 +254,8 @@ impl Shared {
 /// The beginning of a watch, and where its deltas come from.
 pub struct Subscription {
     pub history: History,
+    /// Histories whose followers may go over to this one.
+    pub succeeds: Vec<History>,
     /// Where the beginning ends.
     pub revision: Revision,
     pub digest: Digest,

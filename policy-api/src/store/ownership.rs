@@ -13,8 +13,8 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::database::{DatabaseError, connect};
-use crate::model::{Binding, Change, Owned, Timestamp};
+use super::database::{DatabaseError, SUCCEEDS, connect, histories};
+use crate::model::{Binding, Change, History, Owned, Timestamp};
 
 /// What came with schema 3.
 pub(super) const TABLE: &str = "
@@ -104,6 +104,12 @@ impl Reader {
         let connection = connect(path)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Histories whose followers may go over to this store's.
+    pub(super) fn succeeds(&self) -> Result<Vec<History>, DatabaseError> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        histories(&connection, SUCCEEDS)
     }
 
     pub(super) fn owners(&self, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError> {

@@ -333,7 +333,9 @@ fn follow(store: &Store, follower: &mut Follower, subscription: &mut Subscriptio
             let (history, revision) = (subscription.history.clone(), subscription.revision);
             let count = u64::try_from(changes.len()).expect("few");
             let end = WatchLine::SnapshotEnd { revision, count, digest: subscription.digest };
-            for line in [WatchLine::Snapshot { history, revision }, WatchLine::Changes { changes }, end] {
+            for line in
+                [WatchLine::Snapshot { history, revision, succeeds: Vec::new() }, WatchLine::Changes { changes }, end]
+            {
                 follower.take(line).expect("a whole snapshot");
             }
         }

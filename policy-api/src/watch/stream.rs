@@ -38,6 +38,7 @@ pub async fn feed(
     let start = std::mem::replace(&mut subscription.start, Start::Resume(Vec::new()));
     let mut feed = Feed {
         history: subscription.history,
+        succeeds: subscription.succeeds,
         revision: subscription.revision,
         digest: subscription.digest,
         lines,
@@ -83,6 +84,7 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// One watcher, and where it is.
 struct Feed {
     history: History,
+    succeeds: Vec<History>,
     /// What has been sent so far amounts to this.
     revision: Revision,
     digest: Digest,
@@ -108,7 +110,8 @@ impl Feed {
     async fn snapshot(&mut self, items: Vec<Change>) -> Result<(), Ended> {
         let (revision, digest) = (self.revision, self.digest);
         let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
-        self.write(&WatchLine::Snapshot { history: self.history.clone(), revision }).await?;
+        let (history, succeeds) = (self.history.clone(), std::mem::take(&mut self.succeeds));
+        self.write(&WatchLine::Snapshot { history, revision, succeeds }).await?;
         for part in items.chunks(CHANGES_PER_LINE) {
             self.write(&WatchLine::Changes { changes: part.to_vec() }).await?;
         }
@@ -166,7 +169,14 @@ mod tests {
 
     fn subscription(deltas: broadcast::Receiver<Arc<Delta>>) -> Subscription {
         let (revision, digest) = (Revision(0), Digest::default());
-        Subscription { history: history(), revision, digest, start: Start::Resume(Vec::new()), deltas }
+        Subscription {
+            history: history(),
+            succeeds: Vec::new(),
+            revision,
+            digest,
+            start: Start::Resume(Vec::new()),
+            deltas,
+        }
     }
 
     /// Feeds a reader that takes nothing, and waits for the end of it.

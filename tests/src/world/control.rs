@@ -54,6 +54,13 @@ impl Control {
         }
     }
 
+    /// Runs another command of `netpol-api` on the store.
+    pub fn on_store(&self, command: &str, more: &[&str]) -> Result<Invocation> {
+        let mut line = self.namespace.command(binary("netpol-api")?);
+        line.arg(command).arg("--store").arg(self.store()).args(more);
+        Invocation::run(&mut line, format!("netpol-api {command} {}", more.join(" ")))
+    }
+
     pub fn url(&self) -> String {
         format!("https://{}:{PORT}", self.address)
     }
