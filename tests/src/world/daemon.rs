@@ -29,6 +29,8 @@ impl Daemon {
             File::options().create(true).append(true).open(&log).with_context(|| format!("open {}", log.display()))?;
         let child = command
             .env("NO_COLOR", "1")
+            // Of a panic its message matters, which a stack would push out of the last lines.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("share the log file")?)
             .stderr(file)
