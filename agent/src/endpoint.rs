@@ -146,3 +146,30 @@ impl Registry {
         self.endpoints.values().map(Endpoint::identity).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::placement::ENDPOINT_PLACES;
+
+    fn behind(ifindex: u32) -> Endpoint {
+        let endpoint = serde_json::json!({
+            "app": "web", "instance": 0, "identity": 256, "address": "10.255.1.1", "host_interface": "np0aff0101",
+            "ifindex": ifindex, "mac": [2, 0, 0, 0, 0, 1], "generation": 1, "slot": 1,
+            "netns": { "device": 4, "inode": 7 }, "interface": "eth0", "labels": {}, "placed": null,
+        });
+        serde_json::from_value(endpoint).expect("an endpoint")
+    }
+
+    #[test]
+    fn interfaces_whose_numbers_share_a_place_are_seen_and_others_are_not() {
+        let directory = std::env::temp_dir().join(format!("netpol-registry-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let mut registry = Registry::open(&directory).expect("a registry");
+        registry.put(behind(7)).expect("kept");
+        let found = |ifindex| registry.in_place_of(ifindex).map(|endpoint| endpoint.ifindex);
+        assert_eq!([7, 7 + ENDPOINT_PLACES, 7 + 3 * ENDPOINT_PLACES].map(found), [Some(7); 3]);
+        assert_eq!([6, 8, 8 + ENDPOINT_PLACES].map(found), [None; 3]);
+        std::fs::remove_dir_all(&directory).expect("removed");
+    }
+}

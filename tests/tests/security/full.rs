@@ -1,16 +1,13 @@
 //! Maps that are full: whoever asks for more is refused by name, nothing half made stays, and what is in force goes on.
 
-use anyhow::{Context, Result, ensure};
-use common::placement::{ENDPOINT_PLACES, Endpoint};
+use anyhow::{Result, ensure};
 use common::verdict::{Direction, DropReason};
-use serde_json::Value;
 use tests::world::flow::Flow;
 use tests::world::node::Node;
 use tests::world::patience::{PATIENCE, await_that};
 use tests::world::probe::{Transport, expect_answer, expect_blocked};
 use tests::world::{Plan, World, scenario};
 
-use super::maps;
 use super::talk::{before_the_agents_start, dropped, instance_socket, passes};
 
 const PORT: u16 = 8080;
@@ -37,48 +34,6 @@ fn interfaces(node: &Node) -> Result<String> {
     let listed = node.namespace.inside(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
     let names = listed.lines().skip(2).filter_map(|line| line.split(':').next());
     Ok(names.map(str::trim).collect::<Vec<_>>().join(" "))
-}
-
-/// Uses up numbers of interfaces, until the next one made on the node gets this one.
-fn advance_to(node: &Node, next: u32) -> Result<()> {
-    const AT_ONCE: u32 = 1_000;
-    // A group of them is deleted in one go; no number is given again before all were.
-    let mut last = newest(node)?;
-    while last + 1 < next {
-        let bridges = (next - last - 1).min(AT_ONCE);
-        let lines = (0..bridges).map(|i| format!("link add u{i} group 7 type bridge\n"));
-        node.namespace.ip(&lines.collect::<String>())?;
-        last = newest(node)?;
-        node.namespace.ip("link del group 7\n")?;
-    }
-    Ok(())
-}
-
-/// The highest number that an interface of the node has.
-fn newest(node: &Node) -> Result<u32> {
-    let output = node.namespace.command("ip").args(["-j", "link"]).output().context("list interfaces")?;
-    let links: Vec<Value> = serde_json::from_slice(&output.stdout).context("interfaces in JSON")?;
-    let numbers = links.iter().filter_map(|link| link["ifindex"].as_u64());
-    Ok(u32::try_from(numbers.max().unwrap_or(0))?)
-}
-
-#[test]
-fn interfaces_whose_numbers_share_a_place_are_never_both_endpoints() {
-    scenario(Plan::nodes(&["n1"]), |world| {
-        let a = world.run_instance("appA", "n1")?;
-        world.netpol(&["allow", "appA", "appB", "--port", "8080", "--wait"])?.expect_exit(0)?;
-        let node = world.node("n1")?;
-        let first = maps::endpoints(node)?.first().context("an endpoint")?.ifindex();
-        let shared = first + ENDPOINT_PLACES;
-        advance_to(node, shared)?;
-
-        let b = world.run_instance("appB", "n1")?;
-        let mut numbers: Vec<u32> = maps::endpoints(world.node("n1")?)?.iter().map(Endpoint::ifindex).collect();
-        numbers.sort_unstable();
-        ensure!(numbers[0] == first && numbers.len() == 2 && numbers[1] > shared, "endpoints are behind {numbers:?}");
-        expect_answer(Transport::Tcp, &a, &b, PORT)?;
-        expect_blocked(Transport::Tcp, &b, &a, PORT)
-    });
 }
 
 #[test]
