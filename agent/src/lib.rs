@@ -19,3 +19,4 @@ pub mod reconcile;
 pub mod state;
 pub mod usage;
 pub mod watch;
+mod ways;

@@ -28,10 +28,11 @@ use crate::{
     cut::{Receipts, end_in_background},
     datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
     endpoint::{Endpoint, Registry},
-    link::{LinkError, Links, OverlayDevice, ipsec, netns::NetnsId},
+    link::{LinkError, Links, netns::NetnsId},
     reconcile::Programmed,
     state::StateError,
     watch::State,
+    ways::{Fit, tunnel},
 };
 
 /// How often everything is looked at, whether or not something was heard.
@@ -84,10 +85,6 @@ pub struct Status {
     pub tunnel: &'static str,
     /// Addresses of endpoints that are closed because a deny did not fit.
     pub closed: Vec<Ipv4Addr>,
-}
-
-const fn tunnel(uplink_ifindex: u32) -> &'static str {
-    if uplink_ifindex == 0 { "device" } else { "programs" }
 }
 
 /// What the programs counted.
@@ -578,25 +575,11 @@ impl Node {
         Ok(())
     }
 
-    /// Fits what is sent into the overlay to the ways to the other nodes. Nothing is longer than the narrowest of them
-    /// carries, as far as routers have said: over IPv4 they cut what is too long; over IPv6 it would be lost, and the instance
-    /// that sent it not know. And programs send by the uplink themselves only while that is the way to every node, and nothing
-    /// is to happen to a packet on it but what they do.
+    /// Fits what is sent into the overlay to the ways to the other nodes.
     async fn fit_to_ways(&mut self, state: &watch::Receiver<Option<State>>) -> Result<(), NodeError> {
         let Some(state) = state.borrow().clone() else { return Ok(()) };
-        let (mut mtu, mut uplink_ifindex) = (self.mtu, self.uplink.unwrap_or(0));
-        for other in state.1.nodes.values().filter(|node| node.name != self.name) {
-            let way = self.links.path(other.underlay).await?;
-            if other.underlay.is_ipv6() {
-                mtu = mtu.min(way.mtu.map_or(mtu, |outer| OverlayDevice::mtu_inside(outer, true)));
-            }
-            if way.wraps || way.interface.is_some_and(|index| Some(index) != self.uplink) {
-                uplink_ifindex = 0;
-            }
-        }
-        if uplink_ifindex != 0 && ipsec::outgoing_policies()? > 0 {
-            uplink_ifindex = 0;
-        }
+        let others = state.1.nodes.values().filter(|node| node.name != self.name).map(|node| node.underlay);
+        let Fit { mtu, uplink_ifindex } = Fit::to(&self.links, others, self.mtu, self.uplink).await?;
         let settings = self.datapath.settings()?;
         if settings.mtu != mtu {
             info!(mtu, "the overlay carries as much as the narrowest way to another node");
