@@ -6,18 +6,18 @@ use crate::link::{LinkError, Links, OverlayDevice, ipsec};
 
 /// What suits all ways at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fit {
+pub(crate) struct Fit {
     /// The narrowest of them carries this, as far as routers have said. Over IPv4 they cut what is too long; over IPv6 it
     /// would be lost, and the instance that sent it not know.
-    pub mtu: u32,
+    pub(crate) mtu: u32,
     /// The interface that programs send by themselves; 0 unless it is the way to every node, and nothing is to happen to a
     /// packet on it but what they do.
-    pub uplink_ifindex: u32,
+    pub(crate) uplink_ifindex: u32,
 }
 
 impl Fit {
     /// The widest that there is, as far as the ways allow it.
-    pub async fn to(
+    pub(crate) async fn to(
         links: &Links,
         others: impl Iterator<Item = IpAddr>,
         widest: u32,
@@ -41,6 +41,6 @@ impl Fit {
 }
 
 /// Who wraps what is sent, as the status says it.
-pub const fn tunnel(uplink_ifindex: u32) -> &'static str {
+pub(crate) const fn tunnel(uplink_ifindex: u32) -> &'static str {
     if uplink_ifindex == 0 { "device" } else { "programs" }
 }
