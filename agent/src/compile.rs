@@ -1,11 +1,15 @@
 //! What the maps must hold, from what the policy API says and which endpoints are here. Pure: no kernel, no clock, no IO.
 
-use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+};
 
 use common::{
     Action, Address, Identity, Layer, Party, PortPrefix, PortRange, Protocol, Term,
     placement::{Placement, Standing},
-    rule::{Lengths, Memberships, PairKey, Row, RowKey, Ruling},
+    port_set::PortSet,
+    rule::{Lengths, Memberships, PairKey, Row, RowKey, Ruling, SetPlace},
 };
 use policy_api::model::{self, AppName, Mode, NodeName, OnDeny, Replica, Rule, Selector, Target};
 
@@ -14,6 +18,8 @@ use policy_api::model::{self, AppName, Mode, NodeName, OnDeny, Replica, Rule, Se
 pub struct Desired {
     pub rows: HashMap<RowKey, Row>,
     pub lengths: HashMap<PairKey, Lengths>,
+    /// The ports of those pairs that have rows of the most lengths.
+    pub port_sets: HashMap<PairKey, Box<PortSet>>,
     /// The groups of apps, by identity.
     pub memberships: HashMap<u32, Memberships>,
     /// Instances on other nodes.
@@ -127,8 +133,9 @@ fn add_rows(desired: &mut Desired, terms: impl Iterator<Item = Term>) {
             direct.entry(prefix).and_modify(|ruling| *ruling = ruling.stronger(term.ruling)).or_insert(term.ruling);
         }
     }
-    for (pair, direct) in pairs {
-        desired.lengths.insert(pair, Lengths::new(pair, direct.keys().copied()));
+    for (pair, direct) in &pairs {
+        let (pair, lengths) = (*pair, Lengths::new(*pair, direct.keys().copied()));
+        desired.lengths.insert(pair, lengths);
         for prefix in direct.keys() {
             let covering = prefix.ancestors().filter_map(|ancestor| direct.get(&ancestor).copied());
             if let Some(ruling) = covering.reduce(Ruling::stronger) {
@@ -136,6 +143,28 @@ fn add_rows(desired: &mut Desired, terms: impl Iterator<Item = Term>) {
                 desired.rows.insert(key, Row::new(key, ruling));
             }
         }
+    }
+    add_port_sets(desired, &pairs);
+}
+
+/// Sets of ports, for as many pairs as there are places. A pair with rows of one length is asked as quickly without, and one
+/// that has a row for all ports has no port that matches nothing.
+fn add_port_sets(desired: &mut Desired, pairs: &HashMap<PairKey, BTreeMap<PortPrefix, Ruling>>) {
+    let whole = PortPrefix::covering(0, 0);
+    let gains = |(pair, lengths): (&PairKey, &Lengths)| {
+        let gains = lengths.count() > 1 && pairs.get(pair).is_some_and(|direct| !direct.contains_key(&whole));
+        gains.then_some((Reverse(lengths.count()), *pair))
+    };
+    let mut gainers: Vec<_> = desired.lengths.iter().filter_map(gains).collect();
+    let places = SetPlace::all().count();
+    if gainers.len() > places {
+        gainers.select_nth_unstable(places);
+        gainers.truncate(places);
+    }
+    for (_, pair) in gainers {
+        let mut set = Box::new(PortSet::NONE);
+        pairs[&pair].keys().for_each(|prefix| set.add(*prefix));
+        desired.port_sets.insert(pair, set);
     }
 }
 
@@ -177,23 +206,40 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    struct Maps(Desired);
+    /// Maps that hold what is desired, each set of ports at the place that its pair was given.
+    struct Maps {
+        desired: Desired,
+        places: HashMap<PairKey, SetPlace>,
+    }
+
+    impl Maps {
+        fn holding(desired: Desired) -> Self {
+            let places = desired.port_sets.keys().copied().zip(SetPlace::all()).collect();
+            Self { desired, places }
+        }
+    }
 
     impl Rules for Maps {
         fn scope(&self) -> Scope {
-            Scope::of(self.0.lengths.keys().copied())
+            Scope::of(self.desired.lengths.keys().copied())
         }
 
         fn membership(&self, app: Identity, place: usize) -> Membership {
-            self.0.memberships.get(&app.number()).map_or(Membership::NONE, |groups| groups.at(place))
+            self.desired.memberships.get(&app.number()).map_or(Membership::NONE, |groups| groups.at(place))
         }
 
         fn lengths(&self, key: &PairKey) -> Option<Lengths> {
-            self.0.lengths.get(key).copied()
+            let lengths = self.desired.lengths.get(key)?;
+            Some(lengths.with_set(self.places.get(key).copied()))
         }
 
         fn row(&self, key: &RowKey) -> Option<Row> {
-            self.0.rows.get(key).copied()
+            self.desired.rows.get(key).copied()
+        }
+
+        fn set_has(&self, place: SetPlace, port: u16) -> bool {
+            let (pair, _) = self.places.iter().find(|(_, of)| **of == place).expect("a word names places of sets only");
+            self.desired.port_sets[pair].has(port)
         }
     }
 
@@ -232,7 +278,7 @@ mod tests {
         #[test]
         fn compiled_rows_decide_as_the_rules_themselves(terms in prop::collection::vec(term(), 0..12)) {
             let members = members();
-            let maps = Maps(Desired::of_terms(terms.iter().copied()).with_members(members.iter().copied()));
+            let maps = Maps::holding(Desired::of_terms(terms.iter().copied()).with_members(members.iter().copied()));
             let rules = Terms { terms: &terms, members: &members };
             for port in (0..41).step_by(3).chain(u16::MAX - 41..=u16::MAX) {
                 for (source, destination) in [(256, 257), (258, 256), (1, 258), (257, 1)] {
@@ -245,6 +291,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn pairs_with_rows_of_the_most_lengths_have_sets_and_others_none() {
+        let ruling = Ruling { action: Action::Allow, rule: RuleId(1) };
+        let term = |app: u32, first, last| {
+            let (source, destination) = (Party::one(identity(app)), Party::one(identity(257)));
+            let ports = PortRange::new(first, last).expect("ordered");
+            Term { source, destination, protocol: Protocol::Tcp, ports, layer: Layer::Enforced, ruling }
+        };
+        let one_length = term(1_000, 8080, 8080);
+        let all_ports = [term(1_001, 0, u16::MAX), term(1_001, 80, 90)];
+        let two = (2_000..2_300).map(|app| term(app, 80, 82));
+        let many = term(3_000, 1, 1_000);
+        let desired = Desired::of_terms(two.chain(all_ports).chain([one_length, many]));
+        assert_eq!(desired.port_sets.len(), SetPlace::all().count());
+        assert!(desired.port_sets.contains_key(&many.pair()));
+        assert!([one_length, all_ports[0]].iter().all(|term| !desired.port_sets.contains_key(&term.pair())));
+        let set = &desired.port_sets[&many.pair()];
+        assert_eq!([0, 1, 1_000, 1_001].map(|port| set.has(port)), [false, true, true, false]);
     }
 
     #[test]

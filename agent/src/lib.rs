@@ -14,6 +14,7 @@ pub mod flow;
 pub mod link;
 pub mod node;
 pub mod pool;
+mod port_sets;
 pub mod random;
 pub mod reconcile;
 pub mod state;

@@ -14,9 +14,12 @@ use common::{
     rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope},
 };
 
+use tracing::warn;
+
 use crate::{
     compile::Desired,
     datapath::{Datapath, DatapathError},
+    port_sets::PortSets,
 };
 
 /// What the kernel holds, as far as this agent wrote or found it.
@@ -24,6 +27,7 @@ use crate::{
 pub struct Programmed {
     rows: HashMap<RowKey, Row>,
     lengths: HashMap<PairKey, Lengths>,
+    port_sets: PortSets,
     memberships: HashMap<u32, Memberships>,
     placements: HashMap<Address, Placement>,
     nodes: HashSet<Address>,
@@ -75,9 +79,11 @@ impl Programmed {
     /// Reads what an earlier agent left; on a fresh start, nothing.
     pub fn adopt(datapath: &Datapath) -> Result<Self, DatapathError> {
         let remote = |(_, placement): &(Address, Placement)| placement.place() == Some(Place::Remote);
+        let lengths = datapath.lengths.read()?.into_iter().collect();
         Ok(Self {
             rows: datapath.rows.read()?.into_iter().collect(),
-            lengths: datapath.lengths.read()?.into_iter().collect(),
+            port_sets: PortSets::adopt(datapath, &lengths)?,
+            lengths,
             memberships: datapath.memberships.read()?.into_iter().collect(),
             rules: datapath.usage.read()?.into_iter().map(|(rule, _)| rule).collect(),
             placements: datapath.placements.read()?.into_iter().filter(remote).collect(),
@@ -181,9 +187,22 @@ impl Programmed {
         }
         self.remove_rows(datapath, &plan.remove_denies, outcome);
         self.put_rows(datapath, &plan.replace_denies, outcome);
-        self.put_lengths(datapath, differing(&desired.lengths, &self.lengths).collect(), outcome);
+        let settled = self.port_sets.settle(datapath, &desired.port_sets);
+        outcome.writes += settled.writes;
+        outcome.failures.extend(settled.failures);
+        self.put_lengths(datapath, self.words(desired), outcome);
         self.remove_lengths(datapath, desired, outcome);
+        // Places that stay unfree are no fault of the policy: pairs do without a set.
+        if let Err(error) = self.port_sets.free_unread(datapath, &self.lengths) {
+            warn!(error = %error, "places of sets of ports cannot be used again");
+        }
         (outcome.writes, outcome.failures.len()) != before
+    }
+
+    /// The words that lengths must be, as far as they are not.
+    fn words(&self, desired: &Desired) -> Vec<(PairKey, Lengths)> {
+        let words = desired.lengths.iter().map(|(pair, lengths)| (*pair, self.port_sets.word(pair, *lengths)));
+        words.filter(|(pair, word)| self.lengths.get(pair) != Some(word)).collect()
     }
 
     fn reconcile_memberships(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
@@ -296,7 +315,8 @@ impl Plan {
         plan
     }
 
-    /// For each pair that gets new rows, the lengths of old and new rows together: none of either is missed meanwhile.
+    /// For each pair that gets new rows, the lengths of old and new rows together, and no set of ports: none of either is
+    /// missed meanwhile.
     fn lengths_with_old(&self, programmed: &Programmed, desired: &Desired) -> Vec<(PairKey, Lengths)> {
         let new: HashSet<PairKey> = self.add_denies.iter().chain(&self.add_allows).map(|(key, _)| key.pair()).collect();
         let mut prefixes: HashMap<PairKey, Vec<_>> = HashMap::new();

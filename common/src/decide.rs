@@ -6,7 +6,7 @@ use crate::{
     identity::Identity,
     packet::Protocol,
     port::PortPrefix,
-    rule::{Action, Layer, Lengths, Membership, Memberships, PairKey, Party, Row, RowKey, RuleId, Scope},
+    rule::{Action, Layer, Lengths, Membership, Memberships, PairKey, Party, Row, RowKey, RuleId, Scope, SetPlace},
 };
 
 /// Look-ups of rows: BPF maps in the kernel, the model in the policy API, hash maps in tests.
@@ -17,6 +17,11 @@ pub trait Rules {
     fn membership(&self, app: Identity, place: usize) -> Membership;
     /// The prefix lengths in use for a pair.
     fn lengths(&self, key: &PairKey) -> Option<Lengths>;
+    /// Whether the set of ports at this place has a port. Where there are no sets it has all: rows tell.
+    #[inline(always)]
+    fn set_has(&self, _place: SetPlace, _port: u16) -> bool {
+        true
+    }
     /// The row with exactly this key.
     fn row(&self, key: &RowKey) -> Option<Row>;
 
@@ -238,9 +243,13 @@ impl Widening {
 #[inline(always)]
 fn decide_pair<R: Rules>(rules: &R, question: &Question, layer: Layer, source: Party, destination: Party) -> Decision {
     let pair = PairKey::new(source, destination, question.protocol, layer);
-    let Some(lengths) = rules.lengths(&pair).and_then(|lengths| lengths.bits(pair)) else {
+    let Some(word) = rules.lengths(&pair) else { return Decision::NO_RULE };
+    let Some(lengths) = word.bits(pair) else { return Decision::NO_RULE };
+    if let Some(place) = word.set()
+        && !rules.set_has(place, question.port)
+    {
         return Decision::NO_RULE;
-    };
+    }
     let mut length = PortPrefix::LONGEST + 1;
     while length > 0 {
         length -= 1;

@@ -27,6 +27,7 @@ pub mod packet;
 pub mod path;
 pub mod placement;
 pub mod port;
+pub mod port_set;
 pub mod refusal;
 pub mod rule;
 pub mod settings;

@@ -363,22 +363,73 @@ impl Row {
     }
 }
 
-/// Which prefix lengths a pair has rows of: digest of the key (32 bits), a bit per length (17 bits).
+/// Which prefix lengths a pair has rows of, and where the set of all its ports is: digest of the key (32 bits), place of the
+/// set (15 bits, 0: it has none), a bit per length (17 bits).
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lengths(u64);
 
+/// Where a pair's [`PortSet`](crate::port_set::PortSet) is. The first place is nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetPlace(u32);
+
+impl SetPlace {
+    pub const COUNT: u32 = 256;
+
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (1..Self::COUNT).map(Self)
+    }
+
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+}
+
 impl Lengths {
+    const SET: u32 = PortPrefix::LONGEST as u32 + 1;
+
     pub fn new(key: PairKey, prefixes: impl IntoIterator<Item = PortPrefix>) -> Self {
         let bits = prefixes.into_iter().fold(0, |bits, prefix| bits | 1 << prefix.length());
         Self(u64::from(key.digest(0)) << 32 | bits)
     }
 
-    /// A bit per length, unless the word was written for another key.
+    /// How many lengths there are.
+    pub const fn count(self) -> u32 {
+        (self.low() & ((1 << Self::SET) - 1)).count_ones()
+    }
+
+    /// The same, with the set of the pair's ports there.
+    #[must_use]
+    pub const fn with_set(self, place: Option<SetPlace>) -> Self {
+        let lengths = self.0 & !(u32::MAX as u64) | (self.low() & ((1 << Self::SET) - 1)) as u64;
+        match place {
+            Some(place) => Self(lengths | ((place.0 as u64) << Self::SET)),
+            None => Self(lengths),
+        }
+    }
+
+    #[inline(always)]
+    const fn low(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the bits")]
+        {
+            self.0 as u32
+        }
+    }
+
+    /// A bit per length, unless the word was written for another key; above them is no length of any prefix.
     #[inline(always)]
     pub fn bits(self, key: PairKey) -> Option<u32> {
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the bits")]
-        (self.0 >> 32 == u64::from(key.digest(0))).then_some(self.0 as u32)
+        (self.0 >> 32 == u64::from(key.digest(0))).then_some(self.low())
+    }
+
+    /// Where the set of the pair's ports is.
+    #[inline(always)]
+    pub const fn set(self) -> Option<SetPlace> {
+        match self.low() >> Self::SET {
+            0 => None,
+            place => Some(SetPlace(place)),
+        }
     }
 }
 

@@ -21,7 +21,8 @@ use common::{
     judge::{Matter, consult},
     path::Site,
     placement::{ENDPOINT_PLACES, Endpoint, Placement, endpoint_place},
-    rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope},
+    port_set::PortSet,
+    rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope, SetPlace},
     settings::{Settings, Ticks},
 };
 
@@ -35,6 +36,8 @@ const MMAPABLE: usize = 1 << 10;
 static ROWS: HashMap<RowKey, Row, 262_144> = HashMap::new();
 #[btf_map]
 static LENGTHS: HashMap<PairKey, Lengths, 131_072> = HashMap::new();
+#[btf_map]
+static PORT_SETS: Array<PortSet, { SetPlace::COUNT as usize }> = Array::new();
 #[btf_map]
 static MEMBERSHIPS: HashMap<u32, Memberships, 16_384> = HashMap::new();
 #[btf_map]
@@ -170,6 +173,15 @@ impl Rules for Kernel {
     fn lengths(&self, key: &PairKey) -> Option<Lengths> {
         // SAFETY: copied out at once as one aligned word, which carries a digest of its key.
         LENGTHS.get_ptr(key).map(|lengths| unsafe { ptr::read_volatile(lengths) })
+    }
+
+    #[inline(always)]
+    fn set_has(&self, place: SetPlace, port: u16) -> bool {
+        let Some(set) = PORT_SETS.get_ptr(place.index()) else { return true };
+        let (word, bit) = PortSet::place(u32::from(port));
+        // SAFETY: the word is inside the set; read at once, while the agent may write others. Another pair gets the place
+        // only when every program that was told of it by this one has ended.
+        unsafe { ptr::read_volatile(set.cast::<u64>().add(word)) >> bit & 1 != 0 }
     }
 
     #[inline(always)]

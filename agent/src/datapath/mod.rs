@@ -22,7 +22,8 @@ use common::{
     datagram::{Datagram, DatagramKey},
     event::{Charge, CutFlow, Usage},
     placement::Placement,
-    rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope},
+    port_set::PortSet,
+    rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope, SetPlace},
     settings::Settings,
 };
 
@@ -83,6 +84,7 @@ pub struct Datapath {
     pub flows: Table<Tuple, Entry>,
     pub datagrams: Table<DatagramKey, Datagram>,
     pub charges: Table<Address, Charge>,
+    port_sets: aya::maps::Array<MapData, PortSet>,
     settings: aya::maps::Array<MapData, Settings>,
     pub epoch: EpochCell,
     pub counters: Counters,
@@ -97,6 +99,8 @@ impl Datapath {
         object::load_programs(&mut ebpf)?;
         let settings = aya::maps::Array::try_from(object::take_map(&mut ebpf, "SETTINGS")?)
             .map_err(|source| DatapathError::Map { name: "SETTINGS", source })?;
+        let port_sets = aya::maps::Array::try_from(object::take_map(&mut ebpf, "PORT_SETS")?)
+            .map_err(|source| DatapathError::Map { name: "PORT_SETS", source })?;
         Ok(Self {
             rows: Table::take(&mut ebpf, "ROWS")?,
             lengths: Table::take(&mut ebpf, "LENGTHS")?,
@@ -111,6 +115,7 @@ impl Datapath {
             epoch: EpochCell::map(&mut ebpf)?,
             counters: Counters::take(&mut ebpf)?,
             cuts: event::CutReader::take(&mut ebpf)?,
+            port_sets,
             settings,
             ebpf,
             pins,
@@ -131,6 +136,24 @@ impl Datapath {
 
     pub fn set_settings(&mut self, settings: &Settings) -> Result<()> {
         self.settings.set(0, settings, 0).map_err(|source| DatapathError::Map { name: "SETTINGS", source })
+    }
+
+    pub fn port_set(&self, place: SetPlace) -> Result<PortSet> {
+        self.port_sets.get(&place.index(), 0).map_err(|source| DatapathError::Map { name: "PORT_SETS", source })
+    }
+
+    pub fn put_port_set(&mut self, place: SetPlace, set: &PortSet) -> Result<()> {
+        self.port_sets.set(place.index(), set, 0).map_err(|source| DatapathError::Map { name: "PORT_SETS", source })
+    }
+
+    /// Returns when every program that runs now has ended: none that begins later knows what was in the maps before.
+    pub fn wait_for_programs(&self) -> Result<()> {
+        const ALL_OF_THE_SYSTEM: libc::c_int = 1;
+        // SAFETY: takes numbers only. The kernel waits for all readers under RCU, of which programs are some.
+        match unsafe { libc::syscall(libc::SYS_membarrier, ALL_OF_THE_SYSTEM, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(DatapathError::io("wait for programs to end")(std::io::Error::last_os_error())),
+        }
     }
 
     /// Raises the epoch: every flow is judged again on its next packet, by rows of these kinds.

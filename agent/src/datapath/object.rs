@@ -12,7 +12,8 @@ use common::{
     datagram::{Datagram, DatagramKey},
     event::{Charge, Counter, Usage},
     placement::{ENDPOINT_PLACES, Endpoint, Placement},
-    rule::{Lengths, Memberships, PairKey, Row, RowKey},
+    port_set::PortSet,
+    rule::{Lengths, Memberships, PairKey, Row, RowKey, SetPlace},
     settings::Settings,
     verdict::{Direction, OUTCOMES},
 };
@@ -54,7 +55,7 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts(sizes: &Sizes) -> [Layout; 19] {
+fn layouts(sizes: &Sizes) -> [Layout; 20] {
     let layout = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let hash = |name, key, value, entries| layout(name, MapType::Hash, key, value, entries);
     let array = |name, kind, value, entries| layout(name, kind, size_of::<u32>(), value, entries);
@@ -63,6 +64,7 @@ fn layouts(sizes: &Sizes) -> [Layout; 19] {
     [
         hash("ROWS", size_of::<RowKey>(), size_of::<Row>(), sizes.rows),
         hash("LENGTHS", size_of::<PairKey>(), size_of::<Lengths>(), sizes.rows),
+        array("PORT_SETS", MapType::Array, size_of::<PortSet>(), SetPlace::COUNT),
         hash("MEMBERSHIPS", size_of::<u32>(), size_of::<Memberships>(), MEMBERS),
         hash("FLOWS", size_of::<Tuple>(), size_of::<Entry>(), sizes.flows),
         hash("DATAGRAMS", size_of::<DatagramKey>(), size_of::<Datagram>(), DATAGRAMS),
