@@ -21,7 +21,10 @@ use common::{
     settings::{DEFAULT_MARK, Quotas, REFUSE, Settings},
 };
 use policy_api::model::{Joined, NodeName};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 use tracing::{info, warn};
 
 use config::{Command, Options, RunOptions, Tunnel};
@@ -91,9 +94,10 @@ async fn run(options: RunOptions) -> Result<()> {
         clock,
     };
     let (node, reports) = Node::adopt(parts, &options.state_dir).await?;
-    let (node, node_task) = node.start(state.clone(), watch_links()?);
+    let (node, run_node) = node.start(state.clone(), watch_links()?);
 
     let flows = FlowLog::new();
+    let kernel = links.clone();
     let attacher = Attacher::new(AttacherParts {
         api: api.clone(),
         node: node.clone(),
@@ -103,21 +107,24 @@ async fn run(options: RunOptions) -> Result<()> {
         mtu,
         state: state.clone(),
     })?;
-    let background = [
-        tokio::spawn(follow.run()),
-        tokio::spawn(send_reports(api.clone(), reports)),
-        tokio::spawn(read_events(events, state, node.clone(), flows.clone())),
-        tokio::spawn(attacher.clone().settle_for_ever()),
-        tokio::spawn(tell_usage(api.clone(), node.clone(), counting_since(&options.state_dir)?)),
-    ];
+    let mut background = JoinSet::new();
+    background.spawn(run_node);
+    background.spawn(follow.run());
+    background.spawn(send_reports(api.clone(), reports));
+    background.spawn(read_events(events, state, node.clone(), flows.clone()));
+    background.spawn(attacher.clone().settle_for_ever());
+    background.spawn(tell_usage(api.clone(), node.clone(), counting_since(&options.state_dir)?));
     say_when_ready(node.clone());
     let admin = Admin { attacher, node, flows, api };
-    admin::serve(admin, options.socket.clone(), stop_signal()?)
-        .await
-        .with_context(|| format!("serve {}", options.socket.display()))?;
-    for task in background.iter().chain([&node_task]) {
-        task.abort();
+    tokio::select! {
+        served = admin::serve(admin, options.socket.clone(), stop_signal()?) => {
+            served.with_context(|| format!("serve {}", options.socket.display()))?;
+        }
+        // Half an agent would look like a whole one: better to be started anew, while everything stays in force.
+        ended = background.join_next() => bail!("a part of the agent ended: {ended:?}"),
+        () = kernel.lost() => bail!("the kernel cannot be asked for interfaces any more"),
     }
+    background.shutdown().await;
     info!("stopped; everything stays in force");
     Ok(())
 }

@@ -256,15 +256,15 @@ impl Node {
         Ok((node, receiver))
     }
 
-    /// Runs until the last handle is gone.
+    /// What runs until the last handle is gone.
     pub fn start(
         mut self,
         mut state: watch::Receiver<Option<State>>,
         mut link_news: mpsc::Receiver<()>,
-    ) -> (NodeHandle, tokio::task::JoinHandle<()>) {
+    ) -> (NodeHandle, impl Future<Output = ()>) {
         let (sender, mut requests) = mpsc::channel(64);
         state.mark_changed();
-        let task = tokio::spawn(async move {
+        let run = async move {
             let mut verify = interval(VERIFY_EVERY);
             verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -284,8 +284,8 @@ impl Node {
                     _ = verify.tick() => self.verify(&state).await,
                 }
             }
-        });
-        (NodeHandle(sender), task)
+        };
+        (NodeHandle(sender), run)
     }
 
     /// Brings the maps to the latest state and says so.

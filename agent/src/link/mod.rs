@@ -18,7 +18,7 @@ use netlink_packet_route::{
     rule::RuleAction,
 };
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 
 pub use overlay::OverlayDevice;
 pub use path::Path;
@@ -55,6 +55,8 @@ impl LinkError {
 #[derive(Clone)]
 pub struct Links {
     handle: Handle,
+    /// Closed when nobody answers any more.
+    answering: watch::Receiver<()>,
     /// Held while a list is read: the kernel answers a second one on the same socket with EBUSY.
     listing: Arc<Mutex<()>>,
 }
@@ -72,8 +74,18 @@ impl Links {
     /// Opens a netlink socket in this thread's network namespace.
     pub fn open() -> Result<Self> {
         let (connection, handle, _) = new_connection().map_err(LinkError::io("open a netlink socket"))?;
-        tokio::spawn(connection);
-        Ok(Self { handle, listing: Arc::default() })
+        let (alive, answering) = watch::channel(());
+        tokio::spawn(async move {
+            connection.await;
+            drop(alive);
+        });
+        Ok(Self { handle, answering, listing: Arc::default() })
+    }
+
+    /// Returns when the kernel cannot be asked any more, which no agent can go on without.
+    pub async fn lost(&self) {
+        // Nothing is ever sent: it changes by being closed.
+        let _closed = self.answering.clone().changed().await.is_err();
     }
 
     /// The interface with this name, if there is one.
@@ -89,7 +101,13 @@ impl Links {
 
     async fn messages(&self) -> Result<Vec<LinkMessage>> {
         let _one_at_a_time = self.listing.lock().await;
-        self.handle.link().get().execute().try_collect().await.map_err(LinkError::netlink("list interfaces"))
+        let list =
+            self.handle.link().get().execute().try_collect().await.map_err(LinkError::netlink("list interfaces"))?;
+        // A connection that breaks ends a list as if it were whole, and endpoints that are not in it would be forgotten.
+        match self.answering.has_changed() {
+            Ok(_) => Ok(list),
+            Err(_) => Err(LinkError::Refused("list interfaces: the connection to the kernel broke".to_owned())),
+        }
     }
 
     /// The interface that has this address.
