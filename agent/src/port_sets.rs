@@ -1,7 +1,7 @@
 //! Where the sets of ports of pairs are kept. A place goes to another pair only when no word names it and every program that
 //! read such a word has ended: a set of somebody else's could hide a deny.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use common::{
     port_set::PortSet,
@@ -38,41 +38,51 @@ impl PortSets {
         lengths.with_set(self.held.get(pair).map(|(place, _)| *place))
     }
 
-    /// Writes these sets and gives up all others. What cannot be written has no set then: rows tell the same.
-    pub(crate) fn settle(&mut self, datapath: &mut Datapath, desired: &HashMap<PairKey, Box<PortSet>>) -> Settled {
-        let mut settled = Settled::default();
+    /// Gives up all sets but these, and writes those of them anew that changed.
+    pub(crate) fn keep(&mut self, datapath: &mut Datapath, desired: &HashMap<PairKey, Box<PortSet>>) -> Written {
         let given_up: Vec<_> = self.held.keys().filter(|pair| !desired.contains_key(pair)).copied().collect();
         for pair in given_up {
             self.give_up(&pair);
         }
-        let mut free = self.free();
-        for (pair, set) in desired {
-            let held = self.held.get(pair);
-            if held.is_some_and(|(_, standing)| standing == set) {
-                continue;
-            }
-            let Some(place) = held.map(|(place, _)| *place).or_else(|| free.pop_first()) else { continue };
-            match datapath.put_port_set(place, set) {
-                Ok(()) => {
-                    settled.writes += 1;
-                    self.held.insert(*pair, (place, set.clone()));
-                }
+        let changed = self.held.iter().filter_map(|(pair, (place, standing))| {
+            let set = desired.get(pair).filter(|set| *set != standing)?;
+            Some((*pair, *place, set.clone()))
+        });
+        let changed: Vec<_> = changed.collect();
+        self.write(datapath, changed)
+    }
+
+    /// Finds places for those of these sets that have none, as long as there are free ones.
+    pub(crate) fn place(&mut self, datapath: &mut Datapath, desired: &HashMap<PairKey, Box<PortSet>>) -> Written {
+        let new = desired.iter().filter(|(pair, _)| !self.held.contains_key(pair));
+        let placed = new.zip(self.free()).map(|((pair, set), place)| (*pair, place, set.clone())).collect();
+        self.write(datapath, placed)
+    }
+
+    /// What cannot be written has no set then: rows tell the same.
+    fn write(&mut self, datapath: &mut Datapath, sets: Vec<(PairKey, SetPlace, Box<PortSet>)>) -> Written {
+        let mut written = Written::default();
+        for (pair, place, set) in sets {
+            let result = datapath.put_port_set(place, &set);
+            self.held.insert(pair, (place, set));
+            match result {
+                Ok(()) => written.writes += 1,
                 Err(error) => {
-                    settled.failures.push(format!("set of ports: {error}"));
-                    self.give_up(pair);
+                    written.failures.push(format!("set of ports: {error}"));
+                    self.give_up(&pair);
                 }
             }
         }
-        settled
+        written
     }
 
     fn give_up(&mut self, pair: &PairKey) {
         self.left.extend(self.held.remove(pair).map(|(place, _)| place));
     }
 
-    fn free(&self) -> BTreeSet<SetPlace> {
-        let used: HashSet<SetPlace> = self.held.values().map(|(place, _)| *place).chain(self.left.clone()).collect();
-        SetPlace::all().filter(|place| !used.contains(place)).collect()
+    fn free(&self) -> impl Iterator<Item = SetPlace> + use<> {
+        let used: HashSet<SetPlace> = self.held.values().map(|(place, _)| place).chain(&self.left).copied().collect();
+        SetPlace::all().filter(move |place| !used.contains(place))
     }
 
     /// Frees places that were given up, now that these are all words that stand.
@@ -94,7 +104,7 @@ impl PortSets {
 /// What writing sets did.
 #[must_use]
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
+pub(crate) struct Written {
     pub(crate) writes: usize,
     pub(crate) failures: Vec<String>,
 }

@@ -187,15 +187,17 @@ impl Programmed {
         }
         self.remove_rows(datapath, &plan.remove_denies, outcome);
         self.put_rows(datapath, &plan.replace_denies, outcome);
-        let settled = self.port_sets.settle(datapath, &desired.port_sets);
-        outcome.writes += settled.writes;
-        outcome.failures.extend(settled.failures);
+        let kept = self.port_sets.keep(datapath, &desired.port_sets);
         self.put_lengths(datapath, self.words(desired), outcome);
         self.remove_lengths(datapath, desired, outcome);
         // Places that stay unfree are no fault of the policy: pairs do without a set.
         if let Err(error) = self.port_sets.free_unread(datapath, &self.lengths) {
             warn!(error = %error, "places of sets of ports cannot be used again");
         }
+        let placed = self.port_sets.place(datapath, &desired.port_sets);
+        self.put_lengths(datapath, self.words(desired), outcome);
+        outcome.writes += kept.writes + placed.writes;
+        outcome.failures.extend(kept.failures.into_iter().chain(placed.failures));
         (outcome.writes, outcome.failures.len()) != before
     }
 
