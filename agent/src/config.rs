@@ -43,7 +43,7 @@ pub(crate) struct RunOptions {
     /// This node's address on the underlay
     #[arg(long, env = "NETPOL_UNDERLAY", value_name = "IP")]
     pub(crate) underlay: IpAddr,
-    /// File with this node's token
+    /// File with the token that this node joins with; not looked at once it has
     #[arg(long, env = "NETPOL_TOKEN_FILE", default_value = "/etc/netpol/join.token", value_name = "FILE")]
     pub(crate) token_file: PathBuf,
     /// File with the certificate of the policy API's CA

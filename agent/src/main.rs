@@ -13,7 +13,7 @@ use agent::{
     node::{Node, NodeParts},
     random, state,
     usage::{counting_since, tell_usage},
-    watch::{Api, ApiConfig, Follow, Followed, send_reports},
+    watch::{Api, ApiConfig, Follow, Followed, IdentityError, Keyring, send_reports},
 };
 use anyhow::{Context as _, Result, bail};
 use common::{
@@ -58,9 +58,10 @@ async fn run(options: RunOptions) -> Result<()> {
     let name: NodeName = options.node.parse().context("--node")?;
     fs::create_dir_all(&options.state_dir).with_context(|| format!("create {}", options.state_dir.display()))?;
     let _lock = lock(&options.state_dir)?;
-    let api = Api::new(api_config(&options)?, name.clone())?;
+    let keyring = Keyring::open(&options.state_dir, name.clone(), api_config(&options)?)?;
+    let api = Api::new(&keyring, name.clone())?;
     let links = Links::open()?;
-    let joined = join(&api, &options).await?;
+    let (joined, renew_in) = join(&keyring, &api, &options).await?;
 
     let uplink = links.with_address(options.underlay).await?;
     let uplink = uplink
@@ -110,6 +111,7 @@ async fn run(options: RunOptions) -> Result<()> {
     let mut background = JoinSet::new();
     background.spawn(run_node);
     background.spawn(follow.run());
+    background.spawn(keyring.renew(renew_in, api.connection()));
     background.spawn(send_reports(api.clone(), reports));
     background.spawn(read_events(events, state, node.clone(), flows.clone()));
     background.spawn(attacher.clone().settle_for_ever());
@@ -139,26 +141,36 @@ fn lock(directory: &std::path::Path) -> Result<nix::fcntl::Flock<fs::File>> {
 
 fn api_config(options: &RunOptions) -> Result<ApiConfig> {
     let read = |flag: &str, path: &PathBuf| fs::read(path).with_context(|| format!("{flag}: read {}", path.display()));
-    let token = String::from_utf8(read("--token-file", &options.token_file)?).context("--token-file")?;
-    Ok(ApiConfig { urls: options.api.clone(), token: token.trim().to_owned(), ca_pem: read("--ca", &options.ca)? })
+    let ca_pem = read("--ca", &options.ca)?;
+    Ok(ApiConfig { urls: options.api.clone(), token_file: options.token_file.clone(), ca_pem })
 }
 
-/// The node's place in the overlay: from the policy API, or from the last time it was asked.
-async fn join(api: &Arc<Api>, options: &RunOptions) -> Result<Joined> {
+/// The node's place in the overlay, from the policy API, and in how long to renew its certificate; or what was said the last
+/// time it was asked.
+async fn join(keyring: &Keyring, api: &Arc<Api>, options: &RunOptions) -> Result<(Joined, Option<Duration>)> {
     let path = options.state_dir.join("node.json");
     let remembered: Option<Joined> = state::load(&path)?;
     let mut pause = Duration::from_millis(100);
     loop {
-        match (api.join(options.underlay).await, &remembered) {
-            (Ok(joined), _) => {
+        let asked = async {
+            let renew_in = keyring.prove(options.underlay).await?;
+            Ok::<_, IdentityError>((api.join(options.underlay).await?, renew_in))
+        };
+        match (asked.await, &remembered) {
+            (Ok((joined, renew_in)), _) => {
                 state::save(&path, &joined)?;
-                return Ok(joined);
+                return Ok((joined, Some(renew_in)));
             }
-            (Err(error), _) if error.problem().is_some() => bail!("the policy API refuses this node: {error}"),
-            (Err(error), Some(joined)) if joined.node.underlay == options.underlay => {
+            (Err(IdentityError::Api(error)), Some(joined))
+                if error.problem().is_none() && joined.node.underlay == options.underlay =>
+            {
                 warn!(%error, "starting without the policy API, with what it last said");
-                return Ok(joined.clone());
+                return Ok((joined.clone(), None));
             }
+            (Err(IdentityError::Api(error)), _) if error.problem().is_some() => {
+                bail!("the policy API refuses this node: {error}")
+            }
+            (Err(error @ (IdentityError::File { .. } | IdentityError::NoToken { .. })), _) => return Err(error.into()),
             (Err(error), _) => {
                 warn!(%error, "waiting for the policy API");
                 tokio::time::sleep(pause).await;

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use policy_api::client::ClientConfig;
+use policy_api::client::{ClientConfig, Credentials};
 
 use crate::args::{GlobalArgs, Secret};
 use crate::failure::{Exit, Failure, plain};
@@ -78,7 +78,7 @@ impl Settings {
         if token.reveal().is_empty() {
             return Err(Failure::usage("the token is empty").tip("`netpol-api init` writes one to operator.token"));
         }
-        Ok(ClientConfig { api: self.api.clone(), token: token.reveal().to_owned(), ca_pem })
+        Ok(ClientConfig { api: self.api.clone(), credentials: Credentials::Token(token.reveal().to_owned()), ca_pem })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     directory::{Directory, DirectoryError, Found},
     model::{AppPattern, Invalid, NodeName},
-    store::{Location, NodeGrant, OverlayWish, Prepared, Principal, prepare},
+    store::{Location, NodeGrant, OverlayWish, Prepared, Principal, Token, prepare},
 };
 
 /// What to prepare.
@@ -54,10 +54,11 @@ pub fn init(wish: &Init) -> Result<Report, DirectoryError> {
     let store = prepare(&wish.store, wish.overlay)?;
     store.add_names(&wish.names)?;
     let path = directory.operator_token_path();
-    report.push((path.clone(), let_in(&store, &path, &Principal::Operator)?));
+    report.push((path.clone(), let_in(&store, &path, |_| Principal::Operator)?));
     for node in &wish.nodes {
         let path = directory.join_token_path(&node.name);
-        let found = let_in(&store, &path, &Principal::Node(grant(&store, node)?))?;
+        let grant = grant(&store, node)?;
+        let found = let_in(&store, &path, |token| Principal::Joining(grant.clone(), token.id()))?;
         report.push((path, found));
     }
     Ok(report)
@@ -72,11 +73,12 @@ fn grant(store: &Prepared, wish: &NodeWish) -> Result<NodeGrant, DirectoryError>
 }
 
 /// Makes the token in the file, a new one if there is none, the one that is good for this principal.
-fn let_in(store: &Prepared, path: &Path, principal: &Principal) -> Result<Found, DirectoryError> {
+fn let_in(store: &Prepared, path: &Path, bearer: impl FnOnce(&Token) -> Principal) -> Result<Found, DirectoryError> {
     // The file first: a token in it that the store does not know yet is made good by running this again.
     let (token, found) = Directory::token_or_new(path)?;
-    if !store.has_token(&token, principal)? {
-        store.set_token(&token, principal)?;
+    let principal = bearer(&token);
+    if !store.has_token(&token, &principal)? {
+        store.set_token(&token, &principal)?;
     }
     Ok(found)
 }
@@ -84,7 +86,7 @@ fn let_in(store: &Prepared, path: &Path, principal: &Principal) -> Result<Found,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Store, Token};
+    use crate::store::Store;
     use std::{fs, os::unix::fs::PermissionsExt};
 
     fn wish(directory: &Path, nodes: &[&str]) -> Init {
@@ -130,7 +132,9 @@ mod tests {
         assert_eq!(principal_of(directory.path(), "operator.token"), Some(Principal::Operator));
         let grant = |name: &str, pattern: &str| {
             let apps = vec![pattern.parse().expect("pattern")];
-            Some(Principal::Node(NodeGrant { name: name.parse().expect("name"), apps }))
+            let token = fs::read_to_string(directory.path().join(format!("pki/join/{name}.token"))).expect("token");
+            let token = Token::from_text(&token).expect("token");
+            Some(Principal::Joining(NodeGrant { name: name.parse().expect("name"), apps }, token.id()))
         };
         assert_eq!(principal_of(directory.path(), "join/n1.token"), grant("n1", "web-*"));
         assert_eq!(principal_of(directory.path(), "join/n2.token"), grant("n2", "*"));

@@ -139,6 +139,9 @@ struct ServeArgs {
     /// Time between heartbeats of a watch, at most 5s: readers give up after three.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
+    /// How long a node's certificate is good for: 1m to 30d. Nodes renew theirs at half of it.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
+    certificate_lifetime: Duration,
     /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
     #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
     keep_owners: Duration,
@@ -234,6 +237,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         names: args.place.names,
         heartbeat: args.heartbeat,
         owners_kept: args.keep_owners,
+        certificate_lifetime: args.certificate_lifetime,
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;
     eprintln!("listening on https://{}", server.address());
@@ -289,6 +293,17 @@ fn parse_heartbeat(text: &str) -> Result<Duration, Invalid> {
     let time = number.parse().map(unit).map_err(|_| refuse())?;
     let fits = (Duration::from_millis(100)..=Duration::from_secs(5)).contains(&time);
     fits.then_some(time).ok_or_else(refuse)
+}
+
+fn parse_lifetime(text: &str) -> Result<Duration, Invalid> {
+    const MINUTE: u64 = 60;
+    const LONGEST: u64 = 30 * 24 * 60 * MINUTE;
+    let refuse = || Invalid::new(text, "is not a lifetime of certificates", "use 1m to 30d, like `30m`, `24h` or `7d`");
+    let units = [('m', MINUTE), ('h', 60 * MINUTE), ('d', 24 * 60 * MINUTE)];
+    let split = units.iter().find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
+    let (number, unit) = split.ok_or_else(refuse)?;
+    let seconds = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).ok_or_else(refuse)?;
+    (MINUTE..=LONGEST).contains(&seconds).then(|| Duration::from_secs(seconds)).ok_or_else(refuse)
 }
 
 fn parse_kept(text: &str) -> Result<Duration, Invalid> {

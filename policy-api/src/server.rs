@@ -15,9 +15,9 @@ use tracing::{error, info};
 
 use crate::{
     directory::{Directory, DirectoryError},
-    http::{self, Context},
+    http::{self, Context, Issuer},
     store::{DatabaseError, Location, OverlayWish, Store},
-    tls::{Authority, TlsError},
+    tls::{Authority, Identifying, TlsError},
     watch::Timing,
 };
 
@@ -34,6 +34,8 @@ pub struct ServerConfig {
     pub heartbeat: Duration,
     /// How long it is known who had an address, after he gave it up.
     pub owners_kept: Duration,
+    /// How long a node's certificate is good for; nodes renew theirs long before.
+    pub certificate_lifetime: Duration,
 }
 
 /// What keeps us from serving.
@@ -80,11 +82,14 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let timing = Timing { heartbeat: config.heartbeat, stall: STALL };
-        let router = http::router(Context::new(store.clone(), timing, stopped));
+        let issuer = Issuer { authority: authority.clone(), lifetime: config.certificate_lifetime };
+        let router = http::router(Context::new(store.clone(), timing, issuer, stopped));
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
-        let mut server =
-            server.acceptor(RustlsAcceptor::new(tls.clone()).acceptor(Prompt)).handle(handle.clone()).http1_only();
+        let mut server = server
+            .acceptor(Identifying(RustlsAcceptor::new(tls.clone()).acceptor(Prompt)))
+            .handle(handle.clone())
+            .http1_only();
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         let serving = tokio::spawn(server.serve(router.into_make_service()));
         let renewing = tokio::spawn(renew(authority, names, tls));

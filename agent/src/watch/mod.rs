@@ -2,17 +2,19 @@
 //! and the few calls that an attachment needs. The only module that imports the client; it knows nothing of the kernel.
 
 mod follow;
+mod identity;
 mod report;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use policy_api::{
-    client::{Client, ClientConfig, ClientError},
-    model::{Claim, Claimed, History, InForce, Joined, NodeName, Replica, Revision, UsageReport},
+    client::{Client, ClientError},
+    model::{Claim, Claimed, History, InForce, Join, Joined, NodeName, Replica, Revision, UsageReport},
 };
 use tokio::{sync::watch, time::timeout};
 
 pub use follow::{Follow, Followed};
+pub use identity::{IdentityError, Keyring};
 pub use policy_api::client::ClientError as ApiError;
 pub use report::send_reports;
 
@@ -32,7 +34,8 @@ pub struct Api {
 /// How to reach the policy API.
 pub struct ApiConfig {
     pub urls: Vec<String>,
-    pub token: String,
+    /// Where the token is that the node joins with; nobody looks once it has.
+    pub token_file: PathBuf,
     pub ca_pem: Vec<u8>,
 }
 
@@ -40,8 +43,9 @@ pub struct ApiConfig {
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Api {
-    pub fn new(config: ApiConfig, node: NodeName) -> Result<Arc<Self>, ClientError> {
-        let client = Client::new(ClientConfig { api: config.urls, token: config.token, ca_pem: config.ca_pem })?;
+    /// Proves itself by what is on the keyring.
+    pub fn new(keyring: &Keyring, node: NodeName) -> Result<Arc<Self>, ClientError> {
+        let client = keyring.client()?;
         Ok(Arc::new(Self { client, node, connected: watch::Sender::new(false), trouble: watch::Sender::new(None) }))
     }
 
@@ -60,7 +64,7 @@ impl Api {
     }
 
     pub async fn join(&self, underlay: IpAddr) -> Result<Joined, ClientError> {
-        limited(self.client.join(&self.node, underlay)).await
+        limited(self.client.join(&self.node, &Join { underlay, csr: None })).await
     }
 
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, ClientError> {

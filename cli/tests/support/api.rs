@@ -1,12 +1,14 @@
 //! The real policy API, started as an operator starts it, and nodes that speak to it as agents do.
 
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use policy_api::client::{Client, ClientConfig};
-use policy_api::model::{Claim, Cut, NodeName, Report, Revision, WatchLine};
+use policy_api::client::{Client, ClientConfig, Credentials, Identity};
+use policy_api::model::{Claim, Cut, Join, NodeName, Report, Revision, WatchLine};
 use tokio::sync::oneshot;
 
 use super::{NETPOL, Shell, eventually};
@@ -81,7 +83,8 @@ impl Api {
         let token =
             std::fs::read_to_string(self.dir().join("join").join(format!("{name}.token"))).expect("a join token");
         let ca_pem = std::fs::read(self.dir().join("ca.pem")).expect("a CA");
-        let config = ClientConfig { api: vec![self.url.clone()], token, ca_pem };
+        let config = ClientConfig { api: vec![self.url.clone()], credentials: Credentials::Token(token), ca_pem };
+        let key = self.dir().join(format!("{name}.key"));
         let name: NodeName = name.parse().expect("a name");
         let (stop, stopped) = oneshot::channel();
         let waited_for = name.to_string();
@@ -89,7 +92,7 @@ impl Api {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
-                    () = live(&config, name, number, conduct) => {}
+                    () = live(&config, &key, name, number, conduct) => {}
                     _ = stopped => {}
                 }
             });
@@ -145,10 +148,12 @@ fn listening(process: &mut Child) -> String {
     panic!("netpol-api ended without listening:\n{}", before.join("\n"));
 }
 
-async fn live(config: &ClientConfig, name: NodeName, number: u8, conduct: Conduct) {
-    let client = Client::new(config.clone()).expect("a client");
-    let underlay = format!("192.0.2.{number}").parse().expect("an address");
-    let joined = client.join(&name, underlay).await.expect("the node may join");
+async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, conduct: Conduct) {
+    let underlay: IpAddr = format!("192.0.2.{number}").parse().expect("an address");
+    let identity = prove(config, key, &name, underlay).await;
+    let client = Client::new(ClientConfig { credentials: Credentials::Identity(identity), ..config.clone() });
+    let client = client.expect("a client");
+    let joined = client.join(&name, &Join { underlay, csr: None }).await.expect("the node may join");
     let mut watch = client.watch(Revision(0), None).await.expect("a watch");
     if let Conduct::Prompt { runs: Some(app) } = conduct {
         let first = joined.node.slices.slice_v4.address().to_string();
@@ -193,4 +198,19 @@ async fn live(config: &ClientConfig, name: NodeName, number: u8, conduct: Conduc
             return;
         }
     }
+}
+
+/// What the node proves itself by: its join token the first time, the key that it registered then from there on.
+async fn prove(config: &ClientConfig, key: &Path, name: &NodeName, underlay: IpAddr) -> Arc<Identity> {
+    let client = Client::new(config.clone()).expect("a client");
+    if let Ok(pem) = std::fs::read_to_string(key) {
+        let identity = Identity::of_key(&pem).expect("a key");
+        let request = identity.request().expect("a request");
+        let certified = client.certify(name, &request).await.expect("the key is known");
+        identity.certify(&certified.certificate).expect("a certificate");
+        return Arc::new(identity);
+    }
+    let (identity, _) = client.enrol(name, underlay).await.expect("the node may join");
+    std::fs::write(key, identity.key_pem()).expect("written");
+    identity
 }

@@ -4,12 +4,16 @@
 //! the next one is tried when one cannot be connected to. Nothing is retried that may have been done.
 
 mod error;
+mod identity;
 mod tls;
 mod watch;
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,23 +21,34 @@ use reqwest::{Method, RequestBuilder, Response, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, ChangeSet, ChangesAnswer, CheckAnswer, CheckQuery,
-    Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
-    IsolationSpec, Join, Joined, List, LookupAnswer, NodeName, NodeView, Problem, Receipt, Released, Report, Revision,
-    RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target, Timestamp, UsageReport,
+    App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, Certified, ChangeSet, ChangesAnswer, CheckAnswer,
+    CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
+    IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView,
+    Problem, Receipt, Released, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target,
+    Timestamp, UsageReport,
 };
 
-pub use self::{error::ClientError, watch::Watch};
+pub use self::{error::ClientError, identity::Identity, watch::Watch};
 
 /// What a client must be told.
 #[derive(Clone)]
 pub struct ClientConfig {
     /// URLs like `https://192.168.1.1:7443`, in order of preference.
     pub api: Vec<String>,
-    /// The operator's or a node's token.
-    pub token: String,
+    pub credentials: Credentials,
     /// The certificate of the API's own CA.
     pub ca_pem: Vec<u8>,
+}
+
+/// How the client says who it is.
+#[derive(Clone)]
+pub enum Credentials {
+    /// The operator's token, or the one that a node joins with.
+    Token(String),
+    /// A node's certificate.
+    Identity(Arc<Identity>),
+    /// Not at all.
+    None,
 }
 
 /// How a write is made.
@@ -62,7 +77,7 @@ pub struct Client {
     apis: Vec<Url>,
     /// Which of them answered last.
     current: AtomicUsize,
-    authorization: header::HeaderValue,
+    authorization: Option<header::HeaderValue>,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,11 +94,13 @@ impl Client {
             return Err(ClientError::Config("no URL of a policy API is given".to_owned()));
         }
         let apis = config.api.iter().map(|url| parse_url(url)).collect::<Result<_, _>>()?;
-        let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", config.token.trim()))
-            .map_err(|_| ClientError::Config("the token has characters that no token has".to_owned()))?;
-        authorization.set_sensitive(true);
+        let (authorization, identity) = match config.credentials {
+            Credentials::Token(token) => (Some(bearer(&token)?), None),
+            Credentials::Identity(identity) => (None, Some(identity)),
+            Credentials::None => (None, None),
+        };
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(&config.ca_pem)?)
+            .tls_backend_preconfigured(tls::config(&config.ca_pem, identity)?)
             .https_only(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -202,10 +219,40 @@ impl Client {
         read(self.send(Method::GET, "/v1/receipts", build).await?).await
     }
 
+    /// Sets whether a node takes new instances.
+    pub async fn set_node(
+        &self,
+        name: &NodeName,
+        settings: &NodeSettings,
+        options: &WriteOptions,
+    ) -> Result<NodeAnswer, ClientError> {
+        self.write(Method::PUT, &format!("/v1/nodes/{name}"), Some(settings), options).await
+    }
+
+    /// Removes a node that is off.
+    pub async fn remove_node(&self, name: &NodeName, options: &WriteOptions) -> Result<NodeDeleted, ClientError> {
+        self.write(Method::DELETE, &format!("/v1/nodes/{name}"), None::<&()>, options).await
+    }
+
     // What nodes do.
 
-    pub async fn join(&self, name: &NodeName, underlay: IpAddr) -> Result<Joined, ClientError> {
-        self.post(&format!("/v1/nodes/{name}/join"), &Join { underlay }).await
+    pub async fn join(&self, name: &NodeName, join: &Join) -> Result<Joined, ClientError> {
+        self.post(&format!("/v1/nodes/{name}/join"), join).await
+    }
+
+    /// Joins with the token that this client has, and makes what the node proves itself by from then on.
+    pub async fn enrol(&self, name: &NodeName, underlay: IpAddr) -> Result<(Arc<Identity>, Joined), ClientError> {
+        let identity = Identity::generate()?;
+        let joined = self.join(name, &Join { underlay, csr: Some(identity.request()?) }).await?;
+        if let Some(certified) = &joined.certified {
+            identity.certify(&certified.certificate)?;
+        }
+        Ok((Arc::new(identity), joined))
+    }
+
+    /// A new certificate for the key that the node is registered with; no other credentials are needed.
+    pub async fn certify(&self, name: &NodeName, csr: &str) -> Result<Certified, ClientError> {
+        self.post(&format!("/v1/nodes/{name}/certificate"), &serde_json::json!({ "csr": csr })).await
     }
 
     /// Claims addresses of the node that the token belongs to for one of its instances.
@@ -323,8 +370,11 @@ impl Client {
             let index = (first + turn) % self.apis.len();
             let api = &self.apis[index];
             let url = api.join(path).map_err(|_| ClientError::Config(format!("{api} does not take a path")))?;
-            let request =
-                build(self.http.request(method.clone(), url).header(header::AUTHORIZATION, self.authorization.clone()));
+            let mut request = self.http.request(method.clone(), url);
+            if let Some(authorization) = &self.authorization {
+                request = request.header(header::AUTHORIZATION, authorization.clone());
+            }
+            let request = build(request);
             match request.send().await {
                 Ok(response) => {
                     self.current.store(index, Ordering::Relaxed);
@@ -341,6 +391,13 @@ impl Client {
         }
         Err(failure)
     }
+}
+
+fn bearer(token: &str) -> Result<header::HeaderValue, ClientError> {
+    let mut value = header::HeaderValue::try_from(format!("Bearer {}", token.trim()))
+        .map_err(|_| ClientError::Config("the token has characters that no token has".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn parse_url(text: &str) -> Result<Url, ClientError> {

@@ -1,4 +1,4 @@
-//! Whom the client believes: the API's own CA, and nobody else.
+//! Whom the client believes: the API's own CA, and nobody else; and what it shows of itself.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::ClientError;
+use super::{ClientError, Identity};
 
 /// TLS as the policy API speaks it. The provider is named, so that it does not depend on who else is in the process.
-pub(super) fn config(ca_pem: &[u8]) -> Result<ClientConfig, ClientError> {
+pub(super) fn config(ca_pem: &[u8], identity: Option<Arc<Identity>>) -> Result<ClientConfig, ClientError> {
     let refuse = |why: String| ClientError::Config(format!("the CA certificate cannot be used: {why}"));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem) {
@@ -24,7 +24,9 @@ pub(super) fn config(ca_pem: &[u8]) -> Result<ClientConfig, ClientError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| refuse(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+        .with_root_certificates(roots);
+    Ok(match identity {
+        Some(identity) => config.with_client_cert_resolver(identity),
+        None => config.with_no_client_auth(),
+    })
 }

@@ -32,6 +32,8 @@ pub(super) fn of_write(answer: Answer) -> Response {
         }
         Answer::IsolationDeleted(deleted) => Json(deleted).into_response(),
         Answer::Joined(joined) => Json(joined).into_response(),
+        Answer::Node(answer) => Json(answer).into_response(),
+        Answer::NodeDeleted(answer) => Json(answer).into_response(),
         Answer::Claimed(claimed) => (StatusCode::CREATED, Json(claimed)).into_response(),
         Answer::Released(released) => Json(released).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Context, answer, failure::Failure};
 use crate::{
     model::{Fields, Invalid, NodeName, strict_json},
-    store::{Command, Idempotency, NodeGrant, Principal, Write},
+    store::{Answer, Command, Idempotency, NodeGrant, Principal, Write},
 };
 
 /// How large bodies may be.
@@ -46,7 +46,8 @@ impl Asked {
         let name: NodeName = named.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
         match &self.principal {
             Principal::Node(grant) if grant.name == name => Ok(grant),
-            other => Err(Failure::not_permitted(&other.to_string(), &format!("the token of node `{name}`"))),
+            Principal::Joining(grant, _) if grant.name == name => Ok(grant),
+            other => Err(Failure::not_permitted(&other.to_string(), &format!("the certificate of node `{name}`"))),
         }
     }
 
@@ -70,10 +71,15 @@ impl Asked {
         context: &Context,
         command: Command,
     ) -> Result<axum::response::Response, Failure> {
+        self.write(context, command, self.is_dry_run()?).await
+    }
+
+    /// Whether the query, which may say nothing else, asks for a dry run.
+    pub(super) fn is_dry_run(&self) -> Result<bool, Failure> {
         let mut query = self.query()?;
-        let dry_run = query.standard("dry_run", "is neither true nor false", "say `true` or `false`")?.unwrap_or(false);
+        let dry_run = query.standard("dry_run", "is neither true nor false", "say `true` or `false`")?;
         query.finish()?;
-        self.write(context, command, dry_run).await
+        Ok(dry_run.unwrap_or(false))
     }
 
     pub(super) async fn write(
@@ -82,6 +88,11 @@ impl Asked {
         command: Command,
         dry_run: bool,
     ) -> Result<axum::response::Response, Failure> {
+        Ok(answer::of_write(self.do_write(context, command, dry_run).await?))
+    }
+
+    /// The same, with the answer still to be made a response.
+    pub(super) async fn do_write(&self, context: &Context, command: Command, dry_run: bool) -> Result<Answer, Failure> {
         let write = Write {
             command,
             by: self.principal.clone(),
@@ -89,7 +100,7 @@ impl Asked {
             idempotency: self.idempotency()?,
             dry_run,
         };
-        Ok(answer::of_write(context.store.write(write).await?))
+        Ok(context.store.write(write).await?)
     }
 
     fn if_match(&self) -> Result<Option<crate::model::ETag>, Failure> {
@@ -118,6 +129,13 @@ impl Asked {
         let unreadable = |_| Invalid::of("the header", "has bytes that are not text", "use ASCII").in_field(name);
         Ok(value.transpose().map_err(unreadable)?)
     }
+}
+
+/// The body of a request that anybody may make, without a query.
+pub(super) async fn open_json(request: Request, limit: usize) -> Result<Value, Failure> {
+    let (parts, body) = request.into_parts();
+    fields_of(&parts.uri)?.finish()?;
+    strict_json(&read_body(body, limit).await?).map_err(|error| Failure::malformed(&error))
 }
 
 /// A query's parameters, each at most once.

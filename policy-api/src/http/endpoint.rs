@@ -27,8 +27,10 @@ pub(super) enum Access {
     /// Anybody's.
     Known,
     Operator,
-    /// The node's that the request speaks for.
+    /// The certificate of the node that the request speaks for.
     Node,
+    /// The same, or the join token of such a node.
+    Joining,
 }
 
 /// A parameter of a query or a member of a body.
@@ -359,12 +361,53 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/v1/nodes/{name}/join",
-        access: Access::Node,
-        summary: "Registers the node; gives it its slices of the overlay, for life",
+        access: Access::Joining,
+        summary: "Registers the node and its key, with its join token, which is good for one key; gives it its slices of the overlay",
         query: &[],
-        body: &[must("underlay", Kind::Text, "The node's own address on the underlay")],
-        answers: &[(200, "The node")],
+        body: &[
+            must("underlay", Kind::Text, "The node's own address on the underlay"),
+            may(
+                "csr",
+                Kind::Text,
+                "A certificate signing request (PKCS #10, PEM) by the node's key; absent: by a certificate",
+            ),
+        ],
+        answers: &[(200, "The node, and a certificate for its key")],
         handler: || post(node::join),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/nodes/{name}/certificate",
+        access: Access::Open,
+        summary: "Makes a new certificate for a node; what proves the node is its key, which has to sign the request",
+        query: &[],
+        body: &[must(
+            "csr",
+            Kind::Text,
+            "A certificate signing request (PKCS #10, PEM) by the key that the node is registered with",
+        )],
+        answers: &[(200, "The certificate")],
+        handler: || post(node::certify),
+    },
+    Endpoint {
+        method: "put",
+        path: "/v1/nodes/{name}",
+        access: Access::Operator,
+        summary: "Sets whether a node takes new instances; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[must("draining", Kind::Flag, "Whether it takes no new instances; those that are there stay")],
+        answers: &[(200, "The node, updated or unchanged")],
+        handler: || put(node::set),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/nodes/{name}",
+        access: Access::Operator,
+        summary: "Removes a node that is off: its instances, certificate and token are void; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The node as it was, and the instances that were live there")],
+        handler: || delete(node::remove),
     },
     Endpoint {
         method: "post",

@@ -6,7 +6,7 @@ use axum::{
 };
 
 use crate::{
-    model::{InvalidField, Problem},
+    model::{InvalidField, NodeName, Problem},
     store::{AheadOfStore, Refusal},
 };
 
@@ -61,8 +61,18 @@ impl Failure {
     }
 
     pub(super) fn unknown_caller() -> Self {
-        let detail = "send `Authorization: Bearer TOKEN` with a token that `netpol-api init` wrote";
+        let detail = "send `Authorization: Bearer TOKEN` with a token that `netpol-api init` wrote; a node shows its certificate";
         Self::new(UNKNOWN_CALLER, detail, Some("Authorization"))
+    }
+
+    pub(super) fn certificate_over(node: &NodeName, why: &str) -> Self {
+        let detail = format!("the certificate of node `{node}` {why}; renew it, or join again with a new token");
+        Self::new(UNKNOWN_CALLER, detail, Some("certificate"))
+    }
+
+    pub(super) fn not_the_key(node: &NodeName) -> Self {
+        let detail = format!("field `csr`: node `{node}` is not registered with this key; join with a token");
+        Self::new(NOT_PERMITTED, detail, Some("csr"))
     }
 
     pub(super) fn not_permitted(who: &str, wanted: &str) -> Self {

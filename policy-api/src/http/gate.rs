@@ -13,7 +13,11 @@ use super::{
     endpoint::{Access, Endpoint},
     failure::Failure,
 };
-use crate::store::{Principal, Refusal};
+use crate::{
+    model::Timestamp,
+    store::{NodeGrant, Principal, Refusal},
+    tls::Peer,
+};
 
 /// An endpoint's gate.
 #[derive(Clone)]
@@ -25,7 +29,7 @@ pub(super) struct Gate {
 }
 
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let response = match gate.admit(request.headers()) {
+    let response = match gate.admit(request.headers(), request.extensions().get().cloned().flatten()) {
         Ok(principal) => {
             if let Some(principal) = principal {
                 request.extensions_mut().insert(principal);
@@ -40,23 +44,31 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
 
 impl Gate {
     /// Who asks, if that matters here and they may.
-    fn admit(&self, headers: &HeaderMap) -> Result<Option<Principal>, Failure> {
+    fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Option<Principal>, Failure> {
         if self.endpoint.access == Access::Open {
             return Ok(None);
         }
-        let principal = self.principal(headers)?;
+        let principal = match peer.filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
+            Some(peer) => Principal::Node(known(&self.context, &peer)?),
+            None => self.bearer(headers)?,
+        };
+        let who = principal.to_string();
         match (self.endpoint.access, &principal) {
-            (Access::Open | Access::Known, _)
+            (Access::Open | Access::Known, Principal::Operator | Principal::Node(_))
             | (Access::Operator, Principal::Operator)
-            | (Access::Node, Principal::Node(_)) => Ok(Some(principal)),
-            (Access::Operator, Principal::Node(_)) => {
-                Err(Failure::not_permitted(&principal.to_string(), "the operator's token"))
+            | (Access::Node | Access::Joining, Principal::Node(_))
+            | (Access::Joining, Principal::Joining(..)) => Ok(Some(principal)),
+            (Access::Operator, _) => Err(Failure::not_permitted(&who, "the operator's token")),
+            (Access::Open | Access::Known | Access::Node, Principal::Joining(..)) => {
+                Err(Failure::not_permitted(&who, "the certificate that the node got when it joined"))
             }
-            (Access::Node, Principal::Operator) => Err(Failure::not_permitted("operator", "the node's own token")),
+            (Access::Node, Principal::Operator) => Err(Failure::not_permitted(&who, "the node's own certificate")),
+            (Access::Joining, Principal::Operator) => Err(Failure::not_permitted(&who, "the node's join token")),
         }
     }
 
-    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
+    /// Who has the token.
+    fn bearer(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token =
             value.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -70,4 +82,17 @@ impl Gate {
             }
         }
     }
+}
+
+/// The node at the other end, if the key that it has proven to hold is still the one that it is registered with.
+pub(super) fn known(context: &Context, peer: &Peer) -> Result<NodeGrant, Failure> {
+    if peer.until < Timestamp::now() {
+        return Err(Failure::certificate_over(&peer.node, "has expired since the connection was made"));
+    }
+    let registered = context.store.read(|state| state.replica().nodes.get(&peer.node).cloned());
+    let node = registered.ok_or_else(|| Failure::certificate_over(&peer.node, "is of a node that was removed"))?;
+    if node.key != Some(peer.key) {
+        return Err(Failure::certificate_over(&peer.node, "is for a key that the node had before"));
+    }
+    Ok(NodeGrant { name: node.name.clone(), apps: node.apps.clone() })
 }

@@ -17,7 +17,7 @@ mod read;
 mod rule;
 mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
 use tokio::sync::watch::Receiver;
@@ -25,6 +25,7 @@ use tokio::sync::watch::Receiver;
 use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, metrics::Metrics};
 use crate::{
     store::Store,
+    tls::Authority,
     watch::{Presence, Timing},
 };
 
@@ -34,15 +35,22 @@ pub struct Context {
     pub store: Arc<Store>,
     pub presence: Arc<Presence>,
     pub timing: Timing,
+    pub issuer: Arc<Issuer>,
     /// Becomes true when we stop: endless answers end then.
     pub stop: Receiver<bool>,
     metrics: Arc<Metrics>,
 }
 
 impl Context {
-    pub fn new(store: Arc<Store>, timing: Timing, stop: Receiver<bool>) -> Self {
-        Self { store, presence: Arc::default(), timing, stop, metrics: Arc::default() }
+    pub fn new(store: Arc<Store>, timing: Timing, issuer: Issuer, stop: Receiver<bool>) -> Self {
+        Self { store, presence: Arc::default(), timing, issuer: Arc::new(issuer), stop, metrics: Arc::default() }
     }
+}
+
+/// Makes certificates for nodes.
+pub struct Issuer {
+    pub authority: Authority,
+    pub lifetime: Duration,
 }
 
 /// All endpoints, each behind its gate.

@@ -1,21 +1,25 @@
-//! What nodes ask for and say, each with its own token and for itself only.
+//! What nodes ask for and say, each by its own certificate and for itself only; and what operators do with nodes.
 
 use std::net::IpAddr;
 
 use axum::{
+    Json,
     extract::{Path, Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 
+use tracing::error;
+
 use super::{
-    Context,
-    asked::{Asked, LARGE, SMALL},
+    Context, Issuer, answer,
+    asked::{Asked, LARGE, SMALL, open_json},
     failure::Failure,
 };
 use crate::{
-    model::{Claim, Invalid, Join, NodeName, Report, Timestamp, UsageReport},
-    store::{Command, Refusal, State as Standing, Write},
+    model::{Certified, Claim, Fields, Invalid, Join, Joined, NodeName, NodeSettings, Report, Timestamp, UsageReport},
+    store::{Answer, Command, Refusal, Registration, State as Standing, Write},
+    tls::ProvenKey,
 };
 
 pub(super) async fn join(
@@ -27,7 +31,81 @@ pub(super) async fn join(
     asked.node(&name)?;
     asked.no_query()?;
     let join = Join::from_json(asked.json()?)?;
-    asked.write(&context, Command::Join(join), false).await
+    let key = join.csr.as_deref().map(proven).transpose()?;
+    let registration = Registration { underlay: join.underlay, key: key.as_ref().map(ProvenKey::id) };
+    let answer = asked.do_write(&context, Command::Join(registration), false).await?;
+    match (answer, key) {
+        (Answer::Joined(joined), Some(key)) => {
+            let certified = Some(certificate(&context, &joined.node.name, &key)?);
+            Ok(answer::of_write(Answer::Joined(Joined { certified, ..joined })))
+        }
+        (answer, _) => Ok(answer::of_write(answer)),
+    }
+}
+
+/// A new certificate for a node that holds the key it is registered with, whatever became of the one it had. Who else sends
+/// such a request gets what is of no use without the key.
+pub(super) async fn certify(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let name: NodeName = name.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+    let mut fields = Fields::of_body(open_json(request, CSR).await?)?;
+    let csr = fields.text("csr")?.ok_or_else(|| fields.missing("csr", CSR_REMEDY))?;
+    fields.finish()?;
+    let key = proven(&csr)?;
+    let known = context.store.read(|state| state.replica().nodes.get(&name).and_then(|node| node.key));
+    if known != Some(key.id()) {
+        return Err(Failure::not_the_key(&name));
+    }
+    Ok(Json(certificate(&context, &name, &key)?).into_response())
+}
+
+/// How large a request for a certificate may be, from whoever it comes.
+const CSR: usize = 16 << 10;
+const CSR_REMEDY: &str = "send a certificate signing request (PKCS #10, PEM) that is signed by the node's key";
+
+fn proven(csr: &str) -> Result<ProvenKey, Failure> {
+    let invalid = || Invalid::of("the request", "cannot be read or is not signed by its key", CSR_REMEDY);
+    ProvenKey::of_request(csr).ok_or_else(|| invalid().in_field("csr").into())
+}
+
+fn certificate(context: &Context, node: &NodeName, key: &ProvenKey) -> Result<Certified, Failure> {
+    let Issuer { authority, lifetime } = &*context.issuer;
+    let made = authority.node(node, key, time::OffsetDateTime::now_utc(), *lifetime);
+    // At half of it: an API that is away for the other half stops no node.
+    let certified = made.map(|certificate| Certified { certificate, renew_in: lifetime.as_secs() / 2 });
+    certified.map_err(|failure| {
+        error!(error = %failure, %node, "cannot make a certificate");
+        Refusal::Store(failure.to_string()).into()
+    })
+}
+
+pub(super) async fn set(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let asked = Asked::read(request, SMALL).await?;
+    let name: NodeName = name.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+    let settings = NodeSettings::from_json(asked.json()?)?;
+    asked.write_rules(&context, Command::SetNode(name, settings)).await
+}
+
+pub(super) async fn remove(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let asked = Asked::read(request, SMALL).await?;
+    let name: NodeName = name.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+    let stands = context.store.read(|state| state.replica().nodes.contains_key(&name));
+    if stands && !asked.is_dry_run()? {
+        // First: without the node's record nothing says that the token was used.
+        context.store.void_token(&name).map_err(|failure| Refusal::Store(failure.to_string()))?;
+    }
+    asked.write_rules(&context, Command::RemoveNode(name)).await
 }
 
 pub(super) async fn claim(State(context): State<Context>, request: Request) -> Result<Response, Failure> {

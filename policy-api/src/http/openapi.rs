@@ -21,7 +21,7 @@ fn describe() -> Value {
         "info": {"title": "netpol policy API", "version": env!("CARGO_PKG_VERSION")},
         "paths": paths,
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "certificate": {"type": "mutualTLS"}},
             "schemas": {"Problem": problem(), "RuleSpec": object(RULE), "Cut": object(CUT), "RuleUsage": object(USAGE)},
         },
     })
@@ -40,7 +40,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "description": access(endpoint.access),
         "parameters": parameters(endpoint),
         "responses": responses,
-        "security": if endpoint.access == Access::Open { json!([]) } else { json!([{"token": []}]) },
+        "security": security(endpoint.access),
     });
     if !endpoint.body.is_empty() {
         operation["requestBody"] = json!({
@@ -51,12 +51,22 @@ fn operation(endpoint: &Endpoint) -> Value {
     operation
 }
 
+fn security(access: Access) -> Value {
+    match access {
+        Access::Open => json!([]),
+        Access::Known | Access::Joining => json!([{"token": []}, {"certificate": []}]),
+        Access::Operator => json!([{"token": []}]),
+        Access::Node => json!([{"certificate": []}]),
+    }
+}
+
 fn access(access: Access) -> &'static str {
     match access {
         Access::Open => "Takes no token.",
-        Access::Known => "Takes the operator's or a node's token.",
+        Access::Known => "Takes the operator's token or a node's certificate.",
         Access::Operator => "Takes the operator's token.",
-        Access::Node => "Takes the token of the node that it is about.",
+        Access::Node => "Takes the certificate of the node that it is about.",
+        Access::Joining => "Takes the join token of the node that it is about, or its certificate.",
     }
 }
 

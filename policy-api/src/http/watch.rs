@@ -16,10 +16,12 @@ use super::{
     Context,
     asked::{Asked, SMALL},
     failure::Failure,
+    gate,
 };
 use crate::{
     model::{Fields, History, InForce, Invalid, NodeName, Revision},
     store::{Principal, Refusal},
+    tls::Peer,
     watch::{Line, feed, stopped},
 };
 
@@ -27,21 +29,37 @@ use crate::{
 const LINES: usize = 64;
 
 pub(super) async fn open(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+    let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
     let asked = Asked::read(request, SMALL).await?;
     let mut query = asked.query()?;
     let since: Option<Revision> = query.parsed("since")?;
     let history: Option<History> = query.parsed("history")?;
     query.finish()?;
-    let connection = match asked.principal() {
-        Principal::Node(grant) => Some(context.presence.connect(grant.name.clone())),
-        Principal::Operator => None,
+    let node = match asked.principal() {
+        Principal::Node(grant) => Some(grant.name.clone()),
+        Principal::Operator | Principal::Joining(..) => None,
     };
+    let expelled = node.clone().map(|name| context.store.expulsion(name));
+    // Listened to before it is looked at, so that no removal falls between.
+    if let Some(peer) = peer.filter(|_| node.is_some()) {
+        gate::known(&context, &peer)?;
+    }
+    let expelled = async {
+        match expelled {
+            Some(expelled) => expelled.await,
+            None => std::future::pending().await,
+        }
+    };
+    let connection = node.map(|name| context.presence.connect(name));
     let subscription = context.store.subscribe(since.zip(history))?;
     let (sender, receiver) = mpsc::channel(LINES);
     let feeding = feed(subscription, sender, context.timing, context.stop.clone());
     // Owned by the answer's body: the feed ends when its receiver is dropped with the connection, or when we stop.
     tokio::spawn(async move {
-        feeding.await;
+        tokio::select! {
+            () = feeding => {}
+            () = expelled => {}
+        }
         drop(connection);
     });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];

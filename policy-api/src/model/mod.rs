@@ -8,6 +8,7 @@ mod answer;
 mod app;
 mod binding;
 mod change;
+mod credential;
 mod digest;
 mod fields;
 mod group;
@@ -37,6 +38,7 @@ pub use self::{
     app::{App, AppSettings, GroupWish},
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
+    credential::{KeyId, TokenId},
     digest::Digest,
     fields::Fields,
     group::Group,
@@ -45,7 +47,7 @@ pub use self::{
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
     name::{AppName, AppPattern, GroupName, NodeName, nearest_name},
-    node::{Join, Joined, Node, NodeView, Overlay, Report, Slices},
+    node::{Certified, Join, Joined, Node, NodeAnswer, NodeDeleted, NodeSettings, NodeView, Overlay, Report, Slices},
     ports::Ports,
     prefix::Prefix,
     problem::Problem,

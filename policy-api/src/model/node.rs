@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    answer::Outcome,
+    credential::{KeyId, TokenId},
     fields::Fields,
     history::{History, Revision},
     invalid::{Invalid, InvalidField},
-    name::NodeName,
+    name::{AppPattern, NodeName},
     prefix::Prefix,
     receipt::Cut,
     time::Timestamp,
@@ -23,6 +25,18 @@ pub struct Node {
     pub underlay: IpAddr,
     #[serde(flatten)]
     pub slices: Slices,
+    /// The apps that it may run; none, if it does not say.
+    #[serde(default)]
+    pub apps: Vec<AppPattern>,
+    /// The key that it proves itself by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
+    /// The token that it joined with, which is good for no other key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_with: Option<TokenId>,
+    /// Whether it takes no new instances.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// The revision that last changed it.
     pub revision: Revision,
 }
@@ -77,6 +91,10 @@ pub struct NodeView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Join {
     pub underlay: IpAddr,
+    /// A certificate signing request (PKCS #10, PEM) by the key that it is going to prove itself by; absent: by the one that
+    /// it proves itself by already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csr: Option<String>,
 }
 
 impl Join {
@@ -86,12 +104,13 @@ impl Join {
         let underlay: IpAddr = fields
             .standard("underlay", "is not an address", remedy)?
             .ok_or_else(|| fields.missing("underlay", remedy))?;
+        let csr = fields.text("csr")?;
         fields.finish()?;
         let broadcast = matches!(underlay, IpAddr::V4(v4) if v4.is_broadcast());
         if underlay.is_unspecified() || underlay.is_multicast() || underlay.is_loopback() || broadcast {
             return Err(Invalid::new(underlay, "cannot be a node's address", remedy).in_field("underlay"));
         }
-        Ok(Self { underlay: underlay.to_canonical() })
+        Ok(Self { underlay: underlay.to_canonical(), csr })
     }
 }
 
@@ -102,6 +121,56 @@ pub struct Joined {
     pub overlay: Overlay,
     pub history: History,
     pub revision: Revision,
+    /// For the key of the request, if it came with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified: Option<Certified>,
+}
+
+/// A certificate for the key that a node is registered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certified {
+    /// PEM.
+    pub certificate: String,
+    /// In how many seconds to ask for the next one, by whatever clock the node has.
+    pub renew_in: u64,
+}
+
+/// What an operator sets of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeSettings {
+    /// Whether it takes no new instances.
+    pub draining: bool,
+}
+
+impl NodeSettings {
+    pub fn from_json(value: Value) -> Result<Self, InvalidField> {
+        let mut fields = Fields::of_body(value)?;
+        let draining = fields.boolean("draining")?;
+        let draining = draining.ok_or_else(|| fields.missing("draining", "say `true` or `false`"))?;
+        fields.finish()?;
+        Ok(Self { draining })
+    }
+}
+
+/// A node as it stands after a change of its settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    #[serde(flatten)]
+    pub node: Node,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// A node that was removed, and what was there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeDeleted {
+    pub revision: Revision,
+    pub node: Node,
+    /// Instances that were live there; to everybody else they are gone.
+    pub instances: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// What a node says about itself.

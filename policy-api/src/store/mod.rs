@@ -45,7 +45,7 @@ pub use self::{
     delta::Delta,
     location::Location,
     ownership::{KEPT as OWNERS_KEPT, Owners},
-    plan::{Answer, Command},
+    plan::{Answer, Command, Registration},
     principal::{NodeGrant, Principal},
     refusal::Refusal,
     state::{Instance, State},
@@ -69,6 +69,8 @@ struct Shared {
     published: RwLock<Published>,
     /// Sent to under the lock of `published`, so that subscribing and reading under it leaves no gap.
     deltas: broadcast::Sender<Arc<Delta>>,
+    /// Nodes that were removed, or are known by another key now.
+    expelled: broadcast::Sender<NodeName>,
     /// Locked after `published`, where both are.
     usage: Mutex<Counts>,
     healthy: AtomicBool,
@@ -102,6 +104,7 @@ impl Store {
         let shared = Arc::new(Shared {
             published: RwLock::new(Published { state: state.clone(), ring }),
             deltas: broadcast::channel(WATCH_QUEUE).0,
+            expelled: broadcast::channel(WATCH_QUEUE).0,
             usage: Mutex::new(usage),
             healthy: AtomicBool::new(true),
             commits: AtomicU64::new(0),
@@ -120,6 +123,11 @@ impl Store {
 
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Voids a node's join token.
+    pub fn void_token(&self, node: &NodeName) -> Result<(), DatabaseError> {
+        self.tokens.void(node)
     }
 
     /// Names and addresses that the server's certificate is made for, as `init` was told.
@@ -188,6 +196,15 @@ impl Store {
         })
     }
 
+    /// Returns when this node is removed, or known by another key: what was begun by its old one ends.
+    pub fn expulsion(&self, node: NodeName) -> impl Future<Output = ()> + Send + use<> {
+        let mut expelled = self.shared.expelled.subscribe();
+        async move {
+            // One that missed so many that this was lost is as good as expelled: its node comes back if it may.
+            while expelled.recv().await.is_ok_and(|name| name != node) {}
+        }
+    }
+
     /// Whether the last write could be stored.
     pub fn is_healthy(&self) -> bool {
         self.shared.healthy.load(Ordering::Relaxed) && !self.writer.is_finished()
@@ -222,6 +239,10 @@ impl Shared {
             published.state.set_capacity(node, rows);
         }
         for (delta, changes) in revisions {
+            for node in expelled(&published.state, &changes) {
+                // Nobody watching is no error.
+                let _watchers = self.expelled.send(node);
+            }
             published.state.apply(delta.revision, &changes);
             self.forget_usage(&changes);
             let delta = Arc::new(delta);
@@ -249,6 +270,17 @@ impl Shared {
         self.healthy.store(false, Ordering::Relaxed);
         self.published.read().unwrap_or_else(PoisonError::into_inner).state.clone()
     }
+}
+
+/// Nodes whose key is void once these changes are made.
+fn expelled(state: &State, changes: &[Change]) -> Vec<NodeName> {
+    let is_void = |name: &NodeName, key| state.replica().nodes.get(name).is_some_and(|node| node.key != key);
+    let expelled = |change: &Change| match change {
+        Change::DeleteNode { name } => Some(name.clone()),
+        Change::PutNode { node } => is_void(&node.name, node.key).then(|| node.name.clone()),
+        _ => None,
+    };
+    changes.iter().filter_map(expelled).collect()
 }
 
 /// The beginning of a watch, and where its deltas come from.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{database, *};
-use crate::model::{AppPattern, Claim, Join, Labels, Owned};
+use crate::model::{AppPattern, Claim, Labels, Owned};
 
 struct Story {
     place: tempfile::TempDir,
@@ -18,7 +18,7 @@ impl Story {
         let story = Self { place: tempfile::tempdir().expect("directory"), runtime };
         prepare(&story.location(), OverlayWish::default()).expect("prepared");
         let store = story.open();
-        story.ask(&store, Command::Join(Join { underlay: IpAddr::from([192, 168, 1, 1]) }));
+        story.ask(&store, Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, 1]), key: None }));
         (story, store)
     }
 

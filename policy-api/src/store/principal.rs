@@ -2,16 +2,20 @@
 
 use std::fmt;
 
-use crate::model::{AppName, AppPattern, NodeName};
+use crate::model::{AppName, AppPattern, NodeName, TokenId};
 
-/// Who asks, proven by a token.
+/// Who asks, and how that is proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
+    /// By a token.
     Operator,
+    /// By its certificate.
     Node(NodeGrant),
+    /// By its join token, which lets it register its key, once, and nothing else.
+    Joining(NodeGrant, TokenId),
 }
 
-/// What a node's token is good for: one name, and these apps.
+/// What a node may do: speak for one name, and run these apps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeGrant {
     pub name: NodeName,
@@ -28,7 +32,7 @@ impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Operator => f.write_str("operator"),
-            Self::Node(grant) => write!(f, "node/{}", grant.name),
+            Self::Node(grant) | Self::Joining(grant, _) => write!(f, "node/{}", grant.name),
         }
     }
 }

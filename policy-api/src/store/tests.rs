@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Action, App, AppSettings, Claim, Follower, GroupWish, IsolationSpec, Join, Mode, OnDeny, Ports, Protocol, Reason,
+    Action, App, AppSettings, Claim, Follower, GroupWish, IsolationSpec, Mode, OnDeny, Ports, Protocol, Reason,
     RuleSpec, Selector, Target, WatchLine,
 };
 
@@ -369,7 +369,7 @@ proptest! {
         let mut store = place.open();
         let mut naive = Naive::new();
         for name in [1, 2] {
-            let join = Join { underlay: IpAddr::from([192, 168, 1, name]) };
+            let join = Registration { underlay: IpAddr::from([192, 168, 1, name]), key: None };
             runtime.block_on(store.write(Write::new(Command::Join(join), node(&format!("n{name}"))))).expect("join");
             naive.revision += 1;
         }
@@ -507,7 +507,7 @@ fn a_store_is_served_once_and_its_overlay_is_fixed_by_the_first_node() {
     let wish = OverlayWish { v4: "10.128.0.0/16".parse().ok(), v6: None };
     let store = Store::open(&place.location(), wish).expect("no node yet");
     assert!(matches!(Store::open(&place.location(), wish), Err(DatabaseError::Served { .. })));
-    let join = Command::Join(Join { underlay: IpAddr::from([192, 168, 1, 1]) });
+    let join = Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, 1]), key: None });
     runtime.block_on(store.write(Write::new(join, node("n1")))).expect("join");
     store.close();
     let other = OverlayWish { v4: "10.64.0.0/16".parse().ok(), v6: None };
@@ -622,7 +622,7 @@ fn what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule() {
     let store = place.open();
     let name = |text: &str| text.parse().expect("name");
     for (node_name, host) in [("n1", 1), ("n2", 2)] {
-        let join = Command::Join(Join { underlay: IpAddr::from([192, 168, 1, host]) });
+        let join = Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, host]), key: None });
         runtime.block_on(store.write(Write::new(join, node(node_name)))).expect("join");
     }
     let start = Timestamp::now();

@@ -12,7 +12,7 @@ use super::{
     database::{self, DatabaseError},
     principal::{NodeGrant, Principal},
 };
-use crate::model::{AppPattern, NodeName};
+use crate::model::{AppPattern, NodeName, TokenId};
 
 /// A secret that proves who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +33,11 @@ impl Token {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What names it.
+    pub fn id(&self) -> TokenId {
+        TokenId::of(&self.0)
     }
 
     fn hash(&self) -> [u8; 32] {
@@ -62,7 +67,7 @@ impl Tokens {
         let mut statement = connection.prepare_cached("SELECT name, apps FROM token WHERE hash = ?1")?;
         let found =
             statement.query_row([token.hash()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)));
-        found.optional()?.map(|(name, apps)| principal(&name, apps.as_deref())).transpose()
+        found.optional()?.map(|(name, apps)| principal(&token, &name, apps.as_deref())).transpose()
     }
 
     /// The apps that a node's token is good for, if it has one.
@@ -77,22 +82,29 @@ impl Tokens {
     pub(super) fn set(&self, token: &Token, principal: &Principal) -> Result<(), DatabaseError> {
         let apps = match principal {
             Principal::Operator => None,
-            Principal::Node(grant) => Some(serde_json::to_string(&grant.apps)?),
+            Principal::Node(grant) | Principal::Joining(grant, _) => Some(serde_json::to_string(&grant.apps)?),
         };
         let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "INSERT OR REPLACE INTO token (hash, name, apps) VALUES (?1, ?2, ?3)";
         connection.prepare_cached(sql)?.execute(params![token.hash(), principal.to_string(), apps])?;
         Ok(())
     }
+
+    /// Lets nobody in any more as this node.
+    pub(super) fn void(&self, node: &NodeName) -> Result<(), DatabaseError> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.prepare_cached("DELETE FROM token WHERE name = ?1")?.execute([format!("node/{node}")])?;
+        Ok(())
+    }
 }
 
-fn principal(name: &str, apps: Option<&str>) -> Result<Principal, DatabaseError> {
+fn principal(token: &Token, name: &str, apps: Option<&str>) -> Result<Principal, DatabaseError> {
     match (name.strip_prefix("node/"), apps) {
         (None, None) if name == OPERATOR => Ok(Principal::Operator),
         (Some(node), Some(apps)) => {
             let name: NodeName = node.parse()?;
             let apps: Vec<AppPattern> = serde_json::from_str(apps)?;
-            Ok(Principal::Node(NodeGrant { name, apps }))
+            Ok(Principal::Joining(NodeGrant { name, apps }, token.id()))
         }
         (Some(_) | None, _) => Err(DatabaseError::Damaged(format!("token of `{name}`"))),
     }

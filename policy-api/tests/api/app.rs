@@ -167,7 +167,7 @@ async fn a_rule_may_name_a_group_before_anybody_is_in_it() {
     assert_eq!(refusal(cased), (409, Some("source".to_owned())));
     let status = world.operator.status().await.expect("status");
     assert_eq!((status.apps, status.rules), (0, 2));
-    assert_eq!(world.n1.groups().await.expect("a node may read").items[0].number, 1);
+    assert_eq!(world.operator.groups().await.expect("groups").items[0].number, 1);
     assert!(
         world
             .n1

@@ -16,7 +16,9 @@ struct Case {
 }
 
 const OPERATOR: &str = "operator.token";
-const NODE: &str = "join/n1.token";
+const JOINING: &str = "join/n1.token";
+/// No token: the request goes by the certificate of `n1`.
+const NODE: &str = "certificate";
 
 fn post(
     what: &'static str,
@@ -157,9 +159,9 @@ fn apps() -> Vec<Case> {
 
 fn nodes() -> Vec<Case> {
     vec![
-        post("no underlay", "/v1/nodes/n1/join", NODE, "{}", "underlay"),
-        post("an underlay that is no address", "/v1/nodes/n1/join", NODE, r#"{"underlay":"here"}"#, "underlay"),
-        post("a loopback underlay", "/v1/nodes/n1/join", NODE, r#"{"underlay":"127.0.0.1"}"#, "underlay"),
+        post("no underlay", "/v1/nodes/n1/join", JOINING, "{}", "underlay"),
+        post("an underlay that is no address", "/v1/nodes/n1/join", JOINING, r#"{"underlay":"here"}"#, "underlay"),
+        post("a loopback underlay", "/v1/nodes/n1/join", JOINING, r#"{"underlay":"127.0.0.1"}"#, "underlay"),
         post("no addresses", "/v1/bindings", NODE, r#"{"app":"web"}"#, "addresses"),
         post(
             "something that is no address",
@@ -179,32 +181,27 @@ fn nodes() -> Vec<Case> {
         ),
         put("usage since nobody knows when", "/v1/nodes/n1/usage", NODE, r#"{"rules":[]}"#, 400, "since"),
         put("usage of nothing", "/v1/nodes/n1/usage", NODE, r#"{"since":"2026-01-31T12:00:00Z"}"#, 400, "rules"),
-        put(
-            "usage of a node that has not joined",
-            "/v1/nodes/n1/usage",
-            NODE,
-            r#"{"since":"2026-01-31T12:00:00Z","rules":[]}"#,
-            409,
-            "name",
-        ),
         Case { method: Method::DELETE, ..post("no address to free", "/v1/bindings/x", NODE, "", "address") },
     ]
 }
 
-async fn send(world: &World, http: &reqwest::Client, case: &Case) -> Response {
-    let request = http.request(case.method.clone(), format!("{}{}", world.url(), case.path));
-    let request = request.bearer_auth(world.prepared.read(case.token).trim()).body(case.body.clone());
-    request.send().await.expect(case.what)
+async fn send(world: &World, node: &reqwest::Client, case: &Case) -> Response {
+    let url = format!("{}{}", world.url(), case.path);
+    let request = match case.token {
+        NODE => node.request(case.method.clone(), url),
+        file => world.raw().request(case.method.clone(), url).bearer_auth(world.prepared.read(file).trim()),
+    };
+    request.body(case.body.clone()).send().await.expect(case.what)
 }
 
 #[tokio::test]
 async fn every_wrong_request_is_refused_naming_its_field_and_changes_nothing() {
     let world = World::new().await;
     world.operator.put_rule(&rule("allow web db 80"), &Default::default()).await.expect("rule");
+    let node = world.raw_node("n1", "192.168.1.1").await;
     let before = world.revision().await;
-    let http = world.raw();
     for case in rules().into_iter().chain(questions()).chain(apps()).chain(nodes()) {
-        let response = send(&world, &http, &case).await;
+        let response = send(&world, &node, &case).await;
         let media = response.headers().get("content-type").and_then(|media| media.to_str().ok()).map(str::to_owned);
         assert_eq!(
             (response.status().as_u16(), media.as_deref()),
@@ -230,23 +227,32 @@ async fn who_is_not_known_or_has_no_right_is_refused() {
         let request = token.map_or(request.try_clone().expect("no stream"), |token| request.bearer_auth(token));
         async move { request.send().await.expect("an answer").status() }
     };
+    let node = world.raw_node("n1", "192.168.1.1").await;
+    let ask_as_node = |method: Method, path: &str| {
+        let request = node.request(method, format!("{}{path}", world.url())).body("{}");
+        async move { request.send().await.expect("an answer").status() }
+    };
     let token = |file: &str| Some(world.prepared.read(file).trim().to_owned());
     assert_eq!(ask(Method::GET, "/v1/rules", None).await, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(Method::GET, "/metrics", None).await, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(Method::GET, "/v1/watch", Some("x".to_owned())).await, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(Method::GET, "/v1/rules", Some("0".repeat(64))).await, StatusCode::UNAUTHORIZED);
-    assert_eq!(ask(Method::POST, "/v1/rules", token(NODE)).await, StatusCode::FORBIDDEN);
-    assert_eq!(ask(Method::POST, "/v1/changes", token(NODE)).await, StatusCode::FORBIDDEN);
-    assert_eq!(ask(Method::DELETE, "/v1/rules/r1", token(NODE)).await, StatusCode::FORBIDDEN);
-    assert_eq!(ask(Method::POST, "/v1/nodes/n2/join", token(NODE)).await, StatusCode::FORBIDDEN);
-    assert_eq!(ask(Method::POST, "/v1/nodes/n2/report", token(NODE)).await, StatusCode::FORBIDDEN);
+    assert_eq!(ask_as_node(Method::POST, "/v1/rules").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask_as_node(Method::POST, "/v1/changes").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask_as_node(Method::DELETE, "/v1/rules/r1").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask_as_node(Method::POST, "/v1/nodes/n2/join").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask_as_node(Method::POST, "/v1/nodes/n2/report").await, StatusCode::FORBIDDEN);
+    for path in ["/v1/rules", "/v1/watch", "/v1/nodes", "/metrics"] {
+        assert_eq!(ask(Method::GET, path, token(JOINING)).await, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(ask(Method::POST, "/v1/nodes/n2/join", token(JOINING)).await, StatusCode::FORBIDDEN);
     assert_eq!(ask(Method::POST, "/v1/nodes/n1/join", token(OPERATOR)).await, StatusCode::FORBIDDEN);
     assert_eq!(ask(Method::POST, "/v1/bindings", token(OPERATOR)).await, StatusCode::FORBIDDEN);
     assert_eq!(ask(Method::GET, "/healthz", None).await, StatusCode::OK);
     assert_eq!(ask(Method::GET, "/readyz", None).await, StatusCode::OK);
     assert_eq!(ask(Method::GET, "/nowhere", token(OPERATOR)).await, StatusCode::NOT_FOUND);
     assert_eq!(ask(Method::PUT, "/v1/rules", token(OPERATOR)).await, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(world.revision().await.0, 1, "nothing but what the store is born with");
+    assert_eq!(world.revision().await.0, 2, "nothing but what the store is born with, and the node");
     world.server.stop().await;
 }
 
@@ -261,16 +267,16 @@ async fn a_server_of_another_ca_is_not_believed() {
 }
 
 #[tokio::test]
-async fn everything_described_is_there_and_described_to_whoever_has_a_token() {
+async fn everything_described_is_there_and_described_to_whoever_is_known() {
     let world = World::new().await;
-    let token = world.prepared.read(NODE);
-    let request = world.raw().get(format!("{}/openapi.json", world.url())).bearer_auth(token.trim());
+    let node = world.raw_node("n1", "192.168.1.1").await;
+    let request = node.get(format!("{}/openapi.json", world.url()));
     let text = request.send().await.expect("an answer").text().await.expect("text");
     for path in ["/v1/rules", "/v1/changes", "/v1/check", "/v1/watch", "/v1/bindings/{address}"] {
         assert!(text.contains(&format!("\"{path}\"")), "{path}");
     }
-    let metrics = world.raw().get(format!("{}/metrics", world.url())).bearer_auth(token.trim());
+    let metrics = node.get(format!("{}/metrics", world.url()));
     let text = metrics.send().await.expect("an answer").text().await.expect("text");
-    assert!(text.contains("netpol_store_revision_number 1"), "{text}");
+    assert!(text.contains("netpol_store_revision_number 2"), "{text}");
     world.server.stop().await;
 }

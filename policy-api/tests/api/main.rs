@@ -3,6 +3,7 @@
 mod app;
 mod backup;
 mod bad_input;
+mod credential;
 mod durable;
 mod node;
 mod rule;

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use policy_api::model::{BindingState, Cut, NodeReceipt, Report, Revision, RuleUsage, Timestamp, Usage, UsageReport};
 
-use crate::world::{SOON, World, app, claim, ip, name, refusal, rule};
+use crate::world::{SOON, World, app, at, claim, ip, name, refusal, rule};
 
 #[tokio::test]
 async fn a_node_joins_claims_and_releases() {
     let world = World::with_nodes().await;
-    let joined = world.n1.join(&name("n1"), ip("192.168.1.1")).await.expect("again");
+    let joined = world.n1.join(&name("n1"), &at("192.168.1.1")).await.expect("again");
     assert_eq!(joined.node.slices.slice_v4.to_string(), "10.255.1.0/24");
     let claimed = world.n1.claim(&claim("web", &["10.255.1.7"])).await.expect("claimed");
     assert_eq!((claimed.instance, claimed.identity.number()), (0, 256));
@@ -30,7 +30,7 @@ async fn a_node_gets_only_what_is_its_own() {
     let world = World::with_nodes().await;
     world.n1.claim(&claim("web", &["10.255.1.7"])).await.expect("claimed");
     let field = |field: &str| Some(field.to_owned());
-    assert_eq!(refusal(world.n2.join(&name("n2"), ip("192.168.1.1")).await), (409, field("underlay")));
+    assert_eq!(refusal(world.n2.join(&name("n2"), &at("192.168.1.1")).await), (409, field("underlay")));
     assert_eq!(refusal(world.n2.claim(&claim("web", &["10.255.1.8"])).await), (403, field("addresses[0]")));
     assert_eq!(refusal(world.n2.claim(&claim("db", &["10.255.2.8"])).await), (403, field("app")));
     assert_eq!(refusal(world.n1.claim(&claim("db", &["10.255.1.7"])).await), (409, field("addresses[0]")));

@@ -26,7 +26,7 @@ async fn a_watch_begins_with_a_snapshot_and_goes_on_with_deltas() {
     let create = (1..=2300).map(|port| rule(&format!("allow appA appB {port}"))).collect();
     let revision = world.operator.change(&ChangeSet { create, delete: vec![] }, &Default::default()).await;
     let revision = revision.expect("changed").revision;
-    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     let mut follower = Follower::default();
     follow(&mut watch, &mut follower, revision).await;
     let revision = put(&world, "deny appC appB 80").await;
@@ -39,7 +39,7 @@ async fn a_watch_begins_with_a_snapshot_and_goes_on_with_deltas() {
 #[tokio::test]
 async fn a_watch_begins_with_the_clock_and_tells_it_again_with_each_heartbeat() {
     let world = World::new().await;
-    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     let WatchLine::Clock { now: first } = watch.next().await.expect("line") else { panic!("not the clock") };
     let mut before = None;
     loop {
@@ -57,7 +57,7 @@ async fn a_watch_begins_with_the_clock_and_tells_it_again_with_each_heartbeat() 
 #[tokio::test]
 async fn heartbeats_carry_head_and_digest() {
     let world = World::new().await;
-    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     let mut follower = Follower::default();
     put(&world, "allow appA appB 80").await;
     let mut heartbeats = 0;
@@ -72,7 +72,7 @@ async fn heartbeats_carry_head_and_digest() {
 #[tokio::test]
 async fn a_watch_resumes_behind_its_place_also_after_a_restart() {
     let world = World::new().await;
-    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     let mut follower = Follower::default();
     let first = put(&world, "allow appA appB 80").await;
     follow(&mut watch, &mut follower, first).await;
@@ -83,7 +83,7 @@ async fn a_watch_resumes_behind_its_place_also_after_a_restart() {
     let server = world.prepared.serve(&address).await;
     let (history, place) =
         follower.held().map(|(history, replica)| (history.clone(), replica.revision())).expect("held");
-    let mut watch = world.n1.watch(place, Some(&history)).await.expect("resumed");
+    let mut watch = world.operator.watch(place, Some(&history)).await.expect("resumed");
     let line = next_news(&mut watch).await;
     assert!(matches!(&line, WatchLine::Delta { base, .. } if *base == first), "{line:?}");
     follower.take(line).expect("it fits");
@@ -98,10 +98,10 @@ async fn a_place_that_is_not_known_gets_a_snapshot_and_one_ahead_a_refusal() {
     let world = World::new().await;
     put(&world, "allow appA appB 80").await;
     let stranger = "1111111111111111".parse().expect("history");
-    let mut watch = world.n1.watch(Revision(1), Some(&stranger)).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(1), Some(&stranger)).await.expect("watch");
     assert!(matches!(next_news(&mut watch).await, WatchLine::Snapshot { .. }));
     let history = world.operator.status().await.expect("status").history;
-    let ahead = world.n1.watch(Revision(9), Some(&history)).await.map(|_| ());
+    let ahead = world.operator.watch(Revision(9), Some(&history)).await.map(|_| ());
     assert_eq!(refusal(ahead), (409, Some("since".to_owned())));
     world.server.stop().await;
 }
@@ -109,7 +109,7 @@ async fn a_place_that_is_not_known_gets_a_snapshot_and_one_ahead_a_refusal() {
 #[tokio::test]
 async fn stopping_ends_every_watch_at_once() {
     let world = World::new().await;
-    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     watch.next().await.expect("line");
     let start = Instant::now();
     world.server.stop().await;
@@ -126,7 +126,7 @@ async fn stopping_ends_every_watch_at_once() {
 #[tokio::test]
 async fn a_rule_reaches_a_watch_within_milliseconds() {
     let world = World::new().await;
-    let mut watch = world.n1.watch(Revision(0), None).await.expect("watch");
+    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     let mut follower = Follower::default();
     let first = put(&world, "allow appA appB 1").await;
     follow(&mut watch, &mut follower, first).await;

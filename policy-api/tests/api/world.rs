@@ -3,9 +3,9 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use policy_api::{
-    client::{Client, ClientConfig, ClientError},
+    client::{Client, ClientConfig, ClientError, Credentials},
     init::{Init, init},
-    model::{AppName, Claim, NodeName, Report, Revision, RuleSpec, WatchLine},
+    model::{AppName, Claim, Join, NodeName, Report, Revision, RuleSpec, WatchLine},
     server::{Server, ServerConfig},
     store::{Location, OverlayWish},
 };
@@ -46,12 +46,42 @@ impl Prepared {
     }
 
     pub(crate) fn client(&self, api: &[String], token: &str) -> Client {
-        let config = ClientConfig { api: api.to_vec(), token: self.read(token), ca_pem: self.read("ca.pem").into() };
+        self.client_by(api, Credentials::Token(self.read(token)))
+    }
+
+    pub(crate) fn client_by(&self, api: &[String], credentials: Credentials) -> Client {
+        let config = ClientConfig { api: api.to_vec(), credentials, ca_pem: self.read("ca.pem").into() };
         Client::new(config).expect("client")
+    }
+
+    /// Joins with a node's token; returns a client that proves itself by the certificate that came of it.
+    pub(crate) async fn join(&self, api: &[String], node: &str, underlay: &str) -> Client {
+        let joining = self.client(api, &format!("join/{node}.token"));
+        let (identity, _) = joining.enrol(&name(node), ip(underlay)).await.expect("join");
+        self.client_by(api, Credentials::Identity(identity))
+    }
+
+    /// Makes another join token for a node.
+    pub(crate) fn new_join_token(&self, node: &str) -> String {
+        let file = format!("join/{node}.token");
+        std::fs::remove_file(self.pki().join(&file)).expect("a token");
+        init(&Init {
+            directory: self.pki(),
+            store: self.store(),
+            nodes: vec![node.parse().expect("node")],
+            names: Vec::new(),
+            overlay: OverlayWish::default(),
+        })
+        .expect("init");
+        self.read(&file)
     }
 
     /// Starts a server on a port of its own, or on this one.
     pub(crate) async fn serve(&self, listen: &str) -> Server {
+        self.serve_certifying(listen, Duration::from_secs(3_600)).await
+    }
+
+    async fn serve_certifying(&self, listen: &str, certificate_lifetime: Duration) -> Server {
         let config = ServerConfig {
             listen: listen.parse().expect("address"),
             store: self.store(),
@@ -60,12 +90,13 @@ impl Prepared {
             overlay: OverlayWish::default(),
             heartbeat: HEARTBEAT,
             owners_kept: policy_api::store::OWNERS_KEPT,
+            certificate_lifetime,
         };
         Server::start(config).await.expect("server")
     }
 }
 
-/// A running API and clients with every kind of token.
+/// A running API and clients of every kind: nodes by their join tokens until they have joined.
 pub(crate) struct World {
     pub(crate) prepared: Prepared,
     pub(crate) server: Server,
@@ -76,8 +107,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::certifying_for(Duration::from_secs(3_600)).await
+    }
+
+    /// A world where nodes' certificates are good for so long.
+    pub(crate) async fn certifying_for(lifetime: Duration) -> Self {
         let prepared = Prepared::new();
-        let server = prepared.serve("127.0.0.1:0").await;
+        let server = prepared.serve_certifying("127.0.0.1:0", lifetime).await;
         let api = [format!("https://{}", server.address())];
         let [operator, n1, n2] =
             ["operator.token", "join/n1.token", "join/n2.token"].map(|token| prepared.client(&api, token));
@@ -90,9 +126,10 @@ impl World {
 
     /// A world where both nodes have joined.
     pub(crate) async fn with_nodes() -> Self {
-        let world = Self::new().await;
-        world.n1.join(&name("n1"), ip("192.168.1.1")).await.expect("join");
-        world.n2.join(&name("n2"), ip("192.168.1.2")).await.expect("join");
+        let mut world = Self::new().await;
+        let api = [world.url()];
+        world.n1 = world.prepared.join(&api, "n1", "192.168.1.1").await;
+        world.n2 = world.prepared.join(&api, "n2", "192.168.1.2").await;
         world
     }
 
@@ -117,11 +154,24 @@ impl World {
 
     /// Asks without the client, to say what it would not say.
     pub(crate) fn raw(&self) -> reqwest::Client {
+        self.raw_builder().build().expect("client")
+    }
+
+    /// The same, by the certificate of a node that joins for it.
+    pub(crate) async fn raw_node(&self, node: &str, underlay: &str) -> reqwest::Client {
+        let joining = self.prepared.client(&[self.url()], &format!("join/{node}.token"));
+        let (identity, joined) = joining.enrol(&name(node), ip(underlay)).await.expect("join");
+        let pem = identity.key_pem() + &joined.certified.expect("certificate").certificate;
+        let identity = reqwest::Identity::from_pem(pem.as_bytes()).expect("identity");
+        self.raw_builder().identity(identity).build().expect("client")
+    }
+
+    fn raw_builder(&self) -> reqwest::ClientBuilder {
         let ca = reqwest::Certificate::from_pem(self.prepared.read("ca.pem").as_bytes()).expect("CA");
         let provider = rustls::crypto::ring::default_provider();
         // Another test of this process may have been first.
         let _installed = provider.install_default();
-        reqwest::Client::builder().tls_certs_only([ca]).build().expect("client")
+        reqwest::Client::builder().tls_certs_only([ca])
     }
 }
 
@@ -158,6 +208,16 @@ pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u1
     }
 }
 
+/// Waits until something is so.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, deadline: Duration, mut is_so: impl FnMut() -> F) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(deadline, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+}
+
 /// The next line that is neither a heartbeat nor the clock.
 pub(crate) async fn next_news(watch: &mut policy_api::client::Watch) -> WatchLine {
     loop {
@@ -166,4 +226,9 @@ pub(crate) async fn next_news(watch: &mut policy_api::client::Watch) -> WatchLin
             return line;
         }
     }
+}
+
+/// A node's wish to be registered with the key that it has, at this address.
+pub(crate) fn at(underlay: &str) -> Join {
+    Join { underlay: ip(underlay), csr: None }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use policy_api::{
-    client::{Client, ClientConfig, WriteOptions},
+    client::{Client, ClientConfig, Credentials, WriteOptions},
     model::{Action, ChangeSet, Ports, Protocol, RuleSpec, Selector},
 };
 
@@ -25,7 +25,7 @@ impl Operator {
         let control = &world.control;
         let config = ClientConfig {
             api: vec![control.url()],
-            token: std::fs::read_to_string(control.operator_token())?.trim().to_owned(),
+            credentials: Credentials::Token(std::fs::read_to_string(control.operator_token())?),
             ca_pem: std::fs::read(control.ca())?,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

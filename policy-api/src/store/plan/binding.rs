@@ -11,7 +11,8 @@ use crate::{
 impl Draft<'_> {
     /// Gives an instance its addresses. The same claim again finds them given.
     pub(super) fn claim(&mut self, grant: &NodeGrant, claim: &Claim) -> Result<Claimed, Refusal> {
-        let node = self.registered(&grant.name)?.name.clone();
+        let registered = self.registered(&grant.name)?;
+        let (node, draining) = (registered.name.clone(), registered.draining);
         if !grant.may_run(&claim.app) {
             let problem = format!("is not an app that node `{node}` may run");
             return Err(Refusal::forbidden("app", &claim.app, problem, "run it elsewhere, or change the node's token"));
@@ -20,6 +21,10 @@ impl Draft<'_> {
         let app = self.app(&claim.app, "app")?;
         let instance = claim.instance.or_else(|| self.repeated(&node, claim));
         let instance = instance.unwrap_or_else(|| self.state.free_instance(&claim.app));
+        if draining && self.state.instance(&claim.app, instance).is_none() {
+            let remedy = "run it elsewhere, or end the draining: `netpol node undrain NAME`";
+            return Err(Refusal::conflict("node", &node, "takes no new instances: it is draining".to_owned(), remedy));
+        }
         self.check_instance(&node, claim, instance)?;
         self.check_free(claim, instance)?;
         let revision = self.bind(&app, instance, &node, claim);

@@ -21,6 +21,7 @@ use std::{
 use common::Identity;
 use serde::{Deserialize, Serialize};
 
+pub use self::node::Registration;
 pub(crate) use self::node::{SLICE_V4, SLICE_V6};
 pub(super) use self::{
     expiry::{EXPIRY, Expiry, expire},
@@ -33,8 +34,8 @@ use super::{
 };
 use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Change, ChangeSet, ChangesAnswer, Claim, Claimed, Deleted, Group,
-    GroupName, Invalid, IsolationAnswer, IsolationDeleted, IsolationSpec, Join, Joined, NodeName, Released, Revision,
-    Rule, RuleAnswer, RuleId, RuleSpec, Selector, Target, Timestamp, Tuple,
+    GroupName, Invalid, IsolationAnswer, IsolationDeleted, IsolationSpec, Joined, NodeAnswer, NodeDeleted, NodeName,
+    NodeSettings, Released, Revision, Rule, RuleAnswer, RuleId, RuleSpec, Selector, Target, Timestamp, Tuple,
 };
 
 /// What can be asked of the store.
@@ -48,7 +49,9 @@ pub enum Command {
     Isolate(IsolationSpec),
     EndIsolation(Target),
     /// Of a node, by itself.
-    Join(Join),
+    Join(Registration),
+    SetNode(NodeName, NodeSettings),
+    RemoveNode(NodeName),
     Claim(Claim),
     Release(IpAddr),
     /// Of a node, by itself: how many rows its maps hold. No change that anybody watches.
@@ -66,6 +69,8 @@ pub enum Answer {
     Isolation(IsolationAnswer),
     IsolationDeleted(IsolationDeleted),
     Joined(Joined),
+    Node(NodeAnswer),
+    NodeDeleted(NodeDeleted),
     Claimed(Claimed),
     Released(Released),
     Done,
@@ -82,6 +87,8 @@ impl Answer {
             Self::AppDeleted(answer) => answer.dry_run = true,
             Self::Isolation(answer) => answer.dry_run = true,
             Self::IsolationDeleted(answer) => answer.dry_run = true,
+            Self::Node(answer) => answer.dry_run = true,
+            Self::NodeDeleted(answer) => answer.dry_run = true,
             Self::Joined(_) | Self::Claimed(_) | Self::Released(_) | Self::Done => {}
         }
         self
@@ -111,7 +118,9 @@ pub(super) fn plan(state: &State, command: &Command, by: &Principal, now: Timest
         Command::DeleteApp(name) => Answer::AppDeleted(draft.delete_app(name)?),
         Command::Isolate(spec) => Answer::Isolation(draft.isolate(spec)?),
         Command::EndIsolation(target) => Answer::IsolationDeleted(draft.end_isolation(target)?),
-        Command::Join(join) => Answer::Joined(draft.join(&grant(by)?.name, join)?),
+        Command::Join(registration) => Answer::Joined(draft.join(by, registration)?),
+        Command::SetNode(name, settings) => Answer::Node(draft.set_node(name, *settings)?),
+        Command::RemoveNode(name) => Answer::NodeDeleted(draft.remove_node(name)?),
         Command::Claim(claim) => Answer::Claimed(draft.claim(grant(by)?, claim)?),
         Command::Release(address) => Answer::Released(draft.release(&grant(by)?.name, *address)?),
         Command::SetCapacity(rows) => {
@@ -130,7 +139,13 @@ fn grant(by: &Principal) -> Result<&NodeGrant, Refusal> {
             "Authorization",
             "operator",
             "cannot speak for a node".to_owned(),
-            "use the node's own token",
+            "use the node's own certificate",
+        )),
+        Principal::Joining(grant, _) => Err(Refusal::forbidden(
+            "Authorization",
+            &grant.name,
+            "has not joined".to_owned(),
+            "join with the token first, and use the certificate that comes of it",
         )),
     }
 }

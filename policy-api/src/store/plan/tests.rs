@@ -19,7 +19,7 @@ impl Story {
     fn with_nodes() -> Self {
         let mut story = Self::new();
         for (name, underlay) in [("n1", "192.168.1.1"), ("n2", "192.168.1.2")] {
-            story.ask_as(&node(name), Command::Join(Join { underlay: ip(underlay) })).expect("join");
+            story.ask_as(&node(name), Command::Join(Registration { underlay: ip(underlay), key: None })).expect("join");
         }
         story
     }
@@ -197,15 +197,17 @@ fn a_node_gets_its_slices_for_life() {
     };
     assert_eq!(slices(&story, "n1"), ("10.255.1.0/24".into(), "fd00:1:2:1::/64".into(), "192.168.1.1".into()));
     let before = story.0.revision();
-    story.ask_as(&node("n1"), Command::Join(Join { underlay: ip("192.168.1.1") })).expect("again");
+    story.ask_as(&node("n1"), Command::Join(Registration { underlay: ip("192.168.1.1"), key: None })).expect("again");
     assert_eq!(story.0.revision(), before);
-    story.ask_as(&node("n1"), Command::Join(Join { underlay: ip("192.168.1.9") })).expect("moved");
+    story.ask_as(&node("n1"), Command::Join(Registration { underlay: ip("192.168.1.9"), key: None })).expect("moved");
     assert_eq!(slices(&story, "n1"), ("10.255.1.0/24".into(), "fd00:1:2:1::/64".into(), "192.168.1.9".into()));
-    let taken = story.ask_as(&node("n1"), Command::Join(Join { underlay: ip("192.168.1.2") }));
+    let taken = story.ask_as(&node("n1"), Command::Join(Registration { underlay: ip("192.168.1.2"), key: None }));
     assert_eq!(taken.expect_err("n2's").field(), Some("underlay"));
-    story.ask_as(&node("n3"), Command::Join(Join { underlay: ip("192.168.1.1") })).expect("free again");
+    story
+        .ask_as(&node("n3"), Command::Join(Registration { underlay: ip("192.168.1.1"), key: None }))
+        .expect("free again");
     assert_eq!(slices(&story, "n3").0, "10.255.3.0/24");
-    let inside = story.ask_as(&node("n4"), Command::Join(Join { underlay: ip("10.255.9.1") }));
+    let inside = story.ask_as(&node("n4"), Command::Join(Registration { underlay: ip("10.255.9.1"), key: None }));
     assert_eq!(inside.expect_err("overlay").field(), Some("underlay"));
 }
 

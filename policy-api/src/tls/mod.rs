@@ -1,17 +1,24 @@
-//! The API's own CA, and the certificates it makes for the server. Always TLS: there is no other way in.
+//! The API's own CA, and the certificates that it makes for the server and for nodes. Always TLS: there is no other way in.
+
+mod peer;
 
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData as _,
 };
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
+    server::{VerifierBuilderError, WebPkiClientVerifier},
 };
 use time::{Duration, OffsetDateTime};
+
+use crate::model::{KeyId, NodeName};
+
+pub use self::peer::{Identifying, Peer};
 
 /// What keeps certificates from being made.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +27,10 @@ pub enum TlsError {
     Certificate(#[from] rcgen::Error),
     #[error("cannot use the server's certificate: {0}")]
     Server(#[from] rustls::Error),
+    #[error("cannot read the CA's certificate: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    #[error("cannot tell nodes by the CA's certificate: {0}")]
+    Verifier(#[from] VerifierBuilderError),
 }
 
 /// A CA: whoever believes `certificate` believes what `key` signs.
@@ -61,18 +72,64 @@ impl Authority {
         params.not_before = now - CLOCK_SKEW;
         params.not_after = now + SERVER_LIFETIME;
         let certificate = params.signed_by(&key, &issuer)?;
-        configure(certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        self.configure(certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    /// A certificate, PEM, that this key is the key of this node. What else the node's request asks for is not granted.
+    pub fn node(
+        &self,
+        node: &NodeName,
+        key: &ProvenKey,
+        now: OffsetDateTime,
+        lifetime: std::time::Duration,
+    ) -> Result<String, TlsError> {
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate, KeyPair::from_pem(&self.key)?)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(&format!("{NODE}{node}"));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = now - CLOCK_SKEW;
+        params.not_after = now + lifetime;
+        Ok(params.signed_by(&key.0, &issuer)?.pem())
+    }
+
+    fn configure(
+        &self,
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        // The provider is named, so that it does not depend on who else is in the process.
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        for ours in CertificateDer::pem_slice_iter(self.certificate.as_bytes()) {
+            roots.add(ours?)?;
+        }
+        // Operators have tokens and no certificate.
+        let nodes = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).allow_unauthenticated();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(nodes.build()?)
+            .with_single_cert(vec![certificate], key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
     }
 }
 
-fn configure(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Result<Arc<ServerConfig>, TlsError> {
-    // The provider is named, so that it does not depend on who else is in the process.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+/// What the name in a node's certificate begins with.
+const NODE: &str = "node/";
+
+/// A public key whose private half the asker has: it signed the request.
+pub struct ProvenKey(PublicKey);
+
+impl ProvenKey {
+    /// Out of a certificate signing request (PKCS #10, PEM); nothing if it is none, or not signed by the key in it.
+    pub fn of_request(pem: &str) -> Option<Self> {
+        CertificateSigningRequestParams::from_pem(pem).ok().map(|request| Self(request.public_key))
+    }
+
+    pub fn id(&self) -> KeyId {
+        KeyId::of(&self.0.subject_public_key_info())
+    }
 }
 
 fn name(common: &str) -> DistinguishedName {

@@ -1,0 +1,102 @@
+//! What names keys and tokens without being them.
+
+use std::{fmt, str::FromStr};
+
+use sha2::{Digest as _, Sha256};
+
+use super::invalid::{Invalid, text_serde};
+
+/// Which key a node proves itself by: the SHA-256 of the public key as certificates hold it (SPKI, DER).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId([u8; 32]);
+
+impl KeyId {
+    pub fn of(public_key: &[u8]) -> Self {
+        Self(Sha256::digest(public_key).into())
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let refuse = || Invalid::new(text, "names no key", "use 64 hexadecimal digits");
+        let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !digits {
+            return Err(refuse());
+        }
+        let mut bytes = [0; 32];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| refuse())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+text_serde!(KeyId);
+
+/// Which join token a node came with: the beginning of the token's hash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenId(String);
+
+impl TokenId {
+    const DIGITS: usize = 16;
+
+    /// Of a token that is a secret of 256 random bits: none of them can be told from this.
+    pub fn of(token: &str) -> Self {
+        let hash = Sha256::digest(token.as_bytes());
+        let digits = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Self(digits[..Self::DIGITS].to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = text.len() == Self::DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        fits.then(|| Self(text.to_owned()))
+            .ok_or_else(|| Invalid::new(text, "names no token", "use 16 hexadecimal digits"))
+    }
+}
+
+super::invalid::text_type!(TokenId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_a_key_survives_being_written_down() {
+        let id = KeyId::of(b"a public key");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_ne!(id, KeyId::of(b"another"));
+        for bad in ["", "00", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(bad.parse::<KeyId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_names_a_token_is_no_token() {
+        let token = "00".repeat(32);
+        let id = TokenId::of(&token);
+        assert!(!token.contains(id.as_str()) && id.as_str().len() == 16);
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+}
