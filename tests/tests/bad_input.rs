@@ -156,9 +156,9 @@ fn nobody_is_served_without_the_right_token() {
             let answer = world.control.request_as(token, &request)?;
             ensure_refused("wrong token", &answer, 401, Some("Authorization"))?;
         }
-        let node_token = std::fs::read_to_string(world.control.join_token("n1"))?;
-        let answer = world.control.request_as(Some(node_token.trim()), &request)?;
-        ensure_refused("a node's token", &answer, 403, Some("Authorization"))?;
+        let join_token = std::fs::read_to_string(world.control.join_token("n1"))?;
+        let answer = world.control.request_as(Some(join_token.trim()), &request)?;
+        ensure_refused("a join token", &answer, 403, Some("Authorization"))?;
         ensure!(state(world)? == before, "something changed");
         Ok(())
     });

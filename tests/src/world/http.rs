@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use policy_api::client::{Client, ClientConfig, Credentials};
 use serde_json::Value;
 
 use super::control::Control;
@@ -27,6 +28,10 @@ pub struct Answer {
     pub body: Value,
 }
 
+/// A node's key and certificate, PEM.
+#[derive(Debug)]
+pub struct Proof(pub(super) String);
+
 impl Control {
     /// Sends a request as the operator.
     pub fn request(&self, request: &Request<'_>) -> Result<Answer> {
@@ -36,25 +41,56 @@ impl Control {
 
     /// Sends a request with whatever token, from the control host.
     pub fn request_as(&self, token: Option<&str>, request: &Request<'_>) -> Result<Answer> {
+        self.request_by(token, None, request)
+    }
+
+    /// Sends a request as a node, from the control host.
+    pub fn request_of(&self, node: &Proof, request: &Request<'_>) -> Result<Answer> {
+        self.request_by(None, Some(node), request)
+    }
+
+    /// Registers a node with its join token, without an agent.
+    pub fn enrol(&self, node: &str, underlay: &str) -> Result<Proof> {
+        let config = ClientConfig {
+            api: vec![self.url()],
+            credentials: Credentials::Token(fs::read_to_string(self.join_token(node))?),
+            ca_pem: fs::read(self.ca())?,
+        };
+        let (name, underlay) = (node.parse().context("the name")?, underlay.parse().context("the address")?);
+        self.namespace.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (identity, joined) = runtime.block_on(async { Client::new(config)?.enrol(&name, underlay).await })?;
+            let certified = joined.certified.context("a certificate")?;
+            Ok(Proof(identity.key_pem() + &certified.certificate))
+        })
+    }
+
+    fn request_by(&self, token: Option<&str>, node: Option<&Proof>, request: &Request<'_>) -> Result<Answer> {
         let (url, ca) = (format!("{}{}", self.url(), request.path), fs::read(self.ca()).context("read the CA")?);
         self.namespace.inside(|| {
             // Its sockets are opened by this very thread, so they belong to the namespace.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(send(&url, &ca, token, request))
+            runtime.block_on(send(&url, &ca, token, node, request))
         })
     }
 }
 
-async fn send(url: &str, ca: &[u8], token: Option<&str>, request: &Request<'_>) -> Result<Answer> {
+async fn send(
+    url: &str,
+    ca: &[u8],
+    token: Option<&str>,
+    node: Option<&Proof>,
+    request: &Request<'_>,
+) -> Result<Answer> {
     // Somebody else in this process may have been first with the same provider.
     rustls::crypto::ring::default_provider().install_default().unwrap_or_default();
     let certificate = reqwest::Certificate::from_pem(ca).context("the API's CA")?;
-    let client = reqwest::Client::builder()
-        .tls_certs_only([certificate])
-        .no_proxy()
-        .timeout(Duration::from_secs(20))
-        .build()
-        .context("set up HTTP")?;
+    let mut client =
+        reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().timeout(Duration::from_secs(20));
+    if let Some(Proof(pem)) = node {
+        client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).context("the node's certificate")?);
+    }
+    let client = client.build().context("set up HTTP")?;
     let method = request.method.parse().context("the method")?;
     let mut builder = client.request(method, url).header("content-type", "application/json");
     if let Some(token) = token {

@@ -5,12 +5,13 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::agent_socket::{self, DropCount};
 use super::binary;
 use super::control::Control;
 use super::daemon::Daemon;
+use super::http::Proof;
 use super::namespace::Namespace;
 
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Node {
     /// Where this node's programs, links and maps are pinned.
     pub pins: PathBuf,
     arguments: Vec<String>,
+    /// Where the agent keeps what survives it.
+    state: PathBuf,
     logs: PathBuf,
     agent: Option<Daemon>,
 }
@@ -43,12 +46,13 @@ impl Node {
     ) -> Self {
         let socket = PathBuf::from(format!("/run/netpol/{world}-{name}.sock"));
         let pins = PathBuf::from(format!("/sys/fs/bpf/{world}-{name}"));
+        let state = scratch.join(name);
         let pairs = [
             ("--api", control.url()),
             ("--node", name.to_owned()),
             ("--token-file", control.join_token(name).display().to_string()),
             ("--ca", control.ca().display().to_string()),
-            ("--state-dir", scratch.join(name).display().to_string()),
+            ("--state-dir", state.display().to_string()),
             ("--socket", socket.display().to_string()),
             ("--bpffs", pins.display().to_string()),
         ];
@@ -63,6 +67,7 @@ impl Node {
             socket,
             pins,
             arguments,
+            state,
             logs,
             agent: None,
         }
@@ -92,6 +97,12 @@ impl Node {
         let mut command = self.namespace.command(binary(self.program)?);
         command.arg("run").args(&self.arguments).arg("--underlay").arg(self.tunnel.to_string()).args(more);
         Daemon::start(&format!("netpol-agent-{}", self.name), &mut command, &self.logs)
+    }
+
+    /// What its agent proves itself by.
+    pub fn proof(&self) -> Result<Proof> {
+        let read = |file: &str| fs::read_to_string(self.state.join(file)).with_context(|| format!("read the {file}"));
+        Ok(Proof(read("key.pem")? + &read("certificate.pem")?))
     }
 
     /// Kill -9 of the agent.

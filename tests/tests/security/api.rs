@@ -1,11 +1,9 @@
 //! The policy API listens on the underlay, so it asks everybody who he is, and a node is good for itself only.
 
-use std::fs;
-
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::world::World;
-use tests::world::http::{Answer, Request};
+use tests::world::http::{Answer, Proof, Request};
 
 use super::talk::before_the_agents_start;
 
@@ -14,8 +12,9 @@ fn ask(world: &World, token: Option<&str>, method: &str, path: &str, body: &Valu
     world.control.request_as(token, &Request { method, path, headers: &[], body })
 }
 
-fn token_of(world: &World, node: &str) -> Result<String> {
-    Ok(fs::read_to_string(world.control.join_token(node))?.trim().to_owned())
+fn ask_as(world: &World, node: &Proof, method: &str, path: &str, body: &Value) -> Result<Answer> {
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    world.control.request_of(node, &Request { method, path, headers: &[], body })
 }
 
 #[test]
@@ -47,14 +46,10 @@ fn nothing_of_the_policy_is_told_or_taken_without_a_token() {
 #[test]
 fn a_node_speaks_for_no_other_node_and_writes_no_rule() {
     before_the_agents_start(&["n1", "n2"], |world| {
-        let (first, second) = (token_of(world, "n1")?, token_of(world, "n2")?);
-        for (token, node, underlay) in [(&first, "n1", "192.0.2.1"), (&second, "n2", "192.0.2.2")] {
-            let joined =
-                ask(world, Some(token), "POST", &format!("/v1/nodes/{node}/join"), &json!({"underlay": underlay}))?;
-            ensure!(joined.status < 300, "{joined:?}");
-        }
+        let first = world.control.enrol("n1", "192.0.2.1")?;
+        let second = world.control.enrol("n2", "192.0.2.2")?;
         let theirs = json!({"app": "appA", "addresses": ["10.255.2.9"]});
-        let claimed = ask(world, Some(&second), "POST", "/v1/bindings", &theirs)?;
+        let claimed = ask_as(world, &second, "POST", "/v1/bindings", &theirs)?;
         ensure!(claimed.status == 201, "{claimed:?}");
 
         let rule = json!({"source": "appA", "destination": "appB", "action": "allow"});
@@ -69,7 +64,7 @@ fn a_node_speaks_for_no_other_node_and_writes_no_rule() {
             ("deletes a rule", "DELETE", "rules/r1", Value::Null),
         ];
         for (lie, method, path, body) in lies {
-            let answer = ask(world, Some(&first), method, &format!("/v1/{path}"), &body)?;
+            let answer = ask_as(world, &first, method, &format!("/v1/{path}"), &body)?;
             ensure!(answer.status == 403, "a node {lie}: {answer:?}");
         }
         Ok(())

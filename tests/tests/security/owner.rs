@@ -1,6 +1,5 @@
 //! An address that changed owner lends no verdict: what `appA` had open is nothing to `appC`, who has its address now.
 
-use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
@@ -26,12 +25,12 @@ fn fill_the_slice(world: &World, like: Ipv4Addr) -> Result<()> {
     let [first, second, third, _] = like.octets();
     let fresh: Vec<_> =
         (1..255).map(|last| Ipv4Addr::new(first, second, third, last)).filter(|ip| *ip != like).collect();
-    let token = fs::read_to_string(world.control.join_token("n1"))?;
+    let node = world.node("n1")?.proof()?;
     let mut claimed = 0;
     for addresses in fresh.chunks(MOST_IN_A_CLAIM) {
         let body = json!({"app": "filler", "addresses": addresses}).to_string().into_bytes();
         let request = Request { method: "POST", path: "/v1/bindings", headers: &[], body };
-        let answer = world.control.request_as(Some(token.trim()), &request)?;
+        let answer = world.control.request_of(&node, &request)?;
         ensure!(answer.status == 201, "{answer:?}");
         claimed = answer.body["revision"].as_u64().context("the claim's revision")?;
     }
