@@ -9,6 +9,7 @@ mod app;
 mod cf;
 mod global;
 pub(crate) mod help;
+mod machine;
 mod node;
 mod observe;
 mod rule;
@@ -20,6 +21,7 @@ mod view;
 pub(crate) use app::{AppCommand, AppDeleteArgs, AppSetArgs, IsolateArgs, ReleaseArgs};
 pub(crate) use cf::{CfListArgs, CfPolicyArgs};
 pub(crate) use global::{GlobalArgs, Secret};
+pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
 pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
@@ -90,6 +92,9 @@ pub(crate) enum Command {
     /// Show the nodes and how far each has come
     #[command(after_help = help::NODES)]
     Nodes(WatchArgs),
+    /// Drain a node, or remove one that is off
+    #[command(subcommand, after_help = help::NODE)]
+    Node(NodeCommand),
     /// Show the state of the API, and of this node's agent if there is one
     #[command(after_help = help::STATUS)]
     Status(WatchArgs),

@@ -1,6 +1,6 @@
 //! What the commands do, one file per family.
 
-use crate::args::{AppCommand, Command};
+use crate::args::{AppCommand, Command, NodeCommand};
 use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
 
@@ -11,6 +11,7 @@ mod follow;
 mod isolation;
 mod list;
 mod lookup;
+mod machine;
 mod meta;
 mod node;
 mod observe;
@@ -38,6 +39,9 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Apps(args) => list::apps(*args, settings).await,
         Command::Instances(args) => list::instances(args, settings).await,
         Command::Nodes(args) => list::nodes(*args, settings).await,
+        Command::Node(NodeCommand::Drain(args)) => machine::drain(args, true, settings).await,
+        Command::Node(NodeCommand::Undrain(args)) => machine::drain(args, false, settings).await,
+        Command::Node(NodeCommand::Remove(args)) => machine::remove(args, settings).await,
         Command::Status(args) => status::status(*args, settings).await,
         Command::Observe(args) => observe::observe(args, settings).await,
         Command::Attach(args) => node::attach(args, settings).await,

@@ -24,6 +24,7 @@ See
   apps        Apps, their identity, mode and groups
   instances   Running instances
   nodes       Nodes, and how far each has come
+  node        Drain a node, or remove one that is off
   status      The API, and this node's agent
   observe     Which flows began, ended, were denied or cut on this node, and why
 
@@ -182,6 +183,31 @@ pub(crate) const NODES: &str = "\
 Examples:
   netpol nodes
   netpol nodes -o wide";
+
+pub(crate) const NODE: &str = "\
+Examples:
+  netpol node drain n1
+  netpol node remove n1";
+
+pub(crate) const NODE_DRAIN: &str = "\
+Examples:
+  netpol node drain n1
+  netpol node drain n1 --dry-run
+
+What runs there goes on and keeps its addresses, also over restarts of the agent. Undo: netpol node undrain.";
+
+pub(crate) const NODE_UNDRAIN: &str = "\
+Examples:
+  netpol node undrain n1";
+
+pub(crate) const NODE_REMOVE: &str = "\
+Examples:
+  netpol node remove n1 --dry-run      what is live there
+  netpol node remove n1
+
+Who says so says that the machine is off, or soon will be: nobody can ask it. To everybody else its
+instances are gone at once. Its name, its address on the underlay and its slices are free again; slices
+are given out again only when no node can still remember who had their addresses.";
 
 pub(crate) const STATUS: &str = "\
 Examples:

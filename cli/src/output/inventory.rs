@@ -152,6 +152,7 @@ impl NodeRow {
         match (self.view.connected, self.view.ready) {
             (false, _) => ("disconnected", Tone::Bad),
             (true, false) => ("not-ready", Tone::Bad),
+            (true, true) if self.view.node.draining => ("draining", Tone::Plain),
             (true, true) => ("ready", Tone::Good),
         }
     }
