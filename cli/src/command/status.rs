@@ -100,7 +100,7 @@ fn api_rows(api: &ApiStatus, detail: Detail) -> Vec<Vec<Field>> {
         line("Store", store),
         line("Revision", Field::new(revision)),
         line("Rules", Field::new(room)),
-        line("Apps", Field::new(apps)),
+        line("Apps", Field::new(format!("{apps}{}", identities(&api.status)))),
         line("Instances", Field::new(instances)),
         line("Nodes", nodes(&api.status)),
     ];
@@ -109,6 +109,13 @@ fn api_rows(api: &ApiStatus, detail: Detail) -> Vec<Vec<Field>> {
         lines.push(line("Overlay", Field::new(format!("{}, {}", overlay.v4, overlay.v6))));
     }
     lines
+}
+
+/// How many identities have been given out, once that is something to think about.
+fn identities(status: &Status) -> String {
+    let Status { identities_given: given, identities_capacity: capacity, .. } = *status;
+    let percent = (u64::from(given) * 100).checked_div(capacity.into()).unwrap_or(0);
+    if percent < 50 { String::new() } else { format!(" ({given} of {capacity} identities were given out)") }
 }
 
 fn nodes(status: &Status) -> Field {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Context, answer, failure::Failure};
 use crate::{
-    model::{Fields, Invalid, NodeName, strict_json},
+    model::{Fields, Invalid, NodeName, Revision, strict_json},
     store::{Answer, Command, Idempotency, NodeGrant, Principal, Write},
 };
 
@@ -99,6 +99,7 @@ impl Asked {
             if_match: self.if_match()?,
             idempotency: self.idempotency()?,
             dry_run,
+            acknowledged: acknowledged(context),
         };
         Ok(context.store.write(write).await?)
     }
@@ -129,6 +130,14 @@ impl Asked {
         let unreadable = |_| Invalid::of("the header", "has bytes that are not text", "use ASCII").in_field(name);
         Ok(value.transpose().map_err(unreadable)?)
     }
+}
+
+/// What every registered node has acknowledged; looked up only where a plan needs it.
+fn acknowledged(context: &Context) -> Option<Revision> {
+    context.store.read(|state| {
+        let nodes = state.is_short_of_numbers().then(|| state.replica().nodes.keys())?;
+        context.presence.acknowledged(nodes)
+    })
 }
 
 /// The body of a request that anybody may make, without a query.

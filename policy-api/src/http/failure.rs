@@ -106,7 +106,7 @@ impl From<Refusal> for Failure {
             Refusal::Precondition(_) => PRECONDITION,
             Refusal::KeyReused => KEY_REUSED,
             Refusal::Full { .. } => FULL,
-            Refusal::Exhausted(_) => EXHAUSTED,
+            Refusal::Exhausted(_) | Refusal::Resting(_) => EXHAUSTED,
             Refusal::Store(_) => STORE,
         };
         Self::new(kind, refusal.to_string(), refusal.field())

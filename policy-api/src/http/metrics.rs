@@ -77,6 +77,18 @@ fn write_numbers(context: &Context, out: &mut String) -> fmt::Result {
         u64::from(status.store_healthy),
     )?;
     one("netpol_model_apps_count", "gauge", "Apps.", status.apps)?;
+    one(
+        "netpol_model_identities_given_count",
+        "gauge",
+        "Identities of apps that were given out, ever, up to as many as there are.",
+        status.identities_given.into(),
+    )?;
+    one(
+        "netpol_model_identities_capacity_count",
+        "gauge",
+        "Identities of apps that there are.",
+        status.identities_capacity.into(),
+    )?;
     one("netpol_model_rules_count", "gauge", "Rules that stand.", status.rules)?;
     one("netpol_model_rows_count", "gauge", "Rows that all rules together need on a node.", status.rows)?;
     one("netpol_model_instances_count", "gauge", "Live instances.", status.instances)?;

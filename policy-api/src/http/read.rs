@@ -8,6 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use common::Identity;
+
 use super::{
     Context,
     answer::Page,
@@ -220,6 +222,8 @@ pub(super) fn numbers(context: &Context) -> Status {
             revision: state.revision(),
             overlay: state.overlay(),
             apps: count(replica.apps.len()),
+            identities_given: state.identities_given(),
+            identities_capacity: Identity::LAST_APP.number() - Identity::FIRST_APP.number() + 1,
             rules: count(replica.rules.len()),
             rows: state.rows(),
             rows_capacity: state.smallest_capacity().map(|(_, rows)| rows),

@@ -231,6 +231,11 @@ pub struct Status {
     pub revision: Revision,
     pub overlay: Overlay,
     pub apps: u64,
+    /// Identities of apps that were given out, ever, of all that there are; then those of deleted apps are given out again.
+    #[serde(default)]
+    pub identities_given: u32,
+    #[serde(default)]
+    pub identities_capacity: u32,
     pub rules: u64,
     /// Rows that all rules together need on a node that holds all of them.
     pub rows: u64,

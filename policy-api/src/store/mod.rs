@@ -7,6 +7,7 @@ mod backup;
 mod database;
 mod delta;
 mod location;
+mod numbers;
 mod ownership;
 mod plan;
 mod principal;

@@ -31,6 +31,12 @@ pub enum Refusal {
     /// There are no more numbers to give out.
     #[error("all {0} are given out")]
     Exhausted(&'static str),
+    /// What numbers there are stood for something that a node may remember.
+    #[error(
+        "all {0} were given out once, and none rests that every registered node is known to have forgotten; bring back nodes \
+         that are away, or remove them: `netpol node remove NODE`"
+    )]
+    Resting(&'static str),
     /// It could not be stored. Whoever asked for the same batch of writes got the same answer.
     #[error("the store failed: {0}")]
     Store(String),
@@ -63,7 +69,7 @@ impl Refusal {
             Self::Invalid(at) | Self::NotFound(at, _) | Self::Conflict(at) | Self::Forbidden(at) => Some(&at.field),
             Self::Precondition(_) => Some("If-Match"),
             Self::KeyReused => Some("Idempotency-Key"),
-            Self::Full { .. } | Self::Exhausted(_) | Self::Store(_) => None,
+            Self::Full { .. } | Self::Exhausted(_) | Self::Resting(_) | Self::Store(_) => None,
         }
     }
 }

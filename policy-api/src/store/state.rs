@@ -9,10 +9,10 @@ use std::{
 use common::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::{Refusal, numbers::Resting};
 use crate::model::{
-    App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, NodeName, Overlay, Replica,
-    Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, Tuple,
+    App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName, Overlay,
+    Replica, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, Tuple,
 };
 
 /// The whole state as of one revision.
@@ -47,6 +47,14 @@ pub(super) struct Head {
     #[serde(default = "first_group")]
     pub(super) next_group: u32,
     pub(super) next_slice: u32,
+    /// Identities and slices that were given back.
+    #[serde(default)]
+    pub(super) resting_identities: Resting,
+    #[serde(default)]
+    pub(super) resting_slices: Resting,
+    /// Behind the identity that was given out again last.
+    #[serde(default)]
+    pub(super) next_reused_identity: u32,
     pub(super) digest: Digest,
 }
 
@@ -65,6 +73,9 @@ impl Head {
             next_identity: Identity::FIRST_APP.number(),
             next_group: 1,
             next_slice: 1,
+            resting_identities: Resting::default(),
+            resting_slices: Resting::default(),
+            next_reused_identity: 0,
             digest: Digest::default(),
         }
     }
@@ -317,19 +328,59 @@ impl State {
     /// Makes the changes of one revision.
     pub(crate) fn apply(&mut self, revision: Revision, changes: &[Change]) {
         for change in changes {
+            self.rest(revision, change);
             self.unindex(change);
             self.index(change);
-            self.replica.put(change);
             self.advance(revision, change);
+            self.replica.put(change);
         }
         self.replica.apply(revision, &[]);
         self.head.revision = revision;
         self.head.digest = self.replica.digest();
     }
 
+    /// Notes numbers that a change gives back.
+    fn rest(&mut self, revision: Revision, change: &Change) {
+        match change {
+            Change::DeleteApp { name } => {
+                if let Some(identity) = self.app(name).map(|app| app.identity.number()) {
+                    self.head.resting_identities.rest(identity, revision);
+                }
+            }
+            Change::DeleteNode { name } => {
+                if let Some(index) = self.replica.nodes.get(name).and_then(|node| self.slice_of(node)) {
+                    self.head.resting_slices.rest(index, revision);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Which slice of the overlay a node has.
+    pub(super) fn slice_of(&self, node: &Node) -> Option<u32> {
+        self.overlay.v4.index_of(node.slices.slice_v4)
+    }
+
+    /// How many identities have been given out, ever, up to as many as there are.
+    pub fn identities_given(&self) -> u32 {
+        self.head.next_identity - Identity::FIRST_APP.number()
+    }
+
+    /// Whether numbers have to be given out again: then it matters what nodes have acknowledged.
+    pub fn is_short_of_numbers(&self) -> bool {
+        let slice = self.overlay.v4.subnet(super::plan::SLICE_V4, self.head.next_slice);
+        Identity::new(self.head.next_identity).is_none() || slice.is_none()
+    }
+
     fn advance(&mut self, revision: Revision, change: &Change) {
         match change {
-            Change::PutApp { app } => self.head.next_identity = self.head.next_identity.max(app.identity.number() + 1),
+            Change::PutApp { app } => {
+                let number = app.identity.number();
+                if number < self.head.next_identity && self.app(&app.name).is_none() {
+                    self.head.next_reused_identity = number + 1;
+                }
+                self.head.next_identity = self.head.next_identity.max(number + 1);
+            }
             Change::PutGroup { group } => {
                 self.head.next_group = self.head.next_group.max(group.number.saturating_add(1));
             }

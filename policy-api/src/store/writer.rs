@@ -26,7 +26,7 @@ use super::{
     state::State,
     usage::Unwritten,
 };
-use crate::model::{Change, ETag, NodeName, Timestamp};
+use crate::model::{Change, ETag, NodeName, Revision, Timestamp};
 
 /// A request to the store.
 #[derive(Clone, Debug)]
@@ -38,11 +38,13 @@ pub struct Write {
     pub idempotency: Option<Idempotency>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// The last revision that every registered node has acknowledged, where the asker knows.
+    pub acknowledged: Option<Revision>,
 }
 
 impl Write {
     pub fn new(command: Command, by: Principal) -> Self {
-        Self { command, by, if_match: None, idempotency: None, dry_run: false }
+        Self { command, by, if_match: None, idempotency: None, dry_run: false, acknowledged: None }
     }
 }
 
@@ -247,7 +249,7 @@ fn do_one(
     if write.if_match.as_ref().is_some_and(|expected| *expected != state.etag()) {
         return Ok(Err(Refusal::Precondition(state.etag())));
     }
-    let plan = match plan(state, &write.command, &write.by, now) {
+    let plan = match plan(state, &write.command, &write.by, now, write.acknowledged) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };

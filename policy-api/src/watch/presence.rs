@@ -80,6 +80,14 @@ impl Presence {
         answer
     }
 
+    /// The last revision that all of these nodes have acknowledged; nothing if one of them was never heard of.
+    pub fn acknowledged<'a>(&self, registered: impl Iterator<Item = &'a NodeName>) -> Option<Revision> {
+        let nodes = self.lock();
+        let applied = |name: &NodeName| nodes.get(name).and_then(Seen::applied);
+        // Without nodes nobody remembers anything.
+        registered.map(applied).try_fold(Revision(u64::MAX), |least, applied| Some(least.min(applied?)))
+    }
+
     /// What a revision cut, among these nodes. A node that has it in force has said what it cut.
     pub fn receipt(&self, revision: Revision, registered: &[NodeName]) -> Receipt {
         let nodes = self.lock();

@@ -105,8 +105,17 @@ pub(super) struct Plan {
 }
 
 /// Decides what a request would change.
-pub(super) fn plan(state: &State, command: &Command, by: &Principal, now: Timestamp) -> Result<Plan, Refusal> {
-    let mut draft = Draft::new(state, by.to_string(), now);
+///
+/// `acknowledged` is the last revision that every registered node has acknowledged; needed only where numbers have to be
+/// given out again.
+pub(super) fn plan(
+    state: &State,
+    command: &Command,
+    by: &Principal,
+    now: Timestamp,
+    acknowledged: Option<Revision>,
+) -> Result<Plan, Refusal> {
+    let mut draft = Draft { acknowledged, ..Draft::new(state, by.to_string(), now) };
     let answer = match command {
         Command::PutRule(spec) => Answer::Rule(draft.put_rule(spec, "")?),
         Command::DeleteRule(id) => {
@@ -156,12 +165,16 @@ struct Draft<'a> {
     /// Who asks, for people.
     by: String,
     now: Timestamp,
+    acknowledged: Option<Revision>,
     /// The revision that the changes will have.
     revision: Revision,
     changes: Vec<Change>,
     /// New apps by folded name.
     apps: HashMap<String, Arc<App>>,
     next_identity: u32,
+    next_reused_identity: u32,
+    /// All identities that somebody has, once it had to be asked.
+    taken: Option<BTreeSet<u32>>,
     /// New groups by folded name.
     groups: HashMap<String, Arc<Group>>,
     next_group: u32,
@@ -180,10 +193,13 @@ impl<'a> Draft<'a> {
             state,
             by,
             now,
+            acknowledged: None,
             revision: state.revision().next(),
             changes: Vec::new(),
             apps: HashMap::new(),
             next_identity: head.next_identity,
+            next_reused_identity: head.next_reused_identity,
+            taken: None,
             groups: HashMap::new(),
             next_group: head.next_group,
             rules: HashMap::new(),
@@ -216,10 +232,28 @@ impl<'a> Draft<'a> {
     }
 
     fn new_app(&mut self, name: &AppName) -> Result<App, Refusal> {
-        // Ascending and never handed out twice: an identity that came back could lend a new app an old one's flows.
-        let identity = Identity::new(self.next_identity).ok_or(Refusal::Exhausted("24-bit identities"))?;
-        self.next_identity += 1;
+        let identity = match Identity::new(self.next_identity) {
+            Some(identity) => {
+                self.next_identity += 1;
+                identity
+            }
+            None => self.rested_identity()?,
+        };
         Ok(App::new(name.clone(), identity, self.revision))
+    }
+
+    /// An identity that was another app's, which no node remembers: one that did could lend the new app the old one's flows.
+    fn rested_identity(&mut self) -> Result<Identity, Refusal> {
+        let state = self.state;
+        let number = |app: &Arc<App>| app.identity.number();
+        let taken = self.taken.get_or_insert_with(|| state.replica().apps.values().map(number).collect());
+        let (first, last) = (Identity::FIRST_APP.number(), Identity::LAST_APP.number());
+        let resting = &state.head().resting_identities;
+        let rested = resting.rested(first..last + 1, self.next_reused_identity, taken, self.acknowledged);
+        let identity = rested.and_then(Identity::new).ok_or(Refusal::Resting("24-bit identities"))?;
+        taken.insert(identity.number());
+        self.next_reused_identity = identity.number() + 1;
+        Ok(identity)
     }
 
     fn put_app(&mut self, app: App) -> Arc<App> {

@@ -7,7 +7,7 @@ use crate::{
     model::{
         Change, Invalid, Joined, KeyId, Node, NodeAnswer, NodeDeleted, NodeName, NodeSettings, Outcome, Slices, TokenId,
     },
-    store::{NodeGrant, Principal, Refusal},
+    store::{NodeGrant, Principal, Refusal, state::Head},
 };
 
 /// How large a node's slices are.
@@ -82,10 +82,15 @@ impl Draft<'_> {
     }
 
     fn new_slices(&self) -> Result<Slices, Refusal> {
-        let index = self.state.head().next_slice;
-        let overlay = self.state.overlay();
-        let slices = overlay.v4.subnet(SLICE_V4, index).zip(overlay.v6.subnet(SLICE_V6, index));
-        let (slice_v4, slice_v6) = slices.ok_or(Refusal::Exhausted("slices of the overlay"))?;
+        let (head, overlay) = (self.state.head(), self.state.overlay());
+        let slices = |index| overlay.v4.subnet(SLICE_V4, index).zip(overlay.v6.subnet(SLICE_V6, index));
+        let rested = || {
+            let taken = self.state.replica().nodes.values().filter_map(|node| self.state.slice_of(node)).collect();
+            let first = Head::first().next_slice;
+            slices(head.resting_slices.rested(first..head.next_slice, first, &taken, self.acknowledged)?)
+        };
+        let (slice_v4, slice_v6) =
+            slices(head.next_slice).or_else(rested).ok_or(Refusal::Resting("slices of the overlay"))?;
         Ok(Slices { slice_v4, slice_v6 })
     }
 

@@ -25,7 +25,17 @@ impl Story {
     }
 
     fn ask_as(&mut self, by: &Principal, command: Command) -> Result<Answer, Refusal> {
-        let plan = plan(&self.0, &command, by, Timestamp::now())?;
+        self.ask_when(None, by, command)
+    }
+
+    /// Asks when every node has acknowledged this revision.
+    fn ask_when(
+        &mut self,
+        acknowledged: Option<Revision>,
+        by: &Principal,
+        command: Command,
+    ) -> Result<Answer, Refusal> {
+        let plan = plan(&self.0, &command, by, Timestamp::now(), acknowledged)?;
         if let Some((node, rows)) = plan.capacity {
             self.0.set_capacity(node, rows);
         }
@@ -270,4 +280,53 @@ fn a_freed_address_stays_published_until_another_instance_claims_it() {
     assert_eq!(story.0.binding(ip("10.255.1.7")).expect("claimed").instance_name(), "db/0");
     assert_eq!(story.release("n2", "10.255.1.7").expect_err("n1's").field(), Some("address"));
     assert_eq!(story.release("n1", "10.255.1.99").expect_err("nobody's").field(), Some("address"));
+}
+
+#[test]
+fn identities_come_again_only_after_all_were_given_out_and_every_node_forgot_them() {
+    let mut story = Story::with_nodes();
+    let app = |name: &str| name.parse::<AppName>().expect("name");
+    let set = |name: &str| Command::SetApp(app(name), AppSettings::default());
+    let identity = |answer: Result<Answer, Refusal>| match answer.expect("an app") {
+        Answer::App(answer) => answer.app.identity.number(),
+        other => panic!("not an app: {other:?}"),
+    };
+    assert_eq!(identity(story.ask(set("first"))), 256);
+    assert_eq!(identity(story.ask(set("second"))), 257);
+    story.ask(Command::DeleteApp(app("first"))).expect("deleted");
+    let deleted = story.0.revision();
+    assert_eq!(identity(story.ask(set("third"))), 258, "ascending, whatever is free");
+    let last = App::new(app("last"), Identity::LAST_APP, deleted.next());
+    story.0.apply(story.0.revision().next(), &[Change::PutApp { app: Arc::new(last) }]);
+    assert!(story.0.is_short_of_numbers());
+
+    let by = Principal::Operator;
+    assert_eq!(story.ask(set("fourth")), Err(Refusal::Resting("24-bit identities")));
+    let early = Revision(deleted.0 - 1);
+    // What was never given out here is 259 and above: `last` stands for all that were, long ago.
+    let again = story.ask_when(Some(early), &by, set("fourth"));
+    assert_eq!(identity(again), 259, "256 may be remembered");
+    assert_eq!(identity(story.ask_when(Some(deleted), &by, set("fifth"))), 260, "ascending from there");
+    story.ask(Command::DeleteApp(app("second"))).expect("deleted");
+    let head = story.0.head();
+    assert_eq!((head.next_identity, head.next_reused_identity), (Identity::LAST_APP.number() + 1, 261));
+}
+
+#[test]
+fn slices_come_again_only_when_every_node_forgot_who_had_them() {
+    let mut story = Story::new();
+    let join = |host: u8| Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, host]), key: None });
+    for host in 1..=255 {
+        story.ask_as(&node(&format!("n{host}")), join(host)).expect("a slice");
+    }
+    let refused = story.ask_as(&node("late"), join(0));
+    assert_eq!(refused, Err(Refusal::Resting("slices of the overlay")));
+    story.ask(Command::RemoveNode("n7".parse().expect("name"))).expect("removed");
+    let removed = story.0.revision();
+    let early = story.ask_when(Some(Revision(removed.0 - 1)), &node("late"), join(0));
+    assert_eq!(early, Err(Refusal::Resting("slices of the overlay")));
+    let Answer::Joined(joined) = story.ask_when(Some(removed), &node("late"), join(0)).expect("joined") else {
+        panic!("not joined")
+    };
+    assert_eq!(joined.node.slices.slice_v4, prefix("10.255.7.0/24"));
 }
