@@ -139,7 +139,7 @@ struct ServeArgs {
     /// Time between heartbeats of a watch, at most 5s: readers give up after three.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
-    /// How long a node's certificate is good for: 1m to 30d. Nodes renew theirs at half of it.
+    /// How long a node's certificate is good for: 10s to 30d. Nodes renew theirs at half of it.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
     certificate_lifetime: Duration,
     /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
@@ -296,14 +296,15 @@ fn parse_heartbeat(text: &str) -> Result<Duration, Invalid> {
 }
 
 fn parse_lifetime(text: &str) -> Result<Duration, Invalid> {
-    const MINUTE: u64 = 60;
-    const LONGEST: u64 = 30 * 24 * 60 * MINUTE;
-    let refuse = || Invalid::new(text, "is not a lifetime of certificates", "use 1m to 30d, like `30m`, `24h` or `7d`");
-    let units = [('m', MINUTE), ('h', 60 * MINUTE), ('d', 24 * 60 * MINUTE)];
+    const SHORTEST: u64 = 10;
+    const DAY: u64 = 24 * 3_600;
+    let refuse =
+        || Invalid::new(text, "is not a lifetime of certificates", "use 10s to 30d, like `30m`, `24h` or `7d`");
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', DAY)];
     let split = units.iter().find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
     let (number, unit) = split.ok_or_else(refuse)?;
     let seconds = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).ok_or_else(refuse)?;
-    (MINUTE..=LONGEST).contains(&seconds).then(|| Duration::from_secs(seconds)).ok_or_else(refuse)
+    (SHORTEST..=30 * DAY).contains(&seconds).then(|| Duration::from_secs(seconds)).ok_or_else(refuse)
 }
 
 fn parse_kept(text: &str) -> Result<Duration, Invalid> {

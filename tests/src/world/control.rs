@@ -18,13 +18,15 @@ pub struct Control {
     address: Ipv4Addr,
     directory: PathBuf,
     logs: PathBuf,
+    flags: Vec<String>,
     api: Option<Daemon>,
 }
 
 impl Control {
     /// Writes the CA, the operator's token and one join token per node.
     pub fn init(namespace: Namespace, address: Ipv4Addr, scratch: &Path, nodes: &[String]) -> Result<Self> {
-        let control = Self { namespace, address, directory: scratch.join("api"), logs: scratch.to_owned(), api: None };
+        let (directory, logs) = (scratch.join("api"), scratch.to_owned());
+        let control = Self { namespace, address, directory, logs, flags: Vec::new(), api: None };
         let mut command = control.namespace.command(binary("netpol-api")?);
         command.arg("init").arg("--dir").arg(&control.directory).arg("--store").arg(control.store());
         command.arg("--san").arg(address.to_string());
@@ -35,11 +37,16 @@ impl Control {
         Ok(control)
     }
 
+    /// Has an API that starts from now on get these flags besides the needful.
+    pub fn set_flags(&mut self, flags: Vec<String>) {
+        self.flags = flags;
+    }
+
     /// Starts the API, for the first time or again.
     pub fn start(&mut self) -> Result<()> {
         let mut command = self.namespace.command(binary("netpol-api")?);
         command.arg("serve").arg("--listen").arg(format!("{}:{PORT}", self.address));
-        command.arg("--store").arg(self.store()).arg("--dir").arg(&self.directory);
+        command.arg("--store").arg(self.store()).arg("--dir").arg(&self.directory).args(&self.flags);
         let mut daemon = Daemon::start("netpol-api", &mut command, &self.logs)?;
         let (address, namespace) = (self.address, &self.namespace);
         daemon.await_ready(|| namespace.inside(move || Ok(std::net::TcpStream::connect((address, PORT)).is_ok())))?;

@@ -60,6 +60,8 @@ pub struct Plan {
     pub nodes: Vec<String>,
     /// Flags that every agent gets besides the needful, such as `--rows`.
     pub agent_flags: Vec<String>,
+    /// Flags that the API gets besides the needful.
+    pub api_flags: Vec<String>,
     /// What the nodes speak to each other.
     pub underlay: Family,
     /// Has two nodes reach each other over routers, by a link of this MTU.
@@ -95,7 +97,8 @@ impl World {
         let scratch = Scratch::create(&name)?;
         let fabric = Fabric::create(&format!("{name}-fabric"))?;
         let machine = fabric.machine(&format!("{name}-control"), "p-control", CONTROL)?;
-        let control = Control::init(machine, CONTROL, scratch.path(), &plan.nodes)?;
+        let mut control = Control::init(machine, CONTROL, scratch.path(), &plan.nodes)?;
+        control.set_flags(plan.api_flags);
         let mut nodes = Vec::new();
         for (number, node) in (1..).zip(&plan.nodes) {
             let underlay = Ipv4Addr::new(192, 0, 2, number);

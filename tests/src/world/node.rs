@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::agent_socket::{self, DropCount};
 use super::binary;
@@ -103,6 +105,21 @@ impl Node {
     pub fn proof(&self) -> Result<Proof> {
         let read = |file: &str| fs::read_to_string(self.state.join(file)).with_context(|| format!("read the {file}"));
         Ok(Proof(read("key.pem")? + &read("certificate.pem")?))
+    }
+
+    /// Stops the agent's process where it is, as a machine that sleeps does.
+    pub fn freeze_agent(&self) -> Result<()> {
+        self.signal_agent(Signal::SIGSTOP)
+    }
+
+    pub fn thaw_agent(&self) -> Result<()> {
+        self.signal_agent(Signal::SIGCONT)
+    }
+
+    fn signal_agent(&self, signal: Signal) -> Result<()> {
+        let Some(agent) = &self.agent else { bail!("the agent of {} is not running", self.name) };
+        let pid = i32::try_from(agent.process()).context("a process id fits")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("send {signal} to the agent of {}", self.name))
     }
 
     /// Kill -9 of the agent.
