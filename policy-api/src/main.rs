@@ -3,6 +3,7 @@
 use std::{
     io::{IsTerminal as _, Write as _},
     net::SocketAddr,
+    num::NonZeroU32,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -142,6 +143,9 @@ struct ServeArgs {
     /// How long a node's certificate is good for: 10s to 30d. Nodes renew theirs at half of it.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
     certificate_lifetime: Duration,
+    /// How many requests each caller, an operator or a node, may make in a second; twice as many at once.
+    #[arg(long, value_name = "N", default_value_t = NonZeroU32::new(1_000).expect("not zero"))]
+    requests_per_second: NonZeroU32,
     /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
     #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
     keep_owners: Duration,
@@ -238,6 +242,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         heartbeat: args.heartbeat,
         owners_kept: args.keep_owners,
         certificate_lifetime: args.certificate_lifetime,
+        requests_per_second: args.requests_per_second,
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;
     eprintln!("listening on https://{}", server.address());

@@ -1,6 +1,6 @@
 //! `netpol-api serve`: the store behind HTTPS, from the first connection to the last.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use axum_server::{
     Handle,
@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub owners_kept: Duration,
     /// How long a node's certificate is good for; nodes renew theirs long before.
     pub certificate_lifetime: Duration,
+    /// How many requests each caller may make.
+    pub requests_per_second: NonZeroU32,
 }
 
 /// What keeps us from serving.
@@ -83,7 +85,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let timing = Timing { heartbeat: config.heartbeat, stall: STALL };
         let issuer = Issuer { authority: authority.clone(), lifetime: config.certificate_lifetime };
-        let router = http::router(Context::new(store.clone(), timing, issuer, stopped));
+        let router = http::router(Context::new(store.clone(), timing, issuer, config.requests_per_second, stopped));
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
         let mut server = server
@@ -91,7 +93,7 @@ impl Server {
             .handle(handle.clone())
             .http1_only();
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let serving = tokio::spawn(server.serve(router.into_make_service()));
+        let serving = tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
         let renewing = tokio::spawn(renew(authority, names, tls));
         info!(%address, revision = %store.read(|state| state.revision()), "serving");
         Ok(Self { address, store, stop, handle, serving, renewing })

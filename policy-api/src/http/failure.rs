@@ -1,5 +1,7 @@
 //! How refusals leave: `application/problem+json` with a kind for programs and a sentence for people.
 
+use std::time::Duration;
+
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -12,7 +14,11 @@ use crate::{
 
 /// A refusal on its way out.
 #[derive(Debug)]
-pub(super) struct Failure(Box<Problem>);
+pub(super) struct Failure {
+    problem: Box<Problem>,
+    /// When to come back.
+    retry_after: Option<Duration>,
+}
 
 /// Kinds of problems: the last part of `type`, the title and the status.
 type Kind = (&'static str, &'static str, StatusCode);
@@ -31,17 +37,19 @@ const PRECONDITION: Kind = ("changed", "The rules have changed", StatusCode::PRE
 const KEY_REUSED: Kind = ("key-reused", "The key was used for another request", StatusCode::UNPROCESSABLE_ENTITY);
 const FULL: Kind = ("full", "The nodes have no room for it", StatusCode::CONFLICT);
 const EXHAUSTED: Kind = ("exhausted", "There are no more numbers to give out", StatusCode::CONFLICT);
+const TOO_MANY: Kind = ("too-many", "Too many requests", StatusCode::TOO_MANY_REQUESTS);
 const STORE: Kind = ("store", "The store failed", StatusCode::SERVICE_UNAVAILABLE);
 
 impl Failure {
     fn new((kind, title, status): Kind, detail: impl Into<String>, field: Option<&str>) -> Self {
-        Self(Box::new(Problem {
+        let problem = Problem {
             kind: format!("urn:netpol:problem:{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
             field: field.map(str::to_owned),
-        }))
+        };
+        Self { problem: Box::new(problem), retry_after: None }
     }
 
     pub(super) fn malformed(error: &serde_json::Error) -> Self {
@@ -79,6 +87,11 @@ impl Failure {
         Self::new(NOT_PERMITTED, format!("`{who}` may not do this; use {wanted}"), Some("Authorization"))
     }
 
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let detail = format!("this caller asks too often; come back in {} ms", wait.as_millis().max(1));
+        Self { retry_after: Some(wait), ..Self::new(TOO_MANY, detail, None) }
+    }
+
     pub(super) fn no_such_path() -> Self {
         Self::new(NO_PATH, "`GET /openapi.json` describes what there is", None)
     }
@@ -92,7 +105,7 @@ impl Failure {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -128,10 +141,14 @@ impl From<AheadOfStore> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

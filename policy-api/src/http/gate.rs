@@ -1,12 +1,17 @@
 //! In front of every endpoint: who asks, whether they may, and the count of what came of it.
 
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, header},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tracing::error;
+use tracing::{debug, error, warn};
 
 use super::{
     Context,
@@ -28,36 +33,86 @@ pub(super) struct Gate {
     pub(super) index: usize,
 }
 
+/// What an answer is called, in logs on both sides.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let response = match gate.admit(request.headers(), request.extensions().get().cloned().flatten()) {
-        Ok(principal) => {
-            if let Some(principal) = principal {
-                request.extensions_mut().insert(principal);
-            }
-            next.run(request).await
+    let began = Instant::now();
+    let id = request_id(request.headers());
+    let (admitted, who) = match gate.admit(&request) {
+        Ok(Some(principal)) => {
+            let who = principal.to_string();
+            request.extensions_mut().insert(principal);
+            (Ok(()), who)
         }
+        Ok(None) => (Ok(()), "anybody".to_owned()),
+        Err(failure) => (Err(failure), "nobody known".to_owned()),
+    };
+    let mut response = match admitted {
+        Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     };
-    gate.context.metrics.count(gate.index, response.status());
+    let status = response.status();
+    gate.context.metrics.count(gate.index, status);
+    let (method, path, id_text) = (gate.endpoint.method, gate.endpoint.path, id.to_str().unwrap_or_default());
+    let took = began.elapsed();
+    if status.is_server_error() {
+        warn!(request = id_text, who, method, path, status = status.as_u16(), ?took, "a request failed");
+    } else {
+        debug!(request = id_text, who, method, path, status = status.as_u16(), ?took, "answered");
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The caller's own, if it can be one; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    const LONGEST: usize = 64;
+    let fits = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=LONGEST).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_graphic())
+    };
+    let random = || {
+        let mut bytes = [0; 8];
+        // Without random numbers requests go without a name.
+        getrandom::fill(&mut bytes).ok()?;
+        HeaderValue::try_from(format!("{:016x}", u64::from_ne_bytes(bytes))).ok()
+    };
+    headers.get(REQUEST_ID).filter(fits).cloned().or_else(random).unwrap_or_else(|| HeaderValue::from_static("none"))
 }
 
 impl Gate {
     /// Who asks, if that matters here and they may.
-    fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Option<Principal>, Failure> {
+    fn admit(&self, request: &Request) -> Result<Option<Principal>, Failure> {
+        let limits = &self.context.limits;
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+        let unknown = || limits.unknown(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
         if self.endpoint.access == Access::Open {
-            return Ok(None);
+            return unknown().map(|()| None);
         }
-        let principal = match peer.filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
-            Some(peer) => Principal::Node(known(&self.context, &peer)?),
-            None => self.bearer(headers)?,
+        let principal = match self.principal(request.headers(), request.extensions().get().cloned().flatten()) {
+            Ok(principal) => principal,
+            // Who guesses is soon told nothing more.
+            Err(failure) => return Err(unknown().err().unwrap_or(failure)),
         };
+        limits.known(&principal)?;
+        self.permit(principal).map(Some)
+    }
+
+    fn principal(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Principal, Failure> {
+        match peer.filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
+            Some(peer) => known(&self.context, &peer).map(Principal::Node),
+            None => self.bearer(headers),
+        }
+    }
+
+    fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
         let who = principal.to_string();
         match (self.endpoint.access, &principal) {
             (Access::Open | Access::Known, Principal::Operator | Principal::Node(_))
             | (Access::Operator, Principal::Operator)
             | (Access::Node | Access::Joining, Principal::Node(_))
-            | (Access::Joining, Principal::Joining(..)) => Ok(Some(principal)),
+            | (Access::Joining, Principal::Joining(..)) => Ok(principal),
             (Access::Operator, _) => Err(Failure::not_permitted(&who, "the operator's token")),
             (Access::Open | Access::Known | Access::Node, Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the certificate that the node got when it joined"))

@@ -10,6 +10,7 @@ mod endpoint;
 mod failure;
 mod gate;
 mod health;
+mod limit;
 mod metrics;
 mod node;
 mod openapi;
@@ -17,12 +18,12 @@ mod read;
 mod rule;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
 use tokio::sync::watch::Receiver;
 
-use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, metrics::Metrics};
+use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
 use crate::{
     store::Store,
     tls::Authority,
@@ -39,11 +40,26 @@ pub struct Context {
     /// Becomes true when we stop: endless answers end then.
     pub stop: Receiver<bool>,
     metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
 }
 
 impl Context {
-    pub fn new(store: Arc<Store>, timing: Timing, issuer: Issuer, stop: Receiver<bool>) -> Self {
-        Self { store, presence: Arc::default(), timing, issuer: Arc::new(issuer), stop, metrics: Arc::default() }
+    pub fn new(
+        store: Arc<Store>,
+        timing: Timing,
+        issuer: Issuer,
+        requests_per_second: NonZeroU32,
+        stop: Receiver<bool>,
+    ) -> Self {
+        Self {
+            store,
+            presence: Arc::default(),
+            timing,
+            issuer: Arc::new(issuer),
+            stop,
+            metrics: Arc::default(),
+            limits: Arc::new(Limits::new(requests_per_second)),
+        }
     }
 }
 

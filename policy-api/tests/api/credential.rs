@@ -7,7 +7,7 @@ use policy_api::{
     model::{Join, NodeSettings, Revision},
 };
 
-use crate::world::{SOON, World, at, claim, ip, name, refusal, rule, until};
+use crate::world::{MANY, SOON, World, at, claim, ip, name, refusal, rule, until};
 
 fn field(field: &str) -> Option<String> {
     Some(field.to_owned())
@@ -154,7 +154,7 @@ async fn a_node_that_drains_keeps_its_instances_and_takes_no_new_ones() {
 
 #[tokio::test]
 async fn a_certificate_that_is_over_lets_nobody_in_until_it_is_renewed() {
-    let world = World::certifying_for(Duration::from_secs(2)).await;
+    let world = World::with(Duration::from_secs(2), MANY).await;
     let n1 = name("n1");
     let (identity, joined) = world.n1.enrol(&n1, ip("192.168.1.1")).await.expect("joined");
     assert_eq!(joined.certified.expect("certificate").renew_in, 1);

@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod credential;
 mod durable;
+mod limit;
 mod node;
 mod rule;
 mod watch;

@@ -1,6 +1,6 @@
 //! A policy API of its own for each test.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use policy_api::{
     client::{Client, ClientConfig, ClientError, Credentials},
@@ -13,6 +13,9 @@ use policy_api::{
 /// Long enough for any machine, short enough to be told.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(150);
+
+/// More requests in a second than any test makes.
+pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");
 
 /// A prepared directory and store.
 pub(crate) struct Prepared {
@@ -78,10 +81,15 @@ impl Prepared {
 
     /// Starts a server on a port of its own, or on this one.
     pub(crate) async fn serve(&self, listen: &str) -> Server {
-        self.serve_certifying(listen, Duration::from_secs(3_600)).await
+        self.serve_with(listen, Duration::from_secs(3_600), MANY).await
     }
 
-    async fn serve_certifying(&self, listen: &str, certificate_lifetime: Duration) -> Server {
+    async fn serve_with(
+        &self,
+        listen: &str,
+        certificate_lifetime: Duration,
+        requests_per_second: NonZeroU32,
+    ) -> Server {
         let config = ServerConfig {
             listen: listen.parse().expect("address"),
             store: self.store(),
@@ -91,6 +99,7 @@ impl Prepared {
             heartbeat: HEARTBEAT,
             owners_kept: policy_api::store::OWNERS_KEPT,
             certificate_lifetime,
+            requests_per_second,
         };
         Server::start(config).await.expect("server")
     }
@@ -107,13 +116,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::certifying_for(Duration::from_secs(3_600)).await
+        Self::with(Duration::from_secs(3_600), MANY).await
     }
 
-    /// A world where nodes' certificates are good for so long.
-    pub(crate) async fn certifying_for(lifetime: Duration) -> Self {
+    /// A world where nodes' certificates are good for so long, and each caller may ask so often.
+    pub(crate) async fn with(lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
         let prepared = Prepared::new();
-        let server = prepared.serve_certifying("127.0.0.1:0", lifetime).await;
+        let server = prepared.serve_with("127.0.0.1:0", lifetime, requests_per_second).await;
         let api = [format!("https://{}", server.address())];
         let [operator, n1, n2] =
             ["operator.token", "join/n1.token", "join/n2.token"].map(|token| prepared.client(&api, token));
