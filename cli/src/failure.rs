@@ -48,6 +48,7 @@ impl Exit {
             404 => Exit::No,
             401 | 403 => Exit::NotPermitted,
             408 | 504 => Exit::TimedOut,
+            429 => Exit::Unreachable,
             409 | 412 => Exit::Conflict,
             400..=499 => Exit::Usage,
             _ => Exit::Unreachable,
