@@ -10,11 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    database::{Database, DatabaseError},
-    location::Location,
-    random_history,
-};
+use super::{error::DatabaseError, location::Location, random_history, sqlite::database::Database};
 use crate::model::{History, Revision};
 
 /// What keeps a copy from being made or put back.
@@ -46,7 +42,7 @@ pub struct Copied {
 pub fn back_up(location: &Location, to: &Path) -> Result<Copied, BackupError> {
     let from = location.path();
     if !from.exists() {
-        return Err(DatabaseError::Missing { path: from.to_owned() }.into());
+        return Err(DatabaseError::Missing { place: from.display().to_string() }.into());
     }
     make(to)?;
     let written = copy(from, to);
@@ -91,7 +87,7 @@ pub fn restore(from: &Path, location: &Location, replace: bool) -> Result<Copied
 pub fn accept(location: &Location, named: &[History]) -> Result<Vec<History>, BackupError> {
     let path = location.path();
     if !path.exists() {
-        return Err(DatabaseError::Missing { path: path.to_owned() }.into());
+        return Err(DatabaseError::Missing { place: path.display().to_string() }.into());
     }
     let accepted = Database::accept(path, named)?;
     if accepted.is_empty() { Err(BackupError::NothingToAccept { path: path.to_owned() }) } else { Ok(accepted) }

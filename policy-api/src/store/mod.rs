@@ -4,14 +4,16 @@
 //! memory; a watch subscribes and reads its beginning under the same lock, so nothing falls between the two. Knows no HTTP.
 
 mod backup;
-mod database;
 mod delta;
+mod engine;
+mod error;
 mod location;
 mod numbers;
-mod ownership;
+mod owners;
 mod plan;
 mod principal;
 mod refusal;
+mod sqlite;
 mod state;
 mod token;
 mod usage;
@@ -30,22 +32,23 @@ use std::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::{
-    database::{Birth, Database},
-    delta::Ring,
+    delta::{Ring, changes_json},
+    engine::{Entry, Loaded, Lookup, Opened, Registry},
     state::Head,
     usage::Counts,
     writer::{Job, Writer},
 };
 use crate::model::{
-    AppPattern, Change, Digest, History, NodeName, Overlay, Prefix, Revision, RuleId, Timestamp, Usage, UsageReport,
+    AppPattern, Change, Digest, History, NodeName, Overlay, Prefix, Revision, Rule, RuleId, Timestamp, Usage,
+    UsageReport,
 };
 
 pub use self::{
     backup::{BackupError, Copied, accept, back_up, restore},
-    database::DatabaseError,
     delta::Delta,
+    error::DatabaseError,
     location::Location,
-    ownership::{KEPT as OWNERS_KEPT, Owners},
+    owners::{KEPT as OWNERS_KEPT, Owners},
     plan::{Answer, Command, Registration},
     principal::{NodeGrant, Principal},
     refusal::Refusal,
@@ -54,22 +57,20 @@ pub use self::{
     writer::{Idempotency, Write},
 };
 
-/// An open store, served by this process alone.
+/// An open store.
 pub struct Store {
     shared: Arc<Shared>,
     tokens: Tokens,
     jobs: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
     names: Vec<String>,
-    owners: ownership::Reader,
+    lookup: Arc<dyn Lookup>,
     owners_kept: Duration,
 }
 
 /// What the writer shares with readers.
 struct Shared {
     published: RwLock<Published>,
-    /// Sent to under the lock of `published`, so that subscribing and reading under it leaves no gap.
-    deltas: broadcast::Sender<Arc<Delta>>,
     /// Nodes that were removed, or are known by another key now.
     expelled: broadcast::Sender<NodeName>,
     /// Locked after `published`, where both are.
@@ -82,6 +83,14 @@ struct Shared {
 struct Published {
     state: State,
     ring: Ring,
+    /// Beside the state, so that subscribing and reading under one lock leaves no gap.
+    deltas: broadcast::Sender<Arc<Delta>>,
+}
+
+impl Published {
+    fn new(loaded: Loaded) -> Self {
+        Self { state: loaded.state, ring: loaded.ring, deltas: broadcast::channel(WATCH_QUEUE).0 }
+    }
 }
 
 /// Writes that may wait for the writer before askers wait to ask.
@@ -97,29 +106,26 @@ impl Store {
 
     /// The same, with who had addresses known for so long after they gave them up.
     pub fn open_keeping(location: &Location, wish: OverlayWish, owners_kept: Duration) -> Result<Self, DatabaseError> {
-        let path = location.path();
-        let database = Database::serve(path)?;
-        settle_overlay(&database, wish)?;
-        let (state, ring) = load(&database)?;
-        let usage = Counts::restored(database.usage()?, |rule| state.rule(rule).is_some());
+        let Opened { engine, lookup, loaded, usage, names } = match location {
+            Location::Sqlite(path) => sqlite::open(path, wish)?,
+        };
+        let state = loaded.state.clone();
+        let usage = Counts::restored(usage, |rule| state.rule(rule).is_some());
         let shared = Arc::new(Shared {
-            published: RwLock::new(Published { state: state.clone(), ring }),
-            deltas: broadcast::channel(WATCH_QUEUE).0,
+            published: RwLock::new(Published::new(loaded)),
             expelled: broadcast::channel(WATCH_QUEUE).0,
             usage: Mutex::new(usage),
             healthy: AtomicBool::new(true),
             commits: AtomicU64::new(0),
             revisions: AtomicU64::new(0),
         });
-        let names = database.names()?;
         let (jobs, receiver) = mpsc::channel(QUEUE);
-        let failed = |source| DatabaseError::File { path: path.to_owned(), source };
+        let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let writer = Writer { runtime, database, state, shared: shared.clone(), jobs: receiver, owners_kept };
+        let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, owners_kept);
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
-        let owners = ownership::Reader::open(path)?;
-        Ok(Self { shared, tokens: Tokens::open(path)?, jobs, writer, names, owners, owners_kept })
+        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept })
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -128,7 +134,7 @@ impl Store {
 
     /// Voids a node's join token.
     pub fn void_token(&self, node: &NodeName) -> Result<(), DatabaseError> {
-        self.tokens.void(node)
+        self.tokens.0.void_token(node)
     }
 
     /// Names and addresses that the server's certificate is made for, as `init` was told.
@@ -151,7 +157,7 @@ impl Store {
 
     /// Who had an address at some time. Reads the disk.
     pub fn owners(&self, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError> {
-        self.owners.owners(address, at)
+        self.lookup.owners(address, at)
     }
 
     /// The earliest time of which everything is still known.
@@ -178,7 +184,7 @@ impl Store {
     /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.
     pub fn subscribe(&self, since: Option<(Revision, History)>) -> Result<Subscription, AheadOfStore> {
         // Said by another process, so it is asked each time; where the disk fails nobody goes over.
-        let succeeds = self.owners.succeeds().unwrap_or_default();
+        let succeeds = self.lookup.succeeds().unwrap_or_default();
         let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
         let (state, ring) = (&published.state, &published.ring);
         let head = state.revision();
@@ -193,7 +199,7 @@ impl Store {
             revision: head,
             digest: state.replica().digest(),
             start: resumed.map_or_else(|| Start::Snapshot(state.replica().items().collect()), Start::Resume),
-            deltas: self.shared.deltas.subscribe(),
+            deltas: published.deltas.subscribe(),
         })
     }
 
@@ -230,27 +236,35 @@ impl Store {
 }
 
 impl Shared {
-    /// Shows what is on disk to readers and watches.
-    fn publish(&self, revisions: Vec<(Delta, Vec<Change>)>, capacities: Vec<(NodeName, u64)>) {
+    /// Shows what is durable to readers and watches.
+    fn publish(&self, entries: Vec<Entry>, capacities: Vec<(NodeName, u64)>) {
         self.healthy.store(true, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.revisions.fetch_add(u64::try_from(revisions.len()).unwrap_or(0), Ordering::Relaxed);
+        self.revisions.fetch_add(u64::try_from(entries.len()).unwrap_or(0), Ordering::Relaxed);
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let Published { state, ring, deltas } = &mut *published;
         for (node, rows) in capacities {
-            published.state.set_capacity(node, rows);
+            state.set_capacity(node, rows);
         }
-        for (delta, changes) in revisions {
-            for node in expelled(&published.state, &changes) {
+        for Entry { revision, changes, json, .. } in entries {
+            for node in expelled(state, &changes) {
                 // Nobody watching is no error.
                 let _watchers = self.expelled.send(node);
             }
-            published.state.apply(delta.revision, &changes);
+            let base = state.revision();
+            state.apply(revision, &changes);
             self.forget_usage(&changes);
-            let delta = Arc::new(delta);
-            published.ring.push(delta.clone());
+            let digest = Some(state.replica().digest());
+            let delta = Arc::new(Delta::new(state.history(), base, revision, digest, &json));
+            ring.push(delta.clone());
             // Nobody watching is no error.
-            let _watchers = self.deltas.send(delta);
+            let _watchers = deltas.send(delta);
         }
+    }
+
+    /// Shows another state, to which no deltas lead: whoever watches has to begin anew.
+    fn begin_anew(&self, loaded: Loaded) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Published::new(loaded);
     }
 
     fn forget_usage(&self, changes: &[Change]) {
@@ -266,9 +280,12 @@ impl Shared {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a write could not be stored; returns the state that is.
-    fn failed(&self) -> State {
+    /// Notes that a write could not be stored.
+    fn failed(&self) {
         self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> State {
         self.published.read().unwrap_or_else(PoisonError::into_inner).state.clone()
     }
 }
@@ -310,27 +327,8 @@ pub struct AheadOfStore {
     pub head: Revision,
 }
 
-fn load(database: &Database) -> Result<(State, Ring), DatabaseError> {
-    let history = database.history()?;
-    let empty = State::empty(history.clone(), database.overlay()?);
-    let mut state = empty
-        .restored(database.head()?, &database.items()?)
-        .ok_or_else(|| DatabaseError::Damaged("its items are not those that were stored last".to_owned()))?;
-    for (node, rows) in database.capacities()? {
-        state.set_capacity(node, rows);
-    }
-    let mut ring = Ring::default();
-    for delta in database.last_deltas(&history, Ring::MOST_DELTAS)? {
-        ring.push(Arc::new(delta));
-    }
-    Ok((state, ring))
-}
-
 /// What `netpol-api init` does to the store: makes it if there is none, and says who may ask.
-pub struct Prepared {
-    database: Database,
-    tokens: Tokens,
-}
+pub struct Prepared(Box<dyn Registry>);
 
 /// The overlay that somebody wishes for; what is absent is as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -346,34 +344,45 @@ pub fn longest_overlay(is_v4: bool) -> u8 {
 
 /// Opens a store for `init`, made if it does not exist; safe while another process serves it.
 pub fn prepare(location: &Location, wish: OverlayWish) -> Result<Prepared, DatabaseError> {
-    let path = location.path();
     let birth = birth(Timestamp::now())?;
-    let database = Database::create(path, &birth)?;
-    settle_overlay(&database, wish)?;
-    Ok(Prepared { database, tokens: Tokens::open(path)? })
+    let registry = match location {
+        Location::Sqlite(path) => sqlite::prepare(path, &birth, wish)?,
+    };
+    Ok(Prepared(registry))
+}
+
+/// What a new store is made with.
+struct Birth {
+    history: History,
+    overlay: Overlay,
+    /// What it holds from the first moment on, as its first revision.
+    entry: Entry,
+    head: Head,
 }
 
 /// What a new store holds: one rule, which can be deleted like any other and does not come back then.
 fn birth(now: Timestamp) -> Result<Birth, DatabaseError> {
     let (history, overlay) = (random_history()?, default_overlay()?);
-    let items = vec![Change::PutRule { rule: Arc::new(plan::built_in(now)) }];
+    let changes = vec![Change::PutRule { rule: Arc::new(plan::built_in(now)) }];
     let mut state = State::empty(history.clone(), overlay);
-    state.apply(Revision::default().next(), &items);
-    Ok(Birth { history, overlay, items, head: state.head(), now })
+    let revision = Revision::default().next();
+    state.apply(revision, &changes);
+    let json = changes_json(&changes)?;
+    let entry = Entry { revision, time: now, who: Rule::BUILT_IN.to_owned(), changes, json };
+    Ok(Birth { history, overlay, entry, head: state.head() })
 }
 
-/// Grants a wish for another overlay as long as no node has a slice of the present one.
-fn settle_overlay(database: &Database, wish: OverlayWish) -> Result<(), DatabaseError> {
-    let stored = database.overlay()?;
+/// What the overlay is to become, if it is to change: a wish is granted as long as no node has a slice of the present one.
+fn wanted_overlay(stored: Overlay, head: Head, wish: OverlayWish) -> Result<Option<Overlay>, DatabaseError> {
     let wanted = Overlay { v4: wish.v4.unwrap_or(stored.v4), v6: wish.v6.unwrap_or(stored.v6) };
     if wanted == stored {
-        return Ok(());
+        return Ok(None);
     }
-    if database.head()?.next_slice != Head::first().next_slice {
+    if head.next_slice != Head::first().next_slice {
         let show = |overlay: Overlay| format!("{} and {}", overlay.v4, overlay.v6);
         return Err(DatabaseError::Overlay { stored: show(stored), wanted: show(wanted) });
     }
-    database.set_overlay(wanted)
+    Ok(Some(wanted))
 }
 
 /// 10.255.0.0/16, and a /48 of the unique local addresses, random as RFC 4193 asks.
@@ -397,24 +406,25 @@ fn random<const N: usize>() -> Result<[u8; N], DatabaseError> {
 
 impl Prepared {
     pub fn has_token(&self, token: &Token, principal: &Principal) -> Result<bool, DatabaseError> {
-        Ok(self.tokens.principal(token.as_str())?.as_ref() == Some(principal))
+        let kept = self.0.principal(&token.hash())?.map(|kept| token::bearer(token, kept));
+        Ok(kept.as_ref() == Some(principal))
     }
 
     /// The apps that a node's token is good for, if it has one.
     pub fn apps_of(&self, node: &NodeName) -> Result<Option<Vec<AppPattern>>, DatabaseError> {
-        self.tokens.apps_of(node)
+        self.0.apps_of(node)
     }
 
     /// Lets the bearer of this token in, and voids an earlier token for the same one.
     pub fn set_token(&self, token: &Token, principal: &Principal) -> Result<(), DatabaseError> {
-        self.tokens.set(token, principal)
+        self.0.set_token(&token.hash(), principal)
     }
 
     /// Adds names and addresses to those that the server's certificate is made for.
     pub fn add_names(&self, names: &[String]) -> Result<(), DatabaseError> {
-        let mut all = self.database.names()?;
+        let mut all = self.0.names()?;
         all.extend(names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
-        self.database.set_names(&all)
+        self.0.set_names(&all)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{database, *};
+use super::*;
 use crate::model::{AppPattern, Claim, Labels, Owned};
 
 struct Story {
@@ -105,7 +105,7 @@ fn each_time_has_its_owner_and_the_times_between_have_none() {
     store.close();
 
     // As the second version wrote it, which had the journal only.
-    let connection = database::connect(story.location().path()).expect("connection");
+    let connection = sqlite::database::connect(story.location().path()).expect("connection");
     connection.execute_batch("DROP TABLE ownership; PRAGMA user_version = 2;").expect("made older");
     drop(connection);
     let store = story.open();

@@ -1,5 +1,6 @@
 //! Why a request is not done. Nothing was changed when one of these comes back.
 
+use super::error::DatabaseError;
 use crate::model::{ETag, Invalid, InvalidField, NodeName};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,12 @@ pub enum Refusal {
     /// It could not be stored. Whoever asked for the same batch of writes got the same answer.
     #[error("the store failed: {0}")]
     Store(String),
+}
+
+impl From<DatabaseError> for Refusal {
+    fn from(failure: DatabaseError) -> Self {
+        Self::Store(failure.to_string())
+    }
 }
 
 impl Refusal {

@@ -522,7 +522,7 @@ fn a_damaged_store_is_not_served() {
     let store = place.open();
     runtime.block_on(store.write(allow_on(80))).expect("written");
     store.close();
-    let connection = database::connect(place.location().path()).expect("connection");
+    let connection = sqlite::database::connect(place.location().path()).expect("connection");
     connection.execute("DELETE FROM item WHERE key = 'rule/r1'", []).expect("deleted");
     drop(connection);
     assert!(matches!(Store::open(&place.location(), OverlayWish::default()), Err(DatabaseError::Damaged(_))));
@@ -574,7 +574,7 @@ fn what_has_an_end_is_taken_away_by_an_ordinary_revision() {
     assert!(store.read(|state| state.replica().isolations.is_empty()));
     follow(&store, &mut follower, &mut subscription);
     store.close();
-    let connection = database::connect(place.location().path()).expect("connection");
+    let connection = sqlite::database::connect(place.location().path()).expect("connection");
     let who = "SELECT who FROM journal WHERE revision = 5";
     assert_eq!(connection.query_row(who, [], |row| row.get::<_, String>(0)).expect("journal"), "expiry");
     drop(connection);
@@ -646,7 +646,7 @@ fn a_store_of_the_first_schema_is_brought_up_to_date() {
     let store = place.open();
     runtime.block_on(store.write(allow_on(80))).expect("written");
     store.close();
-    let connection = database::connect(place.location().path()).expect("connection");
+    let connection = sqlite::database::connect(place.location().path()).expect("connection");
     // As the first version wrote it: no tables of usage and ownership, apps without mode and groups, a head without groups.
     let older = "DROP TABLE usage; DROP TABLE ownership; PRAGMA user_version = 1;
         UPDATE item SET change = json_remove(change, '$.app.mode', '$.app.groups') WHERE key LIKE 'app/%';

@@ -2,6 +2,7 @@
 //! table of its own, and it reaches the disk some seconds after it was said.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     mem,
 };
@@ -24,6 +25,18 @@ pub(super) struct Count {
 impl Count {
     fn total(&self) -> Usage {
         self.earlier.plus(self.current)
+    }
+
+    /// What is known of both: a node says one thing at a time, and nothing less than before.
+    fn later(self, other: Self) -> Self {
+        match self.since.cmp(&other.since) {
+            Ordering::Less => other,
+            Ordering::Greater => self,
+            Ordering::Equal => {
+                let (earlier, current) = (self.earlier.later(other.earlier), self.current.later(other.current));
+                Self { earlier, since: self.since, current }
+            }
+        }
     }
 
     /// Takes what the node says now.
@@ -100,6 +113,14 @@ impl Counts {
             self.told.insert((rule.id, node.clone()));
         }
         Ok(())
+    }
+
+    /// Takes what a node said to somebody else, who keeps it.
+    pub(super) fn hear(&mut self, node: NodeName, rule: RuleId, heard: Count) {
+        let since = self.since.entry(node.clone()).or_insert(heard.since);
+        *since = heard.since.max(*since);
+        let nodes = self.rules.entry(rule).or_default();
+        nodes.entry(node).and_modify(|count| *count = count.later(heard)).or_insert(heard);
     }
 
     /// Forgets what was counted of a rule that is gone.

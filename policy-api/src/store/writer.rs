@@ -1,32 +1,34 @@
-//! The one writer: many queued writes, one transaction, one wait for the disk, then all answers.
+//! The one writer of this process: many queued writes, one transaction, one wait for it to be durable, then all answers.
 //!
-//! While it waits for the disk the next writes queue up, so the number of writes per transaction follows the load. It works
-//! on a state of its own that is ahead of the published one by what is not on disk yet; readers and watches see a revision
-//! only when it is. It also takes away what has ended, and puts counts of usage on disk from time to time.
+//! While it waits the next writes queue up, so the number of writes per transaction follows the load. It works on a state
+//! of its own that is ahead of the published one by what is not durable yet; readers and watches see a revision only when
+//! it is. Where others write too, it follows them: what was planned on a state that is not the last one is planned again.
+//! It also takes away what has ended, and makes counts of usage durable from time to time.
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::Runtime,
-    sync::{mpsc, oneshot},
-    time::timeout,
+    sync::{Notify, mpsc, oneshot},
+    time::sleep,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     Shared,
-    database::{Commit, Database, DatabaseError, GivenAnswer},
-    delta::{Delta, changes_json},
+    delta::changes_json,
+    engine::{AnswerKey, Batch, Engine, Entry, GivenAnswer, Heard, Outcome},
+    error::DatabaseError,
     plan::{Answer, Command, EXPIRY, Expiry, expire, plan},
     principal::Principal,
     refusal::Refusal,
     state::State,
-    usage::Unwritten,
 };
-use crate::model::{Change, ETag, NodeName, Revision, Timestamp};
+use crate::model::{Change, ETag, Revision, Timestamp};
 
 /// A request to the store.
 #[derive(Clone, Debug)]
@@ -71,39 +73,57 @@ const NAP: Duration = Duration::from_secs(2);
 /// How often old owners of addresses are forgotten.
 const BETWEEN_FORGETTING: Duration = Duration::from_secs(600);
 
+/// How long to wait before trying again what the engine could not do: whatever ails it is not helped by haste.
+const PAUSE: Duration = Duration::from_secs(1);
+
 pub(super) struct Writer {
     /// For waiting with an end.
-    pub(super) runtime: Runtime,
-    pub(super) database: Database,
-    pub(super) state: State,
-    pub(super) shared: Arc<Shared>,
-    pub(super) jobs: mpsc::Receiver<Job>,
+    runtime: Runtime,
+    engine: Box<dyn Engine>,
+    bell: Arc<Notify>,
+    state: State,
+    shared: Arc<Shared>,
+    jobs: mpsc::Receiver<Job>,
+    /// Taken from the queue, but not done yet.
+    waiting: VecDeque<Job>,
     /// How long after its end an interval of an address's ownership is kept.
-    pub(super) owners_kept: Duration,
+    owners_kept: Duration,
 }
 
-/// What one transaction changed, in order.
-#[derive(Default)]
-struct Batch {
-    answers: Vec<Result<Answer, Refusal>>,
-    revisions: Vec<(Delta, Vec<Change>)>,
-    capacities: Vec<(NodeName, u64)>,
+/// Why the writer's loop goes on.
+enum Woken {
+    Asked(Job),
+    /// Others may have done something, or time has passed.
+    Otherwise,
+    /// Nobody can ask any more.
+    Left,
 }
 
 impl Writer {
+    pub(super) fn new(
+        runtime: Runtime,
+        engine: Box<dyn Engine>,
+        state: State,
+        shared: Arc<Shared>,
+        jobs: mpsc::Receiver<Job>,
+        owners_kept: Duration,
+    ) -> Self {
+        let bell = engine.bell();
+        Self { runtime, engine, bell, state, shared, jobs, waiting: VecDeque::new(), owners_kept }
+    }
+
     /// Works until nobody can ask any more.
     pub(super) fn run(mut self) {
         let mut kept = Instant::now();
         self.forget_owners();
         let mut forgotten = Instant::now();
         loop {
+            self.hear();
             self.end_what_has_ended();
-            let nap = self.nap();
-            // Made inside: a timer belongs to the runtime that it is made in.
-            match self.runtime.block_on(async { timeout(nap, self.jobs.recv()).await }) {
-                Ok(Some(first)) => self.do_queued(first),
-                Ok(None) => break,
-                Err(_) => {}
+            match self.wait() {
+                Woken::Asked(first) => self.do_queued(first),
+                Woken::Otherwise => {}
+                Woken::Left => break,
             }
             if forgotten.elapsed() >= BETWEEN_FORGETTING {
                 self.forget_owners();
@@ -111,18 +131,44 @@ impl Writer {
             }
             if kept.elapsed() >= NAP {
                 self.keep_usage();
+                self.tidy();
                 kept = Instant::now();
             }
         }
         self.keep_usage();
     }
 
-    fn forget_owners(&self) {
+    fn wait(&mut self) -> Woken {
+        if let Some(job) = self.waiting.pop_front() {
+            return Woken::Asked(job);
+        }
+        let (nap, bell) = (self.nap(), &self.bell);
+        // Made inside: a timer belongs to the runtime that it is made in.
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = bell.notified() => Woken::Otherwise,
+                job = self.jobs.recv() => job.map_or(Woken::Left, Woken::Asked),
+                () = sleep(nap) => Woken::Otherwise,
+            }
+        })
+    }
+
+    fn forget_owners(&mut self) {
         let Some(before) = Timestamp::now().before(self.owners_kept) else { return };
-        match self.database.forget_owners(before) {
+        match self.engine.forget_owners(before) {
             Ok(0) => {}
             Ok(intervals) => info!(intervals, %before, "forgot who had addresses that were given up before"),
             Err(failure) => error!(error = %failure, "cannot forget old owners of addresses; trying again"),
+        }
+    }
+
+    fn tidy(&mut self) {
+        if let Err(failure) = self.engine.tidy(&self.state) {
+            warn!(error = %failure, "cannot make room of what nobody needs any more; trying again");
+        }
+        if !self.engine.is_following() {
+            self.shared.failed();
         }
     }
 
@@ -133,139 +179,189 @@ impl Writer {
         next.map_or(NAP, |wait| wait.clamp(Duration::from_millis(1), NAP))
     }
 
+    /// Follows what others did.
+    fn hear(&mut self) {
+        if let Err(failure) = self.follow() {
+            error!(error = %failure, "cannot follow what others wrote; trying again");
+            self.shared.failed();
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn follow(&mut self) -> Result<(), DatabaseError> {
+        for heard in self.engine.heard()? {
+            match heard {
+                Heard::Commit { entries, capacities } => {
+                    for entry in &entries {
+                        self.state.apply(entry.revision, &entry.changes);
+                    }
+                    for (node, rows) in &capacities {
+                        self.state.set_capacity(node.clone(), *rows);
+                    }
+                    self.shared.publish(entries, capacities);
+                }
+                Heard::Usage(node, rule, count) if self.state.rule(rule).is_some() => {
+                    self.shared.usage().hear(node, rule, count);
+                }
+                // Of a rule that is gone.
+                Heard::Usage(..) => {}
+                Heard::Anew(loaded) => {
+                    self.state = loaded.state.clone();
+                    self.shared.begin_anew(*loaded);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn do_queued(&mut self, first: Job) {
-        let mut jobs = vec![first];
-        while jobs.len() < MOST_PER_COMMIT
+        self.waiting.push_front(first);
+        while self.waiting.len() < MOST_PER_COMMIT
             && let Ok(next) = self.jobs.try_recv()
         {
-            jobs.push(next);
+            self.waiting.push_back(next);
         }
-        self.do_all(jobs);
-    }
-
-    /// Takes away what has ended by the clock, as one revision.
-    fn end_what_has_ended(&mut self) {
-        if self.state.next_expiry().is_none_or(|end| end > Timestamp::now()) {
-            return;
-        }
-        match self.commit_expiry() {
-            Ok((batch, expiry)) => {
-                self.shared.publish(batch.revisions, batch.capacities);
-                tell(&expiry);
-            }
+        let mut jobs = std::mem::take(&mut self.waiting);
+        let answers = match self.commit(&jobs) {
+            Ok(answers) => answers,
             Err(failure) => {
-                error!(error = %failure, "cannot take away what has ended; trying again");
-                self.state = self.shared.failed();
-                // Whatever ails the disk is not helped by trying without a pause.
-                std::thread::sleep(NAP);
-            }
-        }
-    }
-
-    fn commit_expiry(&mut self) -> Result<(Batch, Expiry), DatabaseError> {
-        let now = Timestamp::now();
-        let mut expiry = expire(&self.state, now).map_err(|refusal| DatabaseError::Damaged(refusal.to_string()))?;
-        let commit = self.database.begin()?;
-        let mut batch = Batch::default();
-        let changes = std::mem::take(&mut expiry.changes);
-        make(&mut self.state, &commit, EXPIRY, now, changes, &mut batch)?;
-        commit.set_head(self.state.head())?;
-        commit.commit()?;
-        Ok((batch, expiry))
-    }
-
-    /// Puts counts of usage on disk. They are no part of any answer, so that a failure only delays them.
-    fn keep_usage(&mut self) {
-        let unwritten = self.shared.usage().take_unwritten();
-        if unwritten.is_empty() {
-            return;
-        }
-        if let Err(failure) = self.write_usage(&unwritten) {
-            error!(error = %failure, "cannot store what rules are used for; trying again");
-            self.shared.usage().put_back(unwritten);
-        }
-    }
-
-    fn write_usage(&mut self, unwritten: &Unwritten) -> Result<(), DatabaseError> {
-        let commit = self.database.begin()?;
-        for rule in &unwritten.forgotten {
-            commit.forget_usage(*rule)?;
-        }
-        for (node, rule, count) in &unwritten.told {
-            commit.set_usage(node, *rule, count)?;
-        }
-        commit.commit()
-    }
-
-    fn do_all(&mut self, jobs: Vec<Job>) {
-        let writes: Vec<&Write> = jobs.iter().map(|job| &job.write).collect();
-        let answers = match self.commit(&writes) {
-            Ok(batch) => {
-                self.shared.publish(batch.revisions, batch.capacities);
-                batch.answers
-            }
-            Err(failure) => {
-                error!(error = %failure, writes = writes.len(), "cannot store");
-                self.state = self.shared.failed();
-                vec![Err(Refusal::Store(failure.to_string())); writes.len()]
+                error!(error = %failure, writes = jobs.len(), "cannot store");
+                self.take_back();
+                self.shared.failed();
+                vec![Err(failure.into()); jobs.len()]
             }
         };
+        self.waiting = jobs.split_off(answers.len());
         for (job, answer) in jobs.into_iter().zip(answers) {
             // Whoever asked may have gone; what was done stays done.
             let _gone = job.answer.send(answer);
         }
     }
 
-    fn commit(&mut self, writes: &[&Write]) -> Result<Batch, DatabaseError> {
-        let now = Timestamp::now();
-        let commit = self.database.begin()?;
-        let mut batch = Batch::default();
-        for write in writes {
-            let answer = do_one(&mut self.state, &commit, write, now, &mut batch)?;
-            batch.answers.push(answer);
+    /// Forgets what was planned but not made durable.
+    fn take_back(&mut self) {
+        self.state = self.shared.state();
+    }
+
+    /// Takes away what has ended by the clock, as one revision.
+    fn end_what_has_ended(&mut self) {
+        while self.state.next_expiry().is_some_and(|end| end <= Timestamp::now()) {
+            match self.commit_expiry() {
+                Ok(Some(expiry)) => return tell(&expiry),
+                // Somebody else may have taken it away.
+                Ok(None) => self.hear(),
+                Err(failure) => {
+                    error!(error = %failure, "cannot take away what has ended; trying again");
+                    self.take_back();
+                    self.shared.failed();
+                    std::thread::sleep(PAUSE);
+                    return;
+                }
+            }
         }
-        if !batch.revisions.is_empty() {
-            commit.set_head(self.state.head())?;
+    }
+
+    /// What has ended, if nobody came before us.
+    fn commit_expiry(&mut self) -> Result<Option<Expiry>, DatabaseError> {
+        let mut batch = Batch::new(Timestamp::now());
+        let mut expiry =
+            expire(&self.state, batch.time).map_err(|refusal| DatabaseError::Damaged(refusal.to_string()))?;
+        make(&mut self.state, EXPIRY, std::mem::take(&mut expiry.changes), &mut batch)?;
+        match self.engine.commit(&batch, self.state.head())? {
+            Outcome::Done => {
+                self.shared.publish(batch.entries, batch.capacities);
+                Ok(Some(expiry))
+            }
+            Outcome::Behind => {
+                self.take_back();
+                Ok(None)
+            }
         }
-        commit.commit()?;
-        Ok(batch)
+    }
+
+    /// Makes counts of usage durable. They are no part of any answer, so that a failure only delays them.
+    fn keep_usage(&mut self) {
+        let unwritten = self.shared.usage().take_unwritten();
+        if unwritten.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.engine.write_usage(&unwritten) {
+            error!(error = %failure, "cannot store what rules are used for; trying again");
+            self.shared.usage().put_back(unwritten);
+        }
+    }
+
+    /// Does writes in one transaction; answers the first ones, as many as fit into it.
+    fn commit(&mut self, jobs: &VecDeque<Job>) -> Result<Vec<Result<Answer, Refusal>>, DatabaseError> {
+        let keys: Vec<AnswerKey> = jobs.iter().filter_map(|job| answer_key(&job.write)).collect();
+        loop {
+            // Looked up anew after each time that we were behind: somebody else may have been asked the same.
+            let given = keys.iter().cloned().zip(self.engine.given_answers(&keys)?);
+            let mut given: HashMap<AnswerKey, GivenAnswer> =
+                given.filter_map(|(key, given)| Some((key, given?))).collect();
+            let mut batch = Batch::new(Timestamp::now());
+            let mut answers = Vec::new();
+            for Job { write, .. } in jobs {
+                if !answers.is_empty() && batch.effects() >= self.engine.room() {
+                    break;
+                }
+                answers.push(do_one(&mut self.state, write, &mut given, &mut batch)?);
+            }
+            match self.engine.commit(&batch, self.state.head())? {
+                Outcome::Done => {
+                    if !batch.is_empty() {
+                        self.shared.publish(batch.entries, batch.capacities);
+                    }
+                    return Ok(answers);
+                }
+                Outcome::Behind => {
+                    self.take_back();
+                    self.follow()?;
+                }
+            }
+        }
     }
 }
 
-/// Does one write within the transaction. An inner error is the asker's, an outer one takes the whole batch back.
+fn answer_key(write: &Write) -> Option<AnswerKey> {
+    let idempotency = write.idempotency.as_ref()?;
+    Some(AnswerKey { who: write.by.to_string(), key: idempotency.key.clone() })
+}
+
+/// Plans one write behind those of the batch. An inner error is the asker's, an outer one takes the whole batch back.
 fn do_one(
     state: &mut State,
-    commit: &Commit<'_>,
     write: &Write,
-    now: Timestamp,
+    given: &mut HashMap<AnswerKey, GivenAnswer>,
     batch: &mut Batch,
 ) -> Result<Result<Answer, Refusal>, DatabaseError> {
-    let who = write.by.to_string();
-    if let Some(idempotency) = &write.idempotency
-        && let Some(given) = commit.given_answer(&who, &idempotency.key)?
+    let key = answer_key(write).zip(write.idempotency.as_ref());
+    if let Some((key, idempotency)) = &key
+        && let Some(given) = given.get(key)
     {
-        return repeat(&given, idempotency);
+        return repeat(given, idempotency);
     }
     if write.if_match.as_ref().is_some_and(|expected| *expected != state.etag()) {
         return Ok(Err(Refusal::Precondition(state.etag())));
     }
-    let plan = match plan(state, &write.command, &write.by, now, write.acknowledged) {
+    let plan = match plan(state, &write.command, &write.by, batch.time, write.acknowledged) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
     if write.dry_run {
         return Ok(Ok(plan.answer.into_dry_run()));
     }
-    if let Some(idempotency) = &write.idempotency {
-        let given = GivenAnswer { request: idempotency.request.to_vec(), answer: serde_json::to_string(&plan.answer)? };
-        commit.remember_answer(&who, &idempotency.key, &given, now)?;
+    if let Some((key, idempotency)) = key {
+        let answer =
+            GivenAnswer { request: idempotency.request.to_vec(), answer: serde_json::to_string(&plan.answer)? };
+        given.insert(key.clone(), answer.clone());
+        batch.answers.push((key, answer));
     }
     if let Some((node, rows)) = plan.capacity {
-        commit.set_capacity(&node, rows)?;
         state.set_capacity(node.clone(), rows);
         batch.capacities.push((node, rows));
     }
-    make(state, commit, &who, now, plan.changes, batch)?;
+    make(state, &write.by.to_string(), plan.changes, batch)?;
     Ok(Ok(plan.answer))
 }
 
@@ -291,23 +387,13 @@ fn tell(expiry: &Expiry) {
     }
 }
 
-/// Makes changes in the transaction and in the writer's own state: one revision, or none if there are no changes.
-fn make(
-    state: &mut State,
-    commit: &Commit<'_>,
-    who: &str,
-    now: Timestamp,
-    changes: Vec<Change>,
-    batch: &mut Batch,
-) -> Result<(), DatabaseError> {
+/// Makes changes in the writer's own state and in the batch: one revision, or none if there are no changes.
+fn make(state: &mut State, who: &str, changes: Vec<Change>, batch: &mut Batch) -> Result<(), DatabaseError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let base = state.revision();
     let json = changes_json(&changes)?;
-    state.apply(base.next(), &changes);
-    commit.write(state.revision(), now, who, &changes, &json)?;
-    let delta = Delta::new(state.history(), base, state.revision(), Some(state.replica().digest()), &json);
-    batch.revisions.push((delta, changes));
+    state.apply(state.revision().next(), &changes);
+    batch.entries.push(Entry { revision: state.revision(), time: batch.time, who: who.to_owned(), changes, json });
     Ok(())
 }

@@ -5,7 +5,6 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -13,42 +12,18 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{
-    delta::{Delta, changes_json},
-    ownership,
-    state::Head,
-    usage::Count,
+use super::ownership;
+use crate::{
+    model::{Change, History, NodeName, Overlay, Revision, RuleId, Timestamp},
+    store::{
+        Birth,
+        delta::Delta,
+        engine::{AnswerKey, Entry, GivenAnswer},
+        error::DatabaseError,
+        state::Head,
+        usage::Count,
+    },
 };
-use crate::model::{Change, History, Invalid, NodeName, Overlay, Revision, Rule, RuleId, Timestamp};
-
-/// What keeps a store from being opened or written.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
-    #[error("{path}: {source}")]
-    File { path: PathBuf, source: io::Error },
-    #[error("{path} is served by another process")]
-    Served { path: PathBuf },
-    #[error("{path} has schema {found}, but this version reads {SCHEMA}")]
-    Schema { path: PathBuf, found: i64 },
-    #[error("{path} holds no store; run `netpol-api init` first")]
-    Missing { path: PathBuf },
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    #[error("the store was made with overlay {stored}, which cannot become {wanted} any more: nodes have slices of it")]
-    Overlay { stored: String, wanted: String },
-    #[error("no random numbers: {0}")]
-    Random(getrandom::Error),
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-}
-
-impl From<Invalid> for DatabaseError {
-    fn from(invalid: Invalid) -> Self {
-        Self::Damaged(invalid.to_string())
-    }
-}
 
 const SCHEMA: i64 = 3;
 
@@ -72,43 +47,27 @@ CREATE INDEX usage_rule ON usage (rule);
 ";
 
 /// Where it is kept whose followers may go over to this history.
-pub(super) const SUCCEEDS: &str = "succeeds";
+pub(in crate::store) const SUCCEEDS: &str = "succeeds";
 /// Where it is kept which histories a restored store had before.
 const CAME_FROM: &str = "came_from";
 
 /// A list of histories; an empty one where nothing was ever kept.
-pub(super) fn histories(connection: &Connection, key: &str) -> Result<Vec<History>, DatabaseError> {
+pub(in crate::store) fn histories(connection: &Connection, key: &str) -> Result<Vec<History>, DatabaseError> {
     let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
     let value: Option<String> = statement.query_row([key], |row| row.get(0)).optional()?;
     Ok(value.map_or_else(|| Ok(Vec::new()), |value| serde_json::from_str(&value))?)
 }
 
 /// The writing connection.
-pub(super) struct Database {
+pub(in crate::store) struct Database {
     connection: Connection,
     /// Held for as long as the store is served: two writers with memories of their own would contradict each other.
     _served: Option<File>,
 }
 
-/// An answer that was given under an idempotency key.
-pub(super) struct GivenAnswer {
-    pub(super) request: Vec<u8>,
-    pub(super) answer: String,
-}
-
-/// What a new store is made with.
-pub(super) struct Birth {
-    pub(super) history: History,
-    pub(super) overlay: Overlay,
-    /// What it holds from the first moment on, as its first revision.
-    pub(super) items: Vec<Change>,
-    pub(super) head: Head,
-    pub(super) now: Timestamp,
-}
-
 impl Database {
     /// Opens the file, made with its tables if it does not exist.
-    pub(super) fn create(path: &Path, birth: &Birth) -> Result<Self, DatabaseError> {
+    pub(in crate::store) fn create(path: &Path, birth: &Birth) -> Result<Self, DatabaseError> {
         let at = |source| DatabaseError::File { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at)?;
@@ -123,9 +82,9 @@ impl Database {
     }
 
     /// Opens an existing file, to be its one writer of changes.
-    pub(super) fn serve(path: &Path) -> Result<Self, DatabaseError> {
+    pub(in crate::store) fn serve(path: &Path) -> Result<Self, DatabaseError> {
         if !path.try_exists().map_err(|source| DatabaseError::File { path: path.to_owned(), source })? {
-            return Err(DatabaseError::Missing { path: path.to_owned() });
+            return Err(DatabaseError::Missing { place: path.display().to_string() });
         }
         let served = lock(path)?;
         let mut connection = connect(path)?;
@@ -135,17 +94,17 @@ impl Database {
     }
 
     /// Keeps anybody from serving a file for as long as what is returned lives.
-    pub(super) fn reserve(path: &Path) -> Result<File, DatabaseError> {
+    pub(in crate::store) fn reserve(path: &Path) -> Result<File, DatabaseError> {
         lock(path)
     }
 
     /// Looks whether a file is a whole store that this version reads; returns its history and its last revision.
-    pub(super) fn prove(path: &Path) -> Result<(History, Revision), DatabaseError> {
+    pub(in crate::store) fn prove(path: &Path) -> Result<(History, Revision), DatabaseError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         let version = user_version(&connection)?;
         if !(1..=SCHEMA).contains(&version) {
-            return Err(DatabaseError::Schema { path: path.to_owned(), found: version });
+            return Err(DatabaseError::Schema { path: path.to_owned(), found: version, read: SCHEMA });
         }
         let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
@@ -157,7 +116,7 @@ impl Database {
 
     /// Copies a file into an empty one, as of one commit: later ones are not in it, and wait for nothing. All of the copy is
     /// in the file itself, with no log beside it.
-    pub(super) fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let source = Connection::open_with_flags(from, flags)?;
         source.busy_timeout(BUSY)?;
@@ -169,7 +128,7 @@ impl Database {
 
     /// Makes what a file holds the beginning of another history, which nobody goes over to yet; the one that it had is
     /// remembered as what it came from.
-    pub(super) fn begin_history(path: &Path, history: &History) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn begin_history(path: &Path, history: &History) -> Result<(), DatabaseError> {
         let connection = Connection::open(path)?;
         let former: String =
             connection.query_row("SELECT value FROM meta WHERE key = 'history'", [], |row| row.get(0))?;
@@ -183,7 +142,7 @@ impl Database {
 
     /// Lets followers of these histories go over to this store's, of those that it came from if none is named; returns
     /// whom it lets. Whoever serves it sees so with the next watch.
-    pub(super) fn accept(path: &Path, named: &[History]) -> Result<Vec<History>, DatabaseError> {
+    pub(in crate::store) fn accept(path: &Path, named: &[History]) -> Result<Vec<History>, DatabaseError> {
         let connection = connect(path)?;
         check_schema(&connection, path)?;
         let mut succeeds = histories(&connection, SUCCEEDS)?;
@@ -194,37 +153,52 @@ impl Database {
     }
 
     /// Forgets who had addresses that were given up before this; returns how many intervals.
-    pub(super) fn forget_owners(&self, before: Timestamp) -> Result<usize, DatabaseError> {
+    pub(in crate::store) fn forget_owners(&self, before: Timestamp) -> Result<usize, DatabaseError> {
         ownership::forget(&self.connection, before)
     }
 
-    pub(super) fn begin(&mut self) -> Result<Commit<'_>, DatabaseError> {
+    pub(in crate::store) fn begin(&mut self) -> Result<Commit<'_>, DatabaseError> {
         Ok(Commit(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?))
     }
 
-    pub(super) fn history(&self) -> Result<History, DatabaseError> {
+    pub(in crate::store) fn history(&self) -> Result<History, DatabaseError> {
         Ok(self.meta("history")?.parse()?)
     }
 
-    pub(super) fn overlay(&self) -> Result<Overlay, DatabaseError> {
+    pub(in crate::store) fn overlay(&self) -> Result<Overlay, DatabaseError> {
         Ok(serde_json::from_str(&self.meta("overlay")?)?)
     }
 
-    pub(super) fn set_overlay(&self, overlay: Overlay) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn set_overlay(&self, overlay: Overlay) -> Result<(), DatabaseError> {
         set_meta(&self.connection, "overlay", &serde_json::to_string(&overlay)?)
     }
 
     /// Names and addresses that the server's certificate is made for, beyond those of its command line.
-    pub(super) fn names(&self) -> Result<Vec<String>, DatabaseError> {
+    pub(in crate::store) fn names(&self) -> Result<Vec<String>, DatabaseError> {
         Ok(serde_json::from_str(&self.meta("names")?)?)
     }
 
-    pub(super) fn set_names(&self, names: &[String]) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn set_names(&self, names: &[String]) -> Result<(), DatabaseError> {
         set_meta(&self.connection, "names", &serde_json::to_string(names)?)
     }
 
-    pub(super) fn head(&self) -> Result<Head, DatabaseError> {
+    pub(in crate::store) fn head(&self) -> Result<Head, DatabaseError> {
         Ok(serde_json::from_str(&self.meta("head")?)?)
+    }
+
+    pub(in crate::store) fn given_answer(
+        &self,
+        AnswerKey { who, key }: &AnswerKey,
+    ) -> Result<Option<GivenAnswer>, DatabaseError> {
+        let sql = "SELECT request, answer FROM answer WHERE who = ?1 AND key = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let given =
+            statement.query_row([who, key], |row| Ok(GivenAnswer { request: row.get(0)?, answer: row.get(1)? }));
+        Ok(given.optional()?)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     fn meta(&self, key: &str) -> Result<String, DatabaseError> {
@@ -234,13 +208,13 @@ impl Database {
     }
 
     /// All items, as the changes that make them.
-    pub(super) fn items(&self) -> Result<Vec<Change>, DatabaseError> {
+    pub(in crate::store) fn items(&self) -> Result<Vec<Change>, DatabaseError> {
         let mut statement = self.connection.prepare("SELECT change FROM item")?;
         let texts = statement.query_map([], |row| row.get::<_, String>(0))?;
         texts.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
-    pub(super) fn capacities(&self) -> Result<Vec<(NodeName, u64)>, DatabaseError> {
+    pub(in crate::store) fn capacities(&self) -> Result<Vec<(NodeName, u64)>, DatabaseError> {
         let mut statement = self.connection.prepare("SELECT node, rows FROM capacity")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         let parse = |row: rusqlite::Result<(String, i64)>| {
@@ -252,7 +226,7 @@ impl Database {
     }
 
     /// What each node counted of each rule.
-    pub(super) fn usage(&self) -> Result<Vec<(NodeName, RuleId, Count)>, DatabaseError> {
+    pub(in crate::store) fn usage(&self) -> Result<Vec<(NodeName, RuleId, Count)>, DatabaseError> {
         let mut statement = self.connection.prepare("SELECT node, rule, count FROM usage")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let parse = |row: rusqlite::Result<(String, u32, String)>| {
@@ -263,7 +237,7 @@ impl Database {
     }
 
     /// The last revisions of the journal, oldest first.
-    pub(super) fn last_deltas(&self, history: &History, most: usize) -> Result<Vec<Delta>, DatabaseError> {
+    pub(in crate::store) fn last_deltas(&self, history: &History, most: usize) -> Result<Vec<Delta>, DatabaseError> {
         let mut statement =
             self.connection.prepare("SELECT revision, changes FROM journal ORDER BY revision DESC LIMIT ?1")?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -282,22 +256,15 @@ impl Database {
 }
 
 /// A transaction. What was not committed did not happen.
-pub(super) struct Commit<'a>(Transaction<'a>);
+pub(in crate::store) struct Commit<'a>(Transaction<'a>);
 
 impl Commit<'_> {
     /// Writes one revision: the journal and the items as they are after it.
-    pub(super) fn write(
-        &self,
-        revision: Revision,
-        time: Timestamp,
-        who: &str,
-        changes: &[Change],
-        json: &str,
-    ) -> Result<(), DatabaseError> {
-        let number = signed(revision.0)?;
+    pub(in crate::store) fn write(&self, entry: &Entry) -> Result<(), DatabaseError> {
+        let Entry { revision, time, who, changes, json } = entry;
         let sql = "INSERT INTO journal (revision, time, who, changes) VALUES (?1, ?2, ?3, ?4)";
-        self.0.prepare_cached(sql)?.execute(params![number, time.to_string(), who, json])?;
-        ownership::note(&self.0, changes, time)?;
+        self.0.prepare_cached(sql)?.execute(params![signed(revision.0)?, time.to_string(), who, json])?;
+        ownership::note(&self.0, changes, *time)?;
         let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO item (key, change) VALUES (?1, ?2)")?;
         let mut delete = self.0.prepare_cached("DELETE FROM item WHERE key = ?1")?;
         for change in changes {
@@ -310,39 +277,36 @@ impl Commit<'_> {
         Ok(())
     }
 
-    pub(super) fn set_head(&self, head: Head) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn set_head(&self, head: Head) -> Result<(), DatabaseError> {
         set_meta(&self.0, "head", &serde_json::to_string(&head)?)
     }
 
-    pub(super) fn set_capacity(&self, node: &NodeName, rows: u64) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn set_capacity(&self, node: &NodeName, rows: u64) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO capacity (node, rows) VALUES (?1, ?2)";
         self.0.prepare_cached(sql)?.execute(params![node.as_str(), signed(rows)?])?;
         Ok(())
     }
 
-    pub(super) fn set_usage(&self, node: &NodeName, rule: RuleId, count: &Count) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn set_usage(
+        &self,
+        node: &NodeName,
+        rule: RuleId,
+        count: &Count,
+    ) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO usage (node, rule, count) VALUES (?1, ?2, ?3)";
         self.0.prepare_cached(sql)?.execute(params![node.as_str(), rule.0, serde_json::to_string(count)?])?;
         Ok(())
     }
 
-    pub(super) fn forget_usage(&self, rule: RuleId) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn forget_usage(&self, rule: RuleId) -> Result<(), DatabaseError> {
         self.0.prepare_cached("DELETE FROM usage WHERE rule = ?1")?.execute([rule.0])?;
         Ok(())
     }
 
-    pub(super) fn given_answer(&self, who: &str, key: &str) -> Result<Option<GivenAnswer>, DatabaseError> {
-        let mut statement = self.0.prepare_cached("SELECT request, answer FROM answer WHERE who = ?1 AND key = ?2")?;
-        let given =
-            statement.query_row([who, key], |row| Ok(GivenAnswer { request: row.get(0)?, answer: row.get(1)? }));
-        Ok(given.optional()?)
-    }
-
     /// Remembers an answer, and forgets those that are too old to be asked for again.
-    pub(super) fn remember_answer(
+    pub(in crate::store) fn remember_answer(
         &self,
-        who: &str,
-        key: &str,
+        AnswerKey { who, key }: &AnswerKey,
         given: &GivenAnswer,
         now: Timestamp,
     ) -> Result<(), DatabaseError> {
@@ -354,7 +318,7 @@ impl Commit<'_> {
     }
 
     /// Returns when everything is on disk.
-    pub(super) fn commit(self) -> Result<(), DatabaseError> {
+    pub(in crate::store) fn commit(self) -> Result<(), DatabaseError> {
         Ok(self.0.commit()?)
     }
 }
@@ -366,7 +330,7 @@ const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A connection whose commits return when they are on disk.
-pub(super) fn connect(path: &Path) -> Result<Connection, DatabaseError> {
+pub(in crate::store) fn connect(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -383,7 +347,7 @@ fn make_tables(connection: &mut Connection, birth: &Birth) -> Result<(), Databas
         set_meta(&transaction, "overlay", &serde_json::to_string(&birth.overlay)?)?;
         set_meta(&transaction, "names", "[]")?;
         let commit = Commit(transaction);
-        commit.write(birth.head.revision, birth.now, Rule::BUILT_IN, &birth.items, &changes_json(&birth.items)?)?;
+        commit.write(&birth.entry)?;
         commit.set_head(birth.head)?;
         return commit.commit();
     }
@@ -408,8 +372,8 @@ fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
 fn check_schema(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
     match user_version(connection)? {
         SCHEMA => Ok(()),
-        0 => Err(DatabaseError::Missing { path: path.to_owned() }),
-        found => Err(DatabaseError::Schema { path: path.to_owned(), found }),
+        0 => Err(DatabaseError::Missing { place: path.display().to_string() }),
+        found => Err(DatabaseError::Schema { path: path.to_owned(), found, read: SCHEMA }),
     }
 }
 

@@ -4,17 +4,14 @@
 //! server's clock's. An instance is told its address after the interval has begun and gives it back before it ends, so
 //! that everything it sent lies inside, however wrong its node's clock is.
 
-use std::{
-    net::IpAddr,
-    path::Path,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::database::{DatabaseError, SUCCEEDS, connect, histories};
-use crate::model::{Binding, Change, History, Owned, Timestamp};
+use crate::{
+    model::{Binding, Change, Owned, Timestamp},
+    store::{Owners, error::DatabaseError},
+};
 
 /// What came with schema 3.
 pub(super) const TABLE: &str = "
@@ -88,53 +85,22 @@ pub(super) fn forget(connection: &Connection, before: Timestamp) -> Result<usize
     Ok(connection.prepare_cached(sql)?.execute([before.unix_milliseconds()])?)
 }
 
-/// Who had an address at one time; where nobody had it, who had it before and after.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owners {
-    pub at: Option<Owned>,
-    pub before: Option<Owned>,
-    pub after: Option<Owned>,
-}
-
-/// A connection that reads intervals beside the writer.
-pub(super) struct Reader(Mutex<Connection>);
-
-impl Reader {
-    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let connection = connect(path)?;
-        connection.pragma_update(None, "query_only", true)?;
-        Ok(Self(Mutex::new(connection)))
-    }
-
-    /// Histories whose followers may go over to this store's.
-    pub(super) fn succeeds(&self) -> Result<Vec<History>, DatabaseError> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        histories(&connection, SUCCEEDS)
-    }
-
-    pub(super) fn owners(&self, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = |sql: &str| -> Result<Option<Owned>, DatabaseError> {
-            let mut statement = connection.prepare_cached(sql)?;
-            let found = statement.query_row(params![address.to_string(), at.unix_milliseconds()], columns);
-            found.optional()?.map(owned).transpose()
-        };
-        // Of two that begin in one millisecond, the later one.
-        let last = find(
-            "SELECT start, until, binding FROM ownership WHERE address = ?1 AND start <= ?2
-             ORDER BY start DESC, revision DESC LIMIT 1",
-        )?;
-        let after = find(
-            "SELECT start, until, binding FROM ownership WHERE address = ?1 AND start > ?2
-             ORDER BY start, revision LIMIT 1",
-        )?;
-        Ok(match last {
-            Some(owned) if owned.until.is_none_or(|until| until > at) => {
-                Owners { at: Some(owned), ..Owners::default() }
-            }
-            before => Owners { at: None, before, after },
-        })
-    }
+pub(super) fn owners(connection: &Connection, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError> {
+    let find = |sql: &str| -> Result<Option<Owned>, DatabaseError> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let found = statement.query_row(params![address.to_string(), at.unix_milliseconds()], columns);
+        found.optional()?.map(owned).transpose()
+    };
+    // Of two that begin in one millisecond, the later one.
+    let last = find(
+        "SELECT start, until, binding FROM ownership WHERE address = ?1 AND start <= ?2
+         ORDER BY start DESC, revision DESC LIMIT 1",
+    )?;
+    let after = find(
+        "SELECT start, until, binding FROM ownership WHERE address = ?1 AND start > ?2
+         ORDER BY start, revision LIMIT 1",
+    )?;
+    Ok(Owners::around(last, after, at))
 }
 
 fn columns(row: &Row<'_>) -> rusqlite::Result<(i64, Option<i64>, String)> {
@@ -148,6 +114,3 @@ fn owned((start, until, binding): (i64, Option<i64>, String)) -> Result<Owned, D
     };
     Ok(Owned { binding: serde_json::from_str(&binding)?, from: time(start)?, until: until.map(time).transpose()? })
 }
-
-/// How long intervals are kept, unless the operator says otherwise: longer than a year's audit asks for.
-pub const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);

@@ -1,0 +1,33 @@
+//! What keeps a store from being opened or written, whatever it is kept in.
+
+use std::{io, path::PathBuf};
+
+use crate::model::Invalid;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path} is served by another process")]
+    Served { path: PathBuf },
+    #[error("{path} has schema {found}, but this version reads {read}")]
+    Schema { path: PathBuf, found: i64, read: i64 },
+    #[error("{place} holds no store; run `netpol-api init` first")]
+    Missing { place: String },
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("the store was made with overlay {stored}, which cannot become {wanted} any more: nodes have slices of it")]
+    Overlay { stored: String, wanted: String },
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<Invalid> for DatabaseError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Damaged(invalid.to_string())
+    }
+}
