@@ -16,6 +16,8 @@ pub mod http;
 pub mod init;
 pub mod model;
 #[cfg(feature = "server")]
+pub mod scope;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
 pub mod store;

@@ -30,6 +30,10 @@ pub enum Change {
     PutGroup {
         group: Arc<Group>,
     },
+    /// Groups stay; one may go out of what a watcher gets.
+    DeleteGroup {
+        name: GroupName,
+    },
     PutRule {
         rule: Arc<Rule>,
     },
@@ -75,6 +79,7 @@ impl Change {
             Self::PutApp { app } => Key::App(app.name.clone()),
             Self::DeleteApp { name } => Key::App(name.clone()),
             Self::PutGroup { group } => Key::Group(group.name.clone()),
+            Self::DeleteGroup { name } => Key::Group(name.clone()),
             Self::PutRule { rule } => Key::Rule(rule.id),
             Self::DeleteRule { id } => Key::Rule(*id),
             Self::PutNode { node } => Key::Node(node.name.clone()),
@@ -96,6 +101,7 @@ impl Change {
             Self::PutBinding { binding } => Some(binding.revision),
             Self::PutIsolation { isolation } => Some(isolation.revision),
             Self::DeleteApp { .. }
+            | Self::DeleteGroup { .. }
             | Self::DeleteRule { .. }
             | Self::DeleteNode { .. }
             | Self::DeleteBinding { .. }

@@ -16,6 +16,23 @@ use super::{
 pub struct Digest(u64);
 
 impl Digest {
+    /// Of one item alone.
+    pub fn of(key: &Key, revision: Revision) -> Self {
+        Self(item(key, revision))
+    }
+
+    /// With all items of another one, which has none of these.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
+    /// Without the items of another one, all of which are in this.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0.wrapping_sub(other.0))
+    }
+
     pub fn add(&mut self, key: &Key, revision: Revision) {
         self.0 = self.0.wrapping_add(item(key, revision));
     }

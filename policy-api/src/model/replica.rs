@@ -89,6 +89,7 @@ impl Replica {
             Change::PutApp { app } => self.apps.insert(app.name.clone(), app.clone()).map(|old| old.revision),
             Change::DeleteApp { name } => self.apps.remove(name).map(|old| old.revision),
             Change::PutGroup { group } => self.groups.insert(group.name.clone(), group.clone()).map(|old| old.revision),
+            Change::DeleteGroup { name } => self.groups.remove(name).map(|old| old.revision),
             Change::PutRule { rule } => self.rules.insert(rule.id, rule.clone()).map(|old| old.revision),
             Change::DeleteRule { id } => self.rules.remove(id).map(|old| old.revision),
             Change::PutNode { node } => self.nodes.insert(node.name.clone(), node.clone()).map(|old| old.revision),

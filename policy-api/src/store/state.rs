@@ -394,6 +394,7 @@ impl State {
                 self.head.next_slice = self.head.next_slice.max(index.map_or(0, |index| index + 1));
             }
             Change::DeleteApp { .. }
+            | Change::DeleteGroup { .. }
             | Change::DeleteNode { .. }
             | Change::PutBinding { .. }
             | Change::DeleteBinding { .. }
@@ -422,6 +423,7 @@ impl State {
             }
             Change::PutBinding { .. }
             | Change::DeleteApp { .. }
+            | Change::DeleteGroup { .. }
             | Change::DeleteRule { .. }
             | Change::DeleteNode { .. }
             | Change::DeleteBinding { .. }
@@ -454,6 +456,9 @@ impl State {
             Change::PutApp { .. } | Change::PutGroup { .. } => {}
             Change::DeleteApp { name } => {
                 self.by_folded_name.remove(&name.folded());
+            }
+            Change::DeleteGroup { name } => {
+                self.by_folded_group.remove(&name.folded());
             }
             Change::PutRule { rule } => self.unindex_rule(rule.id),
             Change::DeleteRule { id } => self.unindex_rule(*id),

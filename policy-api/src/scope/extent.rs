@@ -1,0 +1,451 @@
+//! What one node needs, kept up change by change.
+//!
+//! Everything follows from the node's own bindings, live and freed: their apps; the rules that touch these; the apps at the
+//! other side of those rules, with all their bindings, freed ones too, since an instance may come back to its address while
+//! nobody can tell us. An app in audit softens its own end only, so what it sends to whomever has to get there: all apps are
+//! its peers. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::Hash,
+    net::IpAddr,
+};
+
+use super::{
+    catalog::{Catalog, Side, Sides, Standing, Thing},
+    item::{Piece, deletion},
+    names::{AppNumber, GroupNumber, NodeNumber},
+};
+use crate::model::{Digest, RuleId};
+
+/// What a scope wants to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Interest {
+    /// Has instances of this app.
+    Own(AppNumber),
+    /// A rule makes this app a peer by its name.
+    Peer(AppNumber),
+    /// Has instances of apps in this group.
+    OwnGroup(GroupNumber),
+    /// A rule makes this group's apps peers.
+    PeerGroup(GroupNumber),
+    /// One of its rules names this group.
+    Named(GroupNumber),
+    /// Something that it needs is on this node.
+    Node(NodeNumber),
+    /// All apps are peers.
+    Everything,
+    /// Has instances, so that rules about any app touch it.
+    Occupied,
+}
+
+/// Which sides of a rule touch the scope.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Touch {
+    source: bool,
+    destination: bool,
+}
+
+impl Touch {
+    fn is_any(self) -> bool {
+        self.source || self.destination
+    }
+}
+
+/// How an item was held before a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    part: Digest,
+    /// Of a binding: the node that it is on.
+    on: Option<NodeNumber>,
+}
+
+/// How often each of these is wanted.
+#[derive(Debug)]
+struct Counts<T>(HashMap<T, u32>);
+
+impl<T> Default for Counts<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: Eq + Hash + Copy> Counts<T> {
+    fn has(&self, key: T) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    /// Whether one more, or one less, makes a difference.
+    fn turns(&self, key: T, more: bool) -> bool {
+        self.0.get(&key).copied().unwrap_or(0) == u32::from(!more)
+    }
+
+    /// True if it is the first.
+    fn add(&mut self, key: T) -> bool {
+        let count = self.0.entry(key).or_insert(0);
+        *count += 1;
+        *count == 1
+    }
+
+    /// True if it was the last.
+    fn remove(&mut self, key: T) -> bool {
+        let Entry::Occupied(mut count) = self.0.entry(key) else { return false };
+        *count.get_mut() -= 1;
+        let is_last = *count.get() == 0;
+        if is_last {
+            count.remove();
+        }
+        is_last
+    }
+}
+
+/// A node's scope.
+#[derive(Debug)]
+pub(super) struct Scope {
+    node: NodeNumber,
+    /// The apps of its own bindings.
+    own: Counts<AppNumber>,
+    own_groups: Counts<GroupNumber>,
+    rules: HashMap<RuleId, Touch>,
+    peers: Counts<AppNumber>,
+    peer_groups: Counts<GroupNumber>,
+    /// What makes all apps peers: rules, and own apps in audit.
+    everything: u32,
+    named: Counts<GroupNumber>,
+    /// How many bindings of the scope are on each node.
+    nodes: Counts<NodeNumber>,
+    digest: Digest,
+    count: u64,
+    noted: HashMap<Thing, Option<Held>>,
+    interests: Vec<(Interest, bool)>,
+}
+
+/// What a revision changed for a watcher, or the whole that it begins with.
+#[derive(Debug)]
+pub struct Part {
+    pub pieces: Vec<Piece>,
+    /// Of all that the watcher holds then.
+    pub digest: Digest,
+    pub count: u64,
+}
+
+impl Scope {
+    /// The scope of a node as of now; its [`Part`] is the whole.
+    pub(super) fn of(catalog: &Catalog, node: NodeNumber) -> Self {
+        let mut scope = Self {
+            node,
+            own: Counts::default(),
+            own_groups: Counts::default(),
+            rules: HashMap::new(),
+            peers: Counts::default(),
+            peer_groups: Counts::default(),
+            everything: 0,
+            named: Counts::default(),
+            nodes: Counts::default(),
+            digest: Digest::default(),
+            count: 0,
+            noted: HashMap::new(),
+            interests: Vec::new(),
+        };
+        // A new watcher holds nothing; what is the node's own in any case, it is about to get.
+        scope.noted.insert(Thing::Node(node), None);
+        for address in catalog.bindings_on(node) {
+            scope.noted.insert(Thing::Binding(address), None);
+        }
+        let apps = catalog.bindings_on(node).filter_map(|address| catalog.place(address)).map(|place| place.app);
+        apps.for_each(|app| scope.gain(catalog, app));
+        scope
+    }
+
+    /// Whether the item is in the scope, if it stands.
+    pub(super) fn has(&self, catalog: &Catalog, thing: Thing) -> bool {
+        match thing {
+            Thing::App(app) | Thing::Isolation(app, _) => self.own.has(app) || self.is_peer(catalog, app),
+            Thing::Group(group) => self.named.has(group),
+            Thing::Rule(id) => self.rules.contains_key(&id),
+            Thing::Node(node) => node == self.node || self.nodes.has(node),
+            Thing::Binding(address) => {
+                catalog.place(address).is_some_and(|place| place.node == self.node || self.is_peer(catalog, place.app))
+            }
+        }
+    }
+
+    fn is_peer(&self, catalog: &Catalog, app: AppNumber) -> bool {
+        let is_peer = || catalog.groups_of(app).any(|group| self.peer_groups.has(group));
+        self.everything > 0 || self.peers.has(app) || is_peer()
+    }
+
+    fn held(&self, catalog: &Catalog, thing: Thing) -> Option<Held> {
+        let item = catalog.item(thing)?;
+        let on = match thing {
+            Thing::Binding(address) => catalog.place(address).map(|place| place.node),
+            Thing::Group(_) | Thing::App(_) | Thing::Node(_) | Thing::Rule(_) | Thing::Isolation(..) => None,
+        };
+        self.has(catalog, thing).then(|| Held { part: item.part(), on })
+    }
+
+    /// Remembers how an item is held, before anything about it changes.
+    pub(super) fn note(&mut self, catalog: &Catalog, thing: Thing) {
+        if !self.noted.contains_key(&thing) {
+            self.noted.insert(thing, self.held(catalog, thing));
+        }
+    }
+
+    /// The same for all that is an app's.
+    pub(super) fn note_app(&mut self, catalog: &Catalog, app: AppNumber) {
+        self.note(catalog, Thing::App(app));
+        for instance in catalog.isolations_of(app) {
+            self.note(catalog, Thing::Isolation(app, instance));
+        }
+        for address in catalog.bindings_of(app) {
+            self.note(catalog, Thing::Binding(address));
+        }
+    }
+
+    /// One more binding of this node is this app's.
+    pub(super) fn gain(&mut self, catalog: &Catalog, app: AppNumber) {
+        if self.own.has(app) {
+            self.own.add(app);
+            return;
+        }
+        self.note_app(catalog, app);
+        let is_first = self.own.0.is_empty();
+        self.own.add(app);
+        self.interests.push((Interest::Own(app), true));
+        if is_first {
+            self.interests.push((Interest::Occupied, true));
+            self.judge_all(catalog, Side::Any);
+        }
+        self.judge_all(catalog, Side::App(app));
+        self.restand(catalog, &Standing::default(), &catalog.standing(app));
+    }
+
+    /// One binding of this node is this app's no more.
+    pub(super) fn lose(&mut self, catalog: &Catalog, app: AppNumber) {
+        if self.own.0.get(&app) != Some(&1) {
+            self.own.remove(app);
+            return;
+        }
+        self.note_app(catalog, app);
+        self.own.remove(app);
+        self.interests.push((Interest::Own(app), false));
+        if self.own.0.is_empty() {
+            self.interests.push((Interest::Occupied, false));
+            self.judge_all(catalog, Side::Any);
+        }
+        self.judge_all(catalog, Side::App(app));
+        self.restand(catalog, &catalog.standing(app), &Standing::default());
+    }
+
+    /// An own app stands differently.
+    pub(super) fn restand(&mut self, catalog: &Catalog, before: &Standing, after: &Standing) {
+        let mut toggled: Vec<(GroupNumber, bool)> = Vec::new();
+        for group in after.groups.difference(&before.groups) {
+            toggled.extend(self.own_groups.add(*group).then_some((*group, true)));
+        }
+        for group in before.groups.difference(&after.groups) {
+            toggled.extend(self.own_groups.remove(*group).then_some((*group, false)));
+        }
+        for (group, is_on) in toggled {
+            self.interests.push((Interest::OwnGroup(group), is_on));
+            self.judge_all(catalog, Side::Group(group));
+        }
+        if after.audited && !before.audited {
+            self.want_everything(catalog);
+        } else if before.audited && !after.audited {
+            self.want_no_longer_everything(catalog);
+        }
+    }
+
+    fn judge_all(&mut self, catalog: &Catalog, side: Side) {
+        catalog.rules_with(side).for_each(|rule| self.judge(catalog, rule));
+    }
+
+    /// Looks whether a rule touches this scope, and by which sides.
+    pub(super) fn judge(&mut self, catalog: &Catalog, rule: RuleId) {
+        let Some(sides) = catalog.sides(rule) else { return };
+        let touch = Touch { source: self.touches(sides.source), destination: self.touches(sides.destination) };
+        self.settle(catalog, rule, sides, touch);
+    }
+
+    /// A rule is about to go, or to be about others.
+    pub(super) fn let_go(&mut self, catalog: &Catalog, rule: RuleId) {
+        let Some(sides) = catalog.sides(rule) else { return };
+        self.settle(catalog, rule, sides, Touch::default());
+    }
+
+    fn touches(&self, side: Side) -> bool {
+        match side {
+            Side::Host => false,
+            Side::Any => !self.own.0.is_empty(),
+            Side::Group(group) => self.own_groups.has(group),
+            Side::App(app) => self.own.has(app),
+        }
+    }
+
+    fn settle(&mut self, catalog: &Catalog, rule: RuleId, sides: Sides, touch: Touch) {
+        let before = self.rules.get(&rule).copied().unwrap_or_default();
+        if before == touch {
+            return;
+        }
+        self.note(catalog, Thing::Rule(rule));
+        if before.is_any() != touch.is_any() {
+            sides.both().into_iter().for_each(|side| self.name(catalog, side, touch.is_any()));
+        }
+        if before.source != touch.source {
+            self.peer(catalog, sides.destination, touch.source);
+        }
+        if before.destination != touch.destination {
+            self.peer(catalog, sides.source, touch.destination);
+        }
+        if touch.is_any() {
+            self.rules.insert(rule, touch);
+        } else {
+            self.rules.remove(&rule);
+        }
+    }
+
+    /// A rule of the scope names this side, or no longer does.
+    fn name(&mut self, catalog: &Catalog, side: Side, does: bool) {
+        let Side::Group(group) = side else { return };
+        self.note(catalog, Thing::Group(group));
+        let toggled = if does { self.named.add(group) } else { self.named.remove(group) };
+        if toggled {
+            self.interests.push((Interest::Named(group), does));
+        }
+    }
+
+    /// A rule of the scope makes this side's apps peers, or no longer does.
+    fn peer(&mut self, catalog: &Catalog, side: Side, does: bool) {
+        match side {
+            Side::Host => {}
+            Side::Any if does => self.want_everything(catalog),
+            Side::Any => self.want_no_longer_everything(catalog),
+            Side::Group(group) => {
+                if self.peer_groups.turns(group, does) {
+                    catalog.members(group).for_each(|app| self.note_app(catalog, app));
+                }
+                let toggled = if does { self.peer_groups.add(group) } else { self.peer_groups.remove(group) };
+                if toggled {
+                    self.interests.push((Interest::PeerGroup(group), does));
+                }
+            }
+            Side::App(app) => {
+                if self.peers.turns(app, does) {
+                    self.note_app(catalog, app);
+                }
+                let toggled = if does { self.peers.add(app) } else { self.peers.remove(app) };
+                if toggled {
+                    self.interests.push((Interest::Peer(app), does));
+                }
+            }
+        }
+    }
+
+    fn want_everything(&mut self, catalog: &Catalog) {
+        if self.everything == 0 {
+            catalog.all_apps().for_each(|app| self.note_app(catalog, app));
+            self.interests.push((Interest::Everything, true));
+        }
+        self.everything += 1;
+    }
+
+    fn want_no_longer_everything(&mut self, catalog: &Catalog) {
+        if self.everything == 1 {
+            catalog.all_apps().for_each(|app| self.note_app(catalog, app));
+            self.interests.push((Interest::Everything, false));
+        }
+        self.everything = self.everything.saturating_sub(1);
+    }
+
+    /// What the watcher has to be told of all that was noted; nothing if it holds it already.
+    pub(super) fn finish(&mut self, catalog: &Catalog) -> Option<Part> {
+        self.recount_nodes(catalog);
+        let mut noted: Vec<(Thing, Option<Held>)> = self.noted.drain().collect();
+        noted.sort_unstable_by_key(|(thing, _)| *thing);
+        let mut pieces = Vec::new();
+        for (thing, before) in noted {
+            let after = self.held(catalog, thing);
+            if before.map(|held| held.part) == after.map(|held| held.part) {
+                continue;
+            }
+            if let Some(before) = before {
+                self.digest = self.digest.without(before.part);
+                self.count -= 1;
+            }
+            if let Some(after) = after {
+                self.digest = self.digest.with(after.part);
+                self.count += 1;
+            }
+            pieces.extend(match after {
+                Some(_) => catalog.item(thing).cloned().map(Piece::Put),
+                None => catalog.key(thing).map(deletion).map(Piece::Delete),
+            });
+        }
+        (!pieces.is_empty()).then_some(Part { pieces, digest: self.digest, count: self.count })
+    }
+
+    /// Which nodes are needed follows from which bindings are.
+    fn recount_nodes(&mut self, catalog: &Catalog) {
+        let addresses = self.noted.keys().filter_map(|thing| match thing {
+            Thing::Binding(address) => Some(*address),
+            Thing::Group(_) | Thing::App(_) | Thing::Node(_) | Thing::Rule(_) | Thing::Isolation(..) => None,
+        });
+        let addresses: HashSet<IpAddr> = addresses.collect();
+        for address in addresses {
+            let thing = Thing::Binding(address);
+            let before = self.noted.get(&thing).copied().flatten().and_then(|held| held.on);
+            let after = self.held(catalog, thing).and_then(|held| held.on);
+            if before == after {
+                continue;
+            }
+            if let Some(node) = after {
+                self.note(catalog, Thing::Node(node));
+                if self.nodes.add(node) {
+                    self.interests.push((Interest::Node(node), true));
+                }
+            }
+            if let Some(node) = before {
+                self.note(catalog, Thing::Node(node));
+                if self.nodes.remove(node) {
+                    self.interests.push((Interest::Node(node), false));
+                }
+            }
+        }
+    }
+
+    pub(super) fn node(&self) -> NodeNumber {
+        self.node
+    }
+
+    /// What it began or ceased to be interested in since it was asked last.
+    pub(super) fn take_interests(&mut self) -> Vec<(Interest, bool)> {
+        std::mem::take(&mut self.interests)
+    }
+
+    /// All that it is interested in.
+    pub(super) fn interests(&self) -> Vec<Interest> {
+        let everything = (self.everything > 0).then_some(Interest::Everything);
+        let occupied = (!self.own.0.is_empty()).then_some(Interest::Occupied);
+        let own = self.own.0.keys().copied().map(Interest::Own);
+        let own_groups = self.own_groups.0.keys().copied().map(Interest::OwnGroup);
+        let peers = self.peers.0.keys().copied().map(Interest::Peer);
+        let peer_groups = self.peer_groups.0.keys().copied().map(Interest::PeerGroup);
+        let named = self.named.0.keys().copied().map(Interest::Named);
+        let nodes = self.nodes.0.keys().copied().map(Interest::Node);
+        everything
+            .into_iter()
+            .chain(occupied)
+            .chain(own)
+            .chain(own_groups)
+            .chain(peers)
+            .chain(peer_groups)
+            .chain(named)
+            .chain(nodes)
+            .collect()
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+}
