@@ -18,7 +18,7 @@ use crate::{
     http::{self, Context, Issuer},
     store::{DatabaseError, Location, OverlayWish, Store},
     tls::{Authority, Identifying, TlsError},
-    watch::Timing,
+    watch::{Planner, Planning, Presence, Timing},
 };
 
 /// What to serve, and where.
@@ -51,6 +51,8 @@ pub enum ServeError {
     Directory(#[from] DirectoryError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot start the planner of watches: {0}")]
+    Planner(io::Error),
 }
 
 /// A server that answers.
@@ -61,6 +63,7 @@ pub struct Server {
     handle: Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
     renewing: JoinHandle<()>,
+    planning: Planning,
 }
 
 /// How long a reader of a watch may take nothing, and a peer acknowledge nothing, before it is given up: three heartbeats.
@@ -85,7 +88,11 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let timing = Timing { heartbeat: config.heartbeat, stall: STALL };
         let issuer = Issuer { authority: authority.clone(), lifetime: config.certificate_lifetime };
-        let router = http::router(Context::new(store.clone(), timing, issuer, config.requests_per_second, stopped));
+        let presence = Arc::new(Presence::default());
+        let planner = Planner::start(&store, presence.clone(), stopped.clone());
+        let (planner, planning) = planner.map_err(ServeError::Planner)?;
+        let limit = config.requests_per_second;
+        let router = http::router(Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped));
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
         let mut server = server
@@ -96,7 +103,7 @@ impl Server {
         let serving = tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
         let renewing = tokio::spawn(renew(authority, names, tls));
         info!(%address, revision = %store.read(|state| state.revision()), "serving");
-        Ok(Self { address, store, stop, handle, serving, renewing })
+        Ok(Self { address, store, stop, handle, serving, renewing, planning })
     }
 
     /// Where we listen, with the port that was found if none was asked for.
@@ -125,6 +132,8 @@ impl Server {
         if let Err(failure) = self.serving.await {
             error!(error = %failure, "the server did not end well");
         }
+        // It was told to stop, and a panic of it was reported when it happened.
+        let _reported = self.planning.join();
         // Connections that outlived their grace may hold the store a moment longer; all that was answered is on disk anyway.
         if let Some(store) = Arc::into_inner(self.store) {
             store.close();

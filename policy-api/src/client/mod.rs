@@ -24,8 +24,8 @@ use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, Certified, ChangeSet, ChangesAnswer, CheckAnswer,
     CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
     IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView,
-    Problem, Receipt, Released, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target,
-    Timestamp, UsageReport,
+    Problem, Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status,
+    Target, Timestamp, UsageReport,
 };
 
 pub use self::{error::ClientError, identity::Identity, watch::Watch};
@@ -283,6 +283,19 @@ impl Client {
     pub async fn watch(&self, since: Revision, history: Option<&History>) -> Result<Watch, ClientError> {
         let mut parameters = vec![("since", since.to_string())];
         parameters.extend(history.map(|history| ("history", history.to_string())));
+        self.open_watch(parameters).await
+    }
+
+    /// Opens a node's watch. It resumes if what the node needs is what it holds already, else it begins with a snapshot.
+    pub async fn watch_scope(&self, held: Option<&(History, Replica)>) -> Result<Watch, ClientError> {
+        let place = held.into_iter().flat_map(|(history, replica)| {
+            let (since, digest) = (replica.revision(), replica.digest());
+            [("since", since.to_string()), ("history", history.to_string()), ("digest", digest.to_string())]
+        });
+        self.open_watch(place.collect()).await
+    }
+
+    async fn open_watch(&self, parameters: Vec<(&'static str, String)>) -> Result<Watch, ClientError> {
         let opening = self.send(Method::GET, "/v1/watch", |request| request.query(&parameters));
         let response = tokio::time::timeout(REQUEST_TIMEOUT, opening).await.map_err(|_| self.silent())??;
         Ok(Watch::new(response, self.api_in_use()))

@@ -353,6 +353,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         query: &[
             may("since", Kind::Number, "Resume behind this revision"),
             may("history", Kind::Text, "The history that `since` belongs to"),
+            may("digest", Kind::Text, "Of a node: the digest of what it holds; it resumes if that is what it needs"),
         ],
         body: &[],
         answers: &[(200, "Lines without end")],

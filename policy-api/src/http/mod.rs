@@ -27,7 +27,7 @@ use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, met
 use crate::{
     store::Store,
     tls::Authority,
-    watch::{Presence, Timing},
+    watch::{Planner, Presence, Timing},
 };
 
 /// What all handlers share.
@@ -35,6 +35,7 @@ use crate::{
 pub struct Context {
     pub store: Arc<Store>,
     pub presence: Arc<Presence>,
+    pub planner: Planner,
     pub timing: Timing,
     pub issuer: Arc<Issuer>,
     /// Becomes true when we stop: endless answers end then.
@@ -46,6 +47,8 @@ pub struct Context {
 impl Context {
     pub fn new(
         store: Arc<Store>,
+        presence: Arc<Presence>,
+        planner: Planner,
         timing: Timing,
         issuer: Issuer,
         requests_per_second: NonZeroU32,
@@ -53,7 +56,8 @@ impl Context {
     ) -> Self {
         Self {
             store,
-            presence: Arc::default(),
+            presence,
+            planner,
             timing,
             issuer: Arc::new(issuer),
             stop,

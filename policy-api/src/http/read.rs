@@ -180,7 +180,8 @@ pub(super) async fn nodes(State(context): State<Context>, request: Request) -> R
     let list = context.store.read(|state| {
         let views = state.replica().nodes.range(range).map(|(name, node)| {
             let capacity = state.capacity(name).unwrap_or(0);
-            view(crate::model::Node::clone(node), context.presence.seen(name), capacity)
+            let applied = context.presence.applied(name);
+            NodeView { applied, ..view(crate::model::Node::clone(node), context.presence.seen(name), capacity) }
         });
         page.of(state.revision(), views, |view| view.node.name.to_string())
     });

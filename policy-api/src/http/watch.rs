@@ -19,14 +19,14 @@ use super::{
     gate,
 };
 use crate::{
-    model::{Fields, History, InForce, Invalid, NodeName, Revision},
+    model::{Digest, Fields, History, InForce, Invalid, NodeName, Revision},
     store::{Principal, Refusal},
     tls::Peer,
-    watch::{Line, feed, stopped},
+    watch::{Line, Place, feed, feed_scope, stopped},
 };
 
 /// Lines that may wait for a reader before its feed waits too.
-const LINES: usize = 64;
+const LINES: usize = 16;
 
 pub(super) async fn open(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
     let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
@@ -34,34 +34,34 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
     let mut query = asked.query()?;
     let since: Option<Revision> = query.parsed("since")?;
     let history: Option<History> = query.parsed("history")?;
+    let digest: Option<Digest> = query.parsed("digest")?;
     query.finish()?;
-    let node = match asked.principal() {
-        Principal::Node(grant) => Some(grant.name.clone()),
-        Principal::Operator | Principal::Joining(..) => None,
-    };
-    let expelled = node.clone().map(|name| context.store.expulsion(name));
-    // Listened to before it is looked at, so that no removal falls between.
-    if let Some(peer) = peer.filter(|_| node.is_some()) {
-        gate::known(&context, &peer)?;
-    }
-    let expelled = async {
-        match expelled {
-            Some(expelled) => expelled.await,
-            None => std::future::pending().await,
-        }
-    };
-    let connection = node.map(|name| context.presence.connect(name));
-    let subscription = context.store.subscribe(since.zip(history))?;
+    let since = since.zip(history);
     let (sender, receiver) = mpsc::channel(LINES);
-    let feeding = feed(subscription, sender, context.timing, context.stop.clone());
-    // Owned by the answer's body: the feed ends when its receiver is dropped with the connection, or when we stop.
-    tokio::spawn(async move {
-        tokio::select! {
-            () = feeding => {}
-            () = expelled => {}
+    let (timing, stop) = (context.timing, context.stop.clone());
+    // Owned by the answer's body: a feed ends when its receiver is dropped with the connection, or when we stop.
+    match asked.principal() {
+        Principal::Node(grant) => {
+            let expelled = context.store.expulsion(grant.name.clone());
+            // Listened to before it is looked at, so that no removal falls between.
+            peer.map_or(Ok(()), |peer| gate::known(&context, &peer).map(drop))?;
+            context.store.check_place(since.as_ref())?;
+            let place = since.zip(digest).filter(|((revision, _), _)| *revision > Revision::default());
+            let place = place.map(|((revision, history), digest)| Place { revision, history, digest });
+            let (node, succeeds) = (grant.name.clone(), context.store.succeeds());
+            let connection = context.presence.connect(node.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = feed_scope(context.planner, node, place, succeeds, sender, timing, stop) => {}
+                    () = expelled => {}
+                }
+                drop(connection);
+            });
         }
-        drop(connection);
-    });
+        Principal::Operator | Principal::Joining(..) => {
+            tokio::spawn(feed(context.store.subscribe(since)?, sender, timing, stop));
+        }
+    }
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, body_of(receiver)).into_response())
 }

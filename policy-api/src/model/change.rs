@@ -147,7 +147,7 @@ pub enum WatchLine {
     SnapshotEnd { revision: Revision, count: u64, digest: Digest },
     /// From `base`, and from nowhere else, to `revision`.
     Delta { history: History, base: Revision, revision: Revision, changes: Vec<Change> },
-    /// Nothing new: who has followed is at this revision with this digest.
+    /// Nothing new: who has followed holds what has this digest, and that is all there is for him up to this revision.
     Heartbeat { history: History, revision: Revision, digest: Digest },
 }
 

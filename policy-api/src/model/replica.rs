@@ -132,9 +132,10 @@ impl Replica {
         Ok(())
     }
 
-    /// Compares with what the API says it has delivered.
-    pub fn check(&self, revision: Revision, announced: Digest) -> Result<(), Inconsistent> {
-        if (self.revision, self.digest) != (revision, announced) {
+    /// Compares with what the API says it has delivered, and moves on to the revision by which it did. A later revision with
+    /// the same digest changed nothing here: each change of an item changes the digest.
+    pub fn check(&mut self, revision: Revision, announced: Digest) -> Result<(), Inconsistent> {
+        if revision < self.revision || self.digest != announced {
             let held = self.digest;
             return Err(Inconsistent::Digest {
                 revision: self.revision,
@@ -143,6 +144,7 @@ impl Replica {
                 announced,
             });
         }
+        self.revision = revision;
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ pub struct Delta {
     pub digest: Option<Digest>,
     /// The JSON line, with its line end.
     pub line: Arc<[u8]>,
+    /// The same for who follows as it is committed; empty for what was read back from the journal.
+    pub changes: Vec<Change>,
 }
 
 impl Delta {
@@ -27,7 +29,8 @@ impl Delta {
         let line = format!(
             r#"{{"type":"delta","history":"{history}","base":{base},"revision":{revision},"changes":{changes}}}"#
         );
-        Self { base, revision, digest, line: Arc::from([line.as_bytes(), b"\n"].concat()) }
+        let line = Arc::from([line.as_bytes(), b"\n"].concat());
+        Self { base, revision, digest, line, changes: Vec::new() }
     }
 }
 

@@ -183,15 +183,12 @@ impl Store {
 
     /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.
     pub fn subscribe(&self, since: Option<(Revision, History)>) -> Result<Subscription, AheadOfStore> {
-        // Said by another process, so it is asked each time; where the disk fails nobody goes over.
-        let succeeds = self.lookup.succeeds().unwrap_or_default();
+        let succeeds = self.succeeds();
         let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
         let (state, ring) = (&published.state, &published.ring);
         let head = state.revision();
         let known = since.filter(|(revision, history)| *revision > Revision::default() && history == state.history());
-        if let Some((asked, _)) = known.as_ref().filter(|(revision, _)| *revision > head) {
-            return Err(AheadOfStore { asked: *asked, head });
-        }
+        check_place(state, known.as_ref())?;
         let resumed = known.and_then(|(since, _)| ring.behind(since, head));
         Ok(Subscription {
             history: state.history().clone(),
@@ -210,6 +207,17 @@ impl Store {
             // One that missed so many that this was lost is as good as expelled: its node comes back if it may.
             while expelled.recv().await.is_ok_and(|name| name != node) {}
         }
+    }
+
+    /// Histories whose followers may go over to this one. Another process says so, so it is asked each time; where the disk
+    /// fails nobody goes over.
+    pub fn succeeds(&self) -> Vec<History> {
+        self.lookup.succeeds().unwrap_or_default()
+    }
+
+    /// Whether what a reader knows can be of this store.
+    pub fn check_place(&self, since: Option<&(Revision, History)>) -> Result<(), AheadOfStore> {
+        self.read(|state| check_place(state, since))
     }
 
     /// Whether the last write could be stored.
@@ -255,7 +263,8 @@ impl Shared {
             state.apply(revision, &changes);
             self.forget_usage(&changes);
             let digest = Some(state.replica().digest());
-            let delta = Arc::new(Delta::new(state.history(), base, revision, digest, &json));
+            let delta = Delta { changes, ..Delta::new(state.history(), base, revision, digest, &json) };
+            let delta = Arc::new(delta);
             ring.push(delta.clone());
             // Nobody watching is no error.
             let _watchers = deltas.send(delta);
@@ -325,6 +334,16 @@ pub enum Start {
 pub struct AheadOfStore {
     pub asked: Revision,
     pub head: Revision,
+}
+
+fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(), AheadOfStore> {
+    let head = state.revision();
+    match since {
+        Some((asked, history)) if history == state.history() && *asked > head => {
+            Err(AheadOfStore { asked: *asked, head })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What `netpol-api init` does to the store: makes it if there is none, and says who may ask.

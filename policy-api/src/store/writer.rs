@@ -92,7 +92,7 @@ pub(super) struct Writer {
 
 /// Why the writer's loop goes on.
 enum Woken {
-    Asked(Job),
+    Asked(Box<Job>),
     /// Others may have done something, or time has passed.
     Otherwise,
     /// Nobody can ask any more.
@@ -121,7 +121,7 @@ impl Writer {
             self.hear();
             self.end_what_has_ended();
             match self.wait() {
-                Woken::Asked(first) => self.do_queued(first),
+                Woken::Asked(first) => self.do_queued(*first),
                 Woken::Otherwise => {}
                 Woken::Left => break,
             }
@@ -140,7 +140,7 @@ impl Writer {
 
     fn wait(&mut self) -> Woken {
         if let Some(job) = self.waiting.pop_front() {
-            return Woken::Asked(job);
+            return Woken::Asked(Box::new(job));
         }
         let (nap, bell) = (self.nap(), &self.bell);
         // Made inside: a timer belongs to the runtime that it is made in.
@@ -148,7 +148,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 () = bell.notified() => Woken::Otherwise,
-                job = self.jobs.recv() => job.map_or(Woken::Left, Woken::Asked),
+                job = self.jobs.recv() => job.map_or(Woken::Left, |job| Woken::Asked(Box::new(job))),
                 () = sleep(nap) => Woken::Otherwise,
             }
         })

@@ -3,20 +3,30 @@
 //! Soft state: it comes back by itself when the nodes connect and report again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::watch;
 
-use crate::model::{InForce, NodeName, NodeReceipt, Receipt, Report, Revision, Timestamp};
+use crate::{
+    model::{InForce, NodeName, NodeReceipt, Receipt, Report, Revision, Timestamp},
+    scope::Watcher,
+};
 
 /// All nodes that were seen since the start.
 #[derive(Debug, Default)]
 pub struct Presence {
-    nodes: Mutex<BTreeMap<NodeName, Seen>>,
+    nodes: Mutex<Nodes>,
     /// Told of every change that a waiter for a revision may be interested in.
     changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Nodes {
+    seen: BTreeMap<NodeName, Seen>,
+    /// Everybody was told what this revision changes for him.
+    planned: Revision,
 }
 
 /// What is known of a node.
@@ -25,6 +35,37 @@ pub struct Seen {
     /// Open watches: more than one while a node that lost its connection comes back.
     pub watches: usize,
     pub report: Option<(Report, Timestamp)>,
+    /// The newest watch of its scope.
+    told: Option<Told>,
+}
+
+/// What a node was told by a watch and has not acknowledged yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    by: Watcher,
+    /// Where the watch began. Until that is acknowledged, what the node enforces is what it says.
+    beginning: Option<Revision>,
+    /// The revisions that changed something for it, oldest first.
+    deltas: VecDeque<Revision>,
+}
+
+impl Told {
+    fn acknowledge(&mut self, applied: Revision) {
+        self.beginning = self.beginning.filter(|beginning| *beginning > applied);
+        while self.deltas.front().is_some_and(|first| *first <= applied) {
+            self.deltas.pop_front();
+        }
+    }
+
+    /// The last revision that is in force where all of this but what is acknowledged is missing. What changed nothing for a
+    /// node asks nothing of it: having applied the last revision that did, it enforces every later one up to the next that does.
+    fn in_force(&self, planned: Revision) -> Option<Revision> {
+        match (self.beginning, self.deltas.front()) {
+            (Some(_), _) => None,
+            (None, Some(first)) => Some(Revision(first.0.saturating_sub(1))),
+            (None, None) => Some(planned),
+        }
+    }
 }
 
 impl Seen {
@@ -33,8 +74,19 @@ impl Seen {
     }
 
     /// The last revision it reported as wholly applied.
-    pub fn applied(&self) -> Option<Revision> {
+    fn reported(&self) -> Option<Revision> {
         self.report.as_ref().map(|(report, _)| report.applied)
+    }
+
+    fn acknowledge(&mut self) {
+        if let Some((told, applied)) = self.told.as_mut().zip(self.report.as_ref().map(|(report, _)| report.applied)) {
+            told.acknowledge(applied);
+        }
+    }
+
+    fn in_force(&self, planned: Revision) -> Option<Revision> {
+        let reported = self.reported();
+        reported.max(self.told.as_ref().filter(|_| reported.is_some()).and_then(|told| told.in_force(planned)))
     }
 }
 
@@ -54,11 +106,48 @@ impl Presence {
 
     /// Notes what a node says.
     pub fn report(&self, name: &NodeName, report: Report, now: Timestamp) {
-        self.change(name, |seen| seen.report = Some((report, now)));
+        self.change(name, |seen| {
+            seen.report = Some((report, now));
+            seen.acknowledge();
+        });
+    }
+
+    /// Notes that a node is told its scope as of a revision, and from there on what changes in it.
+    pub fn begin(&self, name: &NodeName, by: Watcher, revision: Revision) {
+        self.change(name, |seen| {
+            seen.told = Some(Told { by, beginning: Some(revision), deltas: VecDeque::new() });
+            seen.acknowledge();
+        });
+    }
+
+    /// Notes that this watch tells the node nothing any more.
+    pub fn end(&self, name: &NodeName, by: Watcher) {
+        self.change(name, |seen| seen.told = seen.told.take().filter(|told| told.by != by));
+    }
+
+    /// Notes what a revision changes, before anybody is told: something for these, nothing for all others.
+    pub fn plan<'a>(&self, revision: Revision, touched: impl IntoIterator<Item = (&'a NodeName, Watcher)>) {
+        let mut nodes = self.lock();
+        for (name, by) in touched {
+            if let Some(told) =
+                nodes.seen.get_mut(name).and_then(|seen| seen.told.as_mut()).filter(|told| told.by == by)
+            {
+                told.deltas.push_back(revision);
+            }
+        }
+        nodes.planned = revision;
+        drop(nodes);
+        self.changed.send_replace(());
     }
 
     pub fn seen(&self, name: &NodeName) -> Seen {
-        self.lock().get(name).cloned().unwrap_or_default()
+        self.lock().seen.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The last revision that is in force on a node.
+    pub fn applied(&self, name: &NodeName) -> Option<Revision> {
+        let nodes = self.lock();
+        nodes.seen.get(name)?.in_force(nodes.planned)
     }
 
     /// Where a revision is in force, among these nodes.
@@ -67,8 +156,8 @@ impl Presence {
         let mut answer =
             InForce { revision, complete: true, in_force: Vec::new(), missing: Vec::new(), disconnected: Vec::new() };
         for name in registered {
-            let seen = nodes.get(name);
-            let has_it = seen.and_then(Seen::applied).is_some_and(|applied| applied >= revision);
+            let seen = nodes.seen.get(name);
+            let has_it = seen.and_then(|seen| seen.in_force(nodes.planned)).is_some_and(|applied| applied >= revision);
             let list = match seen.is_some_and(Seen::is_connected) {
                 _ if has_it => &mut answer.in_force,
                 true => &mut answer.missing,
@@ -83,7 +172,7 @@ impl Presence {
     /// The last revision that all of these nodes have acknowledged; nothing if one of them was never heard of.
     pub fn acknowledged<'a>(&self, registered: impl Iterator<Item = &'a NodeName>) -> Option<Revision> {
         let nodes = self.lock();
-        let applied = |name: &NodeName| nodes.get(name).and_then(Seen::applied);
+        let applied = |name: &NodeName| nodes.seen.get(name)?.in_force(nodes.planned);
         // Without nodes nobody remembers anything.
         registered.map(applied).try_fold(Revision(u64::MAX), |least, applied| Some(least.min(applied?)))
     }
@@ -93,9 +182,11 @@ impl Presence {
         let nodes = self.lock();
         let mut receipt = Receipt { revision, flows: 0, nodes: Vec::new(), missing: Vec::new() };
         for name in registered {
-            let report = nodes.get(name).and_then(|seen| seen.report.as_ref()).map(|(report, _)| report);
-            match report.filter(|report| report.applied >= revision) {
-                Some(report) => {
+            let seen = nodes.seen.get(name);
+            let seen = seen.filter(|seen| seen.in_force(nodes.planned).is_some_and(|applied| applied >= revision));
+            match seen.and_then(|seen| seen.report.as_ref()) {
+                Some((report, _)) => {
+                    // What changed nothing for a node is beyond its last report, and cut nothing there.
                     let cuts = report.cuts.iter().filter(|cut| cut.covers(revision));
                     let flows = cuts.fold(0_u64, |sum, cut| sum.saturating_add(cut.flows));
                     receipt.flows = receipt.flows.saturating_add(flows);
@@ -113,11 +204,11 @@ impl Presence {
     }
 
     fn change(&self, name: &NodeName, change: impl FnOnce(&mut Seen)) {
-        change(self.lock().entry(name.clone()).or_default());
+        change(self.lock().seen.entry(name.clone()).or_default());
         self.changed.send_replace(());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeName, Seen>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Nodes> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

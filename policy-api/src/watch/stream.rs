@@ -1,4 +1,4 @@
-//! What one watcher gets, in order: the clock, the beginning, then deltas as they are committed, and heartbeats.
+//! What one watcher of everything gets, in order: the clock, the beginning, then deltas as they are committed, and heartbeats.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub struct Timing {
 }
 
 /// The watcher is gone, too slow, or we are stopping: the stream ends, and the watcher comes back to resume.
-struct Ended;
+pub(super) struct Ended;
 
 /// Feeds a watcher until it goes, falls behind or `stop` says so.
 pub async fn feed(
@@ -82,14 +82,14 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// One watcher, and where it is.
-struct Feed {
-    history: History,
-    succeeds: Vec<History>,
+pub(super) struct Feed {
+    pub(super) history: History,
+    pub(super) succeeds: Vec<History>,
     /// What has been sent so far amounts to this.
-    revision: Revision,
-    digest: Digest,
-    lines: mpsc::Sender<Line>,
-    stall: Duration,
+    pub(super) revision: Revision,
+    pub(super) digest: Digest,
+    pub(super) lines: mpsc::Sender<Line>,
+    pub(super) stall: Duration,
 }
 
 impl Feed {
@@ -118,27 +118,27 @@ impl Feed {
         self.write(&WatchLine::SnapshotEnd { revision, count, digest }).await
     }
 
-    async fn beat(&mut self) -> Result<(), Ended> {
+    pub(super) async fn beat(&mut self) -> Result<(), Ended> {
         self.clock().await?;
         self.heartbeat().await
     }
 
-    async fn clock(&mut self) -> Result<(), Ended> {
+    pub(super) async fn clock(&mut self) -> Result<(), Ended> {
         self.write(&WatchLine::Clock { now: Timestamp::now() }).await
     }
 
-    async fn heartbeat(&mut self) -> Result<(), Ended> {
+    pub(super) async fn heartbeat(&mut self) -> Result<(), Ended> {
         let (history, revision, digest) = (self.history.clone(), self.revision, self.digest);
         self.write(&WatchLine::Heartbeat { history, revision, digest }).await
     }
 
-    async fn write(&mut self, line: &WatchLine) -> Result<(), Ended> {
+    pub(super) async fn write(&mut self, line: &WatchLine) -> Result<(), Ended> {
         let mut bytes = serde_json::to_vec(line).map_err(|_| Ended)?;
         bytes.push(b'\n');
         self.send(bytes.into()).await
     }
 
-    async fn send(&mut self, line: Line) -> Result<(), Ended> {
+    pub(super) async fn send(&mut self, line: Line) -> Result<(), Ended> {
         match timeout(self.stall, self.lines.send(line)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Ended),
@@ -164,7 +164,8 @@ mod tests {
 
     fn delta(revision: u64) -> Arc<Delta> {
         let line = format!("{revision}\n").into_bytes().into();
-        Arc::new(Delta { base: Revision(revision - 1), revision: Revision(revision), digest: None, line })
+        let (base, revision) = (Revision(revision - 1), Revision(revision));
+        Arc::new(Delta { base, revision, digest: None, line, changes: Vec::new() })
     }
 
     fn subscription(deltas: broadcast::Receiver<Arc<Delta>>) -> Subscription {

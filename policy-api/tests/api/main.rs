@@ -8,5 +8,6 @@ mod durable;
 mod limit;
 mod node;
 mod rule;
+mod scope;
 mod watch;
 mod world;

@@ -1,4 +1,4 @@
-//! Watches: everything, in order, at once, and resumed where they broke off.
+//! Watches of everything: in order, at once, and resumed where they broke off.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use policy_api::{
     model::{Change, ChangeSet, Follower, Revision, WatchLine},
 };
 
-use crate::world::{World, next_news, refusal, rule};
+use crate::world::{World, claim, next_news, refusal, rule};
 
 /// Reads until the follower holds this revision.
 async fn follow(watch: &mut Watch, follower: &mut Follower, revision: Revision) {
@@ -125,8 +125,9 @@ async fn stopping_ends_every_watch_at_once() {
 
 #[tokio::test]
 async fn a_rule_reaches_a_watch_within_milliseconds() {
-    let world = World::new().await;
-    let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
+    let world = World::with_nodes().await;
+    world.n1.claim(&claim("appA", &["10.255.1.7"])).await.expect("claimed");
+    let mut watch = world.n1.watch_scope(None).await.expect("watch");
     let mut follower = Follower::default();
     let first = put(&world, "allow appA appB 1").await;
     follow(&mut watch, &mut follower, first).await;

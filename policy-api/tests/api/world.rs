@@ -229,12 +229,15 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, deadline: Durati
 
 /// The next line that is neither a heartbeat nor the clock.
 pub(crate) async fn next_news(watch: &mut policy_api::client::Watch) -> WatchLine {
-    loop {
-        let line = tokio::time::timeout(SOON, watch.next()).await.expect("in time").expect("a line");
-        if !matches!(line, WatchLine::Heartbeat { .. } | WatchLine::Clock { .. }) {
-            return line;
+    let news = async {
+        loop {
+            let line = watch.next().await.expect("a line");
+            if !matches!(line, WatchLine::Heartbeat { .. } | WatchLine::Clock { .. }) {
+                return line;
+            }
         }
-    }
+    };
+    tokio::time::timeout(SOON, news).await.expect("in time")
 }
 
 /// A node's wish to be registered with the key that it has, at this address.

@@ -5,7 +5,7 @@ mod ownership;
 mod token;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn open(path: &Path, wish: OverlayWish) -> Result<Opened, DatabaseErr
     settle_overlay(&database, wish)?;
     let loaded = load(&database)?;
     let (usage, names) = (database.usage()?, database.names()?);
-    let lookup = Arc::new(Reader(Mutex::new(reader(path)?)));
+    let lookup = Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned() });
     Ok(Opened { engine: Box::new(File { database, bell: Arc::default() }), lookup, loaded, usage, names })
 }
 
@@ -137,7 +137,10 @@ impl Engine for File {
 
 /// A connection that reads beside the writer. Tokens and accepted histories are looked up in the file each time:
 /// `netpol-api` changes them while we serve.
-struct Reader(Mutex<Connection>);
+struct Reader {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
 
 fn reader(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = database::connect(path)?;
@@ -147,7 +150,7 @@ fn reader(path: &Path) -> Result<Connection, DatabaseError> {
 
 impl Reader {
     fn with<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
-        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -165,7 +168,8 @@ impl Lookup for Reader {
     }
 
     fn void_token(&self, node: &NodeName) -> Result<(), DatabaseError> {
-        self.with(|connection| token::void(connection, node))
+        // Readers cannot write; this is as rare as removing a node.
+        token::void(&database::connect(&self.path)?, node)
     }
 }
 
