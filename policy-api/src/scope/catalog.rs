@@ -83,6 +83,7 @@ pub(super) struct Catalog {
     bindings: HashMap<IpAddr, (Arc<Item>, Place)>,
     rules: HashMap<RuleId, (Arc<Item>, Sides)>,
     by_side: HashMap<Side, BTreeSet<RuleId>>,
+    audited: BTreeSet<AppNumber>,
 }
 
 impl Catalog {
@@ -132,6 +133,15 @@ impl Catalog {
 
     pub(super) fn standing(&self, app: AppNumber) -> Standing {
         self.apps.page(app).map(|page| page.standing.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn is_audited(&self, app: AppNumber) -> bool {
+        self.audited.contains(&app)
+    }
+
+    /// All apps in audit.
+    pub(super) fn audited(&self) -> impl Iterator<Item = AppNumber> {
+        self.audited.iter().copied()
     }
 
     pub(super) fn groups_of(&self, app: AppNumber) -> impl Iterator<Item = GroupNumber> {
@@ -188,7 +198,11 @@ impl Catalog {
         Standing { groups, audited: app.mode == Mode::Audit }
     }
 
-    pub(super) fn set_app(&mut self, app: AppNumber, item: Option<Arc<Item>>, standing: Standing) {
+    pub(super) fn set_app(&mut self, app: AppNumber, item: Option<Arc<Item>>, standing: &Standing) {
+        match standing.audited {
+            true => self.audited.insert(app),
+            false => self.audited.remove(&app),
+        };
         let Some(page) = self.apps.page_mut(app) else { return };
         page.item = item;
         let before = std::mem::replace(&mut page.standing, standing.clone());

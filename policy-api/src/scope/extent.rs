@@ -2,8 +2,8 @@
 //!
 //! Everything follows from the node's own bindings, live and freed: their apps; the rules that touch these; the apps at the
 //! other side of those rules, with all their bindings, freed ones too, since an instance may come back to its address while
-//! nobody can tell us. An app in audit softens its own end only, so what it sends to whomever has to get there: all apps are
-//! its peers. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
+//! nobody can tell us. An app in audit softens its own end only: what it sends to whomever has to get there, and to be judged
+//! there as what it is. So all apps are its peers, and it is everybody's. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -171,8 +171,9 @@ impl Scope {
     }
 
     fn is_peer(&self, catalog: &Catalog, app: AppNumber) -> bool {
-        let is_peer = || catalog.groups_of(app).any(|group| self.peer_groups.has(group));
-        self.everything > 0 || self.peers.has(app) || is_peer()
+        let by_group = || catalog.groups_of(app).any(|group| self.peer_groups.has(group));
+        let by_audit = || catalog.is_audited(app) && !self.own.0.is_empty();
+        self.everything > 0 || self.peers.has(app) || by_audit() || by_group()
     }
 
     fn held(&self, catalog: &Catalog, thing: Thing) -> Option<Held> {
@@ -210,6 +211,9 @@ impl Scope {
         }
         self.note_app(catalog, app);
         let is_first = self.own.0.is_empty();
+        if is_first {
+            catalog.audited().for_each(|app| self.note_app(catalog, app));
+        }
         self.own.add(app);
         self.interests.push((Interest::Own(app), true));
         if is_first {
@@ -227,6 +231,9 @@ impl Scope {
             return;
         }
         self.note_app(catalog, app);
+        if self.own.0.len() == 1 {
+            catalog.audited().for_each(|app| self.note_app(catalog, app));
+        }
         self.own.remove(app);
         self.interests.push((Interest::Own(app), false));
         if self.own.0.is_empty() {

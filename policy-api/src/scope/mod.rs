@@ -112,7 +112,8 @@ impl Scopes {
     fn concerned_by(&self, apps: impl IntoIterator<Item = AppNumber>) -> BTreeSet<Watcher> {
         let interests = apps.into_iter().flat_map(|app| {
             let groups = self.catalog.groups_of(app).map(Interest::PeerGroup);
-            [Interest::Own(app), Interest::Peer(app)].into_iter().chain(groups)
+            let audited = self.catalog.is_audited(app).then_some(Interest::Occupied);
+            [Interest::Own(app), Interest::Peer(app)].into_iter().chain(groups).chain(audited)
         });
         self.watchers.interested(interests.chain([Interest::Everything]))
     }
@@ -127,15 +128,18 @@ impl Scopes {
         let (before, after) = (self.catalog.standing(app), self.catalog.standing_after(change));
         let mut concerned = self.concerned_by([app]);
         let joined = after.groups.iter().copied().map(Interest::PeerGroup);
-        concerned.extend(self.watchers.interested(joined));
-        let regrouped = before.groups != after.groups;
+        let audited = after.audited.then_some(Interest::Occupied);
+        concerned.extend(self.watchers.interested(joined.chain(audited)));
         let catalog = &self.catalog;
-        self.watchers.each(&concerned, |scope| match regrouped {
-            true => scope.note_app(catalog, app),
-            false => scope.note(catalog, Thing::App(app)),
+        self.watchers.each(&concerned, |scope| {
+            if before == after {
+                scope.note(catalog, Thing::App(app));
+            } else {
+                scope.note_app(catalog, app);
+            }
         });
         touched.extend(concerned);
-        self.catalog.set_app(app, item, after.clone());
+        self.catalog.set_app(app, item, &after);
         let catalog = &self.catalog;
         let own = self.watchers.interested([Interest::Own(app)]);
         self.watchers.each(&own, |scope| scope.restand(catalog, &before, &after));

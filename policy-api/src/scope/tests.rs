@@ -61,6 +61,9 @@ fn scope_of(state: &Replica, node: &NodeName) -> Replica {
     }) {
         peers.extend(state.isolations.keys().map(|target| target.app.clone()));
     }
+    if !own.is_empty() {
+        peers.extend(state.apps.values().filter(|app| app.mode == Mode::Audit).map(|app| app.name.clone()));
+    }
     let named: BTreeSet<GroupName> =
         rules.iter().flat_map(|rule| [rule.source.group(), rule.destination.group()]).flatten().cloned().collect();
     let bindings: Vec<_> =
