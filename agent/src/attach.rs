@@ -1,7 +1,12 @@
 //! Attaching and detaching: an address, a placement that the other nodes know, a veth, an endpoint. One at a time, so that
 //! no two agree on an address.
 
-use std::{collections::HashSet, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use common::Identity;
 use policy_api::model::{AppName, Claim, Labels, NodeName, Prefix, Replica, Revision, Slices};
@@ -9,6 +14,7 @@ use tokio::{sync::Mutex, time::interval};
 use tracing::{debug, info, warn};
 
 use crate::{
+    compile::governed,
     endpoint::{Endpoint, host_interface_name},
     link::{
         LinkError, Links, VethPlan,
@@ -201,9 +207,11 @@ impl Attacher {
     /// knows.
     fn place_alone(&self, request: &AttachRequest, pool: &Pool<'_>, fresh: AddressPair) -> Result<Placed, AttachError> {
         let known = pool.replica;
-        let app = known.apps.get(&request.app).ok_or_else(|| {
+        // Of an app that never ran here some rules may be known, but not all: its denies may be missing.
+        let is_governed = governed(known, &self.name).contains(&request.app);
+        let app = known.apps.get(&request.app).filter(|_| is_governed).ok_or_else(|| {
             AttachError::Unknown(format!(
-                "the policy API cannot be reached and this node has never heard of app {}, so it has no identity; try again when the API is back",
+                "the policy API cannot be reached and app {} has never run on this node, so its rules are not known here; try again when the API is back",
                 request.app
             ))
         })?;
@@ -222,10 +230,13 @@ impl Attacher {
             .filter(|binding| binding.app == request.app && binding.is_live())
             .map(|binding| binding.instance)
             .collect();
-        let lowest = (0..).find(|instance| !live.contains(instance)).unwrap_or(0);
+        // Who comes back to its address is who it was. Of other numbers only those that are taken here are known.
+        let again = published.and_then(|pair| known.bindings.get(&IpAddr::from(pair.v4)));
+        let again = again.map(|binding| binding.instance).filter(|instance| !live.contains(instance));
+        let instance = again.or_else(|| (0..).find(|instance| !live.contains(instance))).unwrap_or(0);
         Ok(Placed {
             pair: published.unwrap_or(fresh),
-            instance: request.instance.unwrap_or(lowest),
+            instance: request.instance.unwrap_or(instance),
             identity: app.identity,
             revision: None,
             note: Some(note.into()),

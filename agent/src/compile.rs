@@ -57,7 +57,8 @@ impl Desired {
     }
 }
 
-/// Compiles for one node: rules that touch an app with an endpoint here, and everybody else's placements. Rules that are
+/// Compiles for one node: rules that touch an app with an endpoint here, and placements of all instances elsewhere that this
+/// node was told of. Rules that are
 /// `lapsed` are left out: allows whose time is over by this node's own clock.
 pub fn compile(
     replica: &Replica,
@@ -166,6 +167,12 @@ fn add_port_sets(desired: &mut Desired, pairs: &HashMap<PairKey, BTreeMap<PortPr
         pairs[&pair].keys().for_each(|prefix| set.add(*prefix));
         desired.port_sets.insert(pair, set);
     }
+}
+
+/// The apps whose rules are all here: those that have, or had, an address of this node. Of others only some are.
+pub fn governed(replica: &Replica, node: &NodeName) -> HashSet<AppName> {
+    let own = replica.bindings.values().filter(|binding| binding.node == *node);
+    own.map(|binding| binding.app.clone()).collect()
 }
 
 /// Whether an instance speaks with nobody, by itself or with its whole app.

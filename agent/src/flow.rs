@@ -1,29 +1,29 @@
 //! Flow events: taken off the ring, given names, kept for a while and handed to whoever listens.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use common::{
-    Identity, Protocol, RuleId,
+    DropReason, Protocol, RuleId,
     event::{Event, EventKind},
 };
 use nix::time::{ClockId, clock_gettime};
-use policy_api::model::{AppName, NodeName};
+use policy_api::model::Overlay;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
-    sync::broadcast,
+    sync::{broadcast, mpsc},
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
     datapath::EventReader,
+    names::{Names, Who},
     node::{NodeHandle, StateReceiver, current},
-    watch::State,
 };
 
 /// How often the ring is looked into. The programs wake nobody, because that costs more than the packet; the ring holds
@@ -77,18 +77,9 @@ pub struct FlowEnd {
 /// is done for whoever reads, not for every event.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    event: Event,
-    source: Who,
-    destination: Who,
-}
-
-/// Whom an end belonged to; what is not known is absent.
-#[derive(Clone, Debug, Default)]
-struct Who {
-    app: Option<AppName>,
-    is_host: bool,
-    instance: Option<(AppName, u32)>,
-    node: Option<NodeName>,
+    pub(crate) event: Event,
+    pub(crate) source: Who,
+    pub(crate) destination: Who,
 }
 
 /// What a reader is told.
@@ -117,7 +108,7 @@ impl FlowLog {
         (kept.iter().cloned().collect(), self.live.subscribe())
     }
 
-    fn add(&self, events: Vec<Told>) {
+    pub(crate) fn add(&self, events: Vec<Told>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let surplus = (kept.len() + events.len()).saturating_sub(KEPT).min(kept.len());
         kept.drain(..surplus);
@@ -139,12 +130,21 @@ impl Default for FlowLog {
 }
 
 /// Takes events off the rings for ever, and tells how many were lost.
-pub async fn read_events(mut reader: EventReader, state: StateReceiver, node: NodeHandle, log: FlowLog) {
+///
+/// Whom this node was not told of, the policy API may know: those events go by `strangers`, as far as it takes them.
+pub async fn read_events(
+    mut reader: EventReader,
+    state: StateReceiver,
+    node: NodeHandle,
+    log: FlowLog,
+    overlay: Overlay,
+    strangers: mpsc::Sender<Seen>,
+) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = interval(COUNT_EVERY);
     count.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut names = Names::default();
+    let mut names = Names::new(overlay);
     let mut lost: Option<u64> = None;
     loop {
         tokio::select! {
@@ -154,7 +154,8 @@ pub async fn read_events(mut reader: EventReader, state: StateReceiver, node: No
                     break;
                 }
                 names.update(current(&state));
-                log.add(events.into_iter().map(|event| Told::Event(Box::new(names.see(event)))).collect());
+                let seen = events.into_iter().map(|event| names.see(event));
+                log.add(seen.filter_map(|seen| tell_or_ask(seen, &strangers)).collect());
                 tokio::task::yield_now().await;
             },
             _ = count.tick() => {
@@ -168,54 +169,14 @@ pub async fn read_events(mut reader: EventReader, state: StateReceiver, node: No
     }
 }
 
-/// What numbers are called right now.
-#[derive(Default)]
-struct Names {
-    state: Option<State>,
-    apps: HashMap<Identity, AppName>,
-}
-
-impl Names {
-    fn update(&mut self, state: Option<State>) {
-        let same = match (&self.state, &state) {
-            (Some(held), Some(new)) => Arc::ptr_eq(held, new),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
-            let apps = state.iter().flat_map(|state| state.1.apps.values());
-            self.apps = apps.map(|app| (app.identity, app.name.clone())).collect();
-            self.state = state;
-        }
+/// What is told at once; nothing if it is to be asked first who somebody is. Where too much is asked already, it is told as
+/// it is.
+fn tell_or_ask(seen: Seen, strangers: &mpsc::Sender<Seen>) -> Option<Told> {
+    if !seen.source.is_stranger() && !seen.destination.is_stranger() {
+        return Some(Told::Event(Box::new(seen)));
     }
-
-    fn see(&self, event: Event) -> Seen {
-        let (source, destination) = event.identities();
-        Seen {
-            source: self.who(event.source.ip(), source),
-            destination: self.who(event.destination.ip(), destination),
-            event,
-        }
-    }
-
-    /// An end by its proven identity; instance and node only where the address is placed with the same identity.
-    fn who(&self, ip: IpAddr, identity: Identity) -> Who {
-        let binding = self
-            .state
-            .as_deref()
-            .and_then(|(_, replica)| replica.bindings.get(&ip))
-            .filter(|binding| binding.identity == identity || identity == Identity::UNKNOWN);
-        let app = match identity {
-            Identity::UNKNOWN => binding.map(|binding| binding.app.clone()),
-            _ => self.apps.get(&identity).cloned(),
-        };
-        Who {
-            app,
-            is_host: identity == Identity::HOST,
-            instance: binding.map(|binding| (binding.app.clone(), binding.instance)),
-            node: binding.map(|binding| binding.node.clone()),
-        }
-    }
+    let refused = strangers.try_send(seen).err()?;
+    Some(Told::Event(Box::new(refused.into_inner())))
 }
 
 impl Seen {
@@ -223,6 +184,10 @@ impl Seen {
     pub fn describe(&self) -> FlowEvent {
         let event = &self.event;
         let reason = event.drop_reason().map(|reason| match reason {
+            // The programs cannot know that it is somebody's; that no rule lets anybody here speak with them is why.
+            Ok(DropReason::UnknownDestination) if self.destination.is_live_elsewhere() => {
+                DropReason::NoRule.name().to_owned()
+            }
             Ok(reason) => reason.name().to_owned(),
             Err(number) => format!("reason-{number}"),
         });
@@ -240,19 +205,6 @@ impl Seen {
             would: event.would().map(rule),
             packets: whole.map(|_| event.packets),
             bytes: whole.map(|_| event.bytes),
-        }
-    }
-}
-
-impl Who {
-    fn describe(&self, ip: IpAddr, port: u16) -> FlowEnd {
-        let app = self.app.as_ref().map(ToString::to_string);
-        FlowEnd {
-            ip,
-            port,
-            app: if self.is_host { Some("host".to_owned()) } else { app },
-            instance: self.instance.as_ref().map(|(app, instance)| format!("{app}/{instance}")),
-            node: self.node.as_ref().map(ToString::to_string),
         }
     }
 }

@@ -10,6 +10,7 @@ use agent::{
     datapath::{Attachment, Datapath, Hook, Sizes},
     flow::{FlowLog, read_events},
     link::{Links, OverlayDevice, watch_links},
+    names::{MOST_WAITING, name_strangers},
     node::{Node, NodeParts},
     random, state,
     usage::{counting_since, tell_usage},
@@ -23,6 +24,7 @@ use common::{
 use policy_api::model::{Joined, NodeName};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
     task::JoinSet,
 };
 use tracing::{info, warn};
@@ -99,6 +101,7 @@ async fn run(options: RunOptions) -> Result<()> {
 
     let flows = FlowLog::new();
     let kernel = links.clone();
+    let (strangers, waiting) = mpsc::channel(MOST_WAITING);
     let attacher = Attacher::new(AttacherParts {
         api: api.clone(),
         node: node.clone(),
@@ -113,7 +116,8 @@ async fn run(options: RunOptions) -> Result<()> {
     background.spawn(follow.run());
     background.spawn(keyring.renew(renew_in, api.connection()));
     background.spawn(send_reports(api.clone(), reports));
-    background.spawn(read_events(events, state, node.clone(), flows.clone()));
+    background.spawn(read_events(events, state, node.clone(), flows.clone(), joined.overlay, strangers));
+    background.spawn(name_strangers(api.clone(), waiting, flows.clone()));
     background.spawn(attacher.clone().settle_for_ever());
     background.spawn(tell_usage(api.clone(), node.clone(), counting_since(&options.state_dir)?));
     say_when_ready(node.clone());

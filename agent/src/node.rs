@@ -15,7 +15,7 @@ use common::{
     placement::{Placement, Standing},
     settings::Settings,
 };
-use policy_api::model::{Action, History, Mode, NodeName, Overlay, Replica, Report, Revision, Rule, RuleId};
+use policy_api::model::{Action, AppName, History, Mode, NodeName, Overlay, Replica, Report, Revision, Rule, RuleId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock::ApiClock,
-    compile::{compile, is_isolated},
+    compile::{compile, governed, is_isolated},
     cut::{Receipts, end_in_background},
     datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
     endpoint::{Endpoint, Registry},
@@ -181,6 +181,8 @@ pub struct Node {
     lapse: Option<Instant>,
     receipts: Receipts,
     unguarded: HashSet<Identity>,
+    /// The apps whose rules are all known here.
+    governed: HashSet<AppName>,
     /// How each endpoint is written, by ifindex.
     standings: HashMap<u32, Standing>,
     first: bool,
@@ -234,6 +236,7 @@ impl Node {
             lapse: None,
             receipts: Receipts::default(),
             unguarded: HashSet::new(),
+            governed: HashSet::new(),
             standings: HashMap::new(),
             first: true,
             taking_over,
@@ -293,6 +296,7 @@ impl Node {
         let Some(state) = state.borrow().clone() else { return };
         let (history, replica) = &*state;
         self.state = Some(state.clone());
+        self.governed = governed(replica, &self.name);
         let clock = self.clock.borrow().clone();
         self.lapse = next_lapse(replica, clock.as_ref());
         let mut desired = compile(replica, &self.name, &self.registry.apps(), |rule| is_lapsed(rule, clock.as_ref()));
@@ -309,6 +313,8 @@ impl Node {
         if outcome.raised {
             failures.extend(self.review(replica.revision()).err());
         }
+        // Behind the review, which has to know both ends of what it finds cut.
+        failures.extend(self.programmed.retire(&mut self.datapath, &desired));
         if failures != self.pending {
             for failure in &failures {
                 error!(failure, "policy is not wholly in force");
@@ -356,7 +362,7 @@ impl Node {
         Ok(())
     }
 
-    /// Writes each endpoint as it stands now: closed where a deny did not fit, isolated, or in audit. Returns what could not
+    /// Writes each endpoint as it stands now: closed where a deny did not fit or is not known yet, isolated, or in audit. Returns what could not
     /// be written, which is tried again with the next look, and whether anything was that verdicts read.
     fn stand(&mut self) -> (Vec<String>, bool) {
         let endpoints: Vec<Endpoint> = self.registry.all().cloned().collect();
@@ -371,8 +377,10 @@ impl Node {
 
     /// How an endpoint is to be written. As long as nobody has said anything, as an earlier agent wrote it.
     fn standing(&self, endpoint: &Endpoint) -> Standing {
-        let closed = self.unguarded.contains(&endpoint.identity());
-        let closed = if closed { Standing::CLOSED } else { Standing::ORDINARY };
+        let unguarded = self.unguarded.contains(&endpoint.identity());
+        // A new instance's own rules may be under way still.
+        let ungoverned = self.state.is_some() && !self.governed.contains(&endpoint.app);
+        let closed = if unguarded || ungoverned { Standing::CLOSED } else { Standing::ORDINARY };
         let Some(state) = &self.state else {
             let found = self.datapath.endpoints.get(endpoint.ifindex).ok().flatten();
             return closed.and(found.map_or(Standing::ORDINARY, |row| row.standing()));

@@ -146,6 +146,21 @@ impl Programmed {
         }
     }
 
+    /// Removes placements of instances that nobody here may speak with any more; returns what failed. A part of its own, so
+    /// that flows can be looked at between: a flow is known to be cut only as long as it is known between whom it was.
+    #[must_use]
+    pub fn retire(&mut self, datapath: &mut Datapath, desired: &Desired) -> Vec<String> {
+        let mut outcome = Outcome::default();
+        let gone = |address: &&Address| !desired.placements.contains_key(address);
+        let gone: Vec<_> = self.placements.keys().filter(gone).copied().collect();
+        for address in gone {
+            if outcome.wrote(&format!("placement of {}", address.ip()), remove_remote(datapath, &address)) {
+                self.placements.remove(&address);
+            }
+        }
+        outcome.failures
+    }
+
     /// True if an instance elsewhere was isolated or released.
     fn reconcile_placements(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) -> bool {
         let changed: Vec<_> = differing(&desired.placements, &self.placements).collect();
@@ -158,13 +173,6 @@ impl Programmed {
             let written = account.and_then(|()| datapath.placements.put(&address, &placement));
             if outcome.wrote(&format!("placement of {}", address.ip()), written) {
                 self.placements.insert(address, placement);
-            }
-        }
-        let gone = |address: &&Address| !desired.placements.contains_key(address);
-        let gone: Vec<_> = self.placements.keys().filter(gone).copied().collect();
-        for address in gone {
-            if outcome.wrote(&format!("placement of {}", address.ip()), remove_remote(datapath, &address)) {
-                self.placements.remove(&address);
             }
         }
         restood

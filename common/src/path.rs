@@ -244,6 +244,7 @@ fn judge_ip_egress<S: Site, B: Bytes + ?Sized>(
     let for_overlay_port =
         packet.protocol == Protocol::Udp && u32::from(packet.destination_port) == site.settings().overlay_port;
     let Some(destination) = site.placement(&packet.destination) else {
+        pass_barrier(endpoint.standing())?;
         return Err(nowhere(packet, for_overlay_port));
     };
     trace.destination = destination.end().identity;
@@ -271,7 +272,7 @@ fn judge_ip_egress<S: Site, B: Bytes + ?Sized>(
     settle(site, bytes, read, from.ifindex, ends)
 }
 
-/// Why a packet for an address that nobody has is dropped.
+/// Why a packet is dropped that is for an address of nobody that an instance here could speak with.
 #[inline(always)]
 fn nowhere(packet: &Packet, for_overlay_port: bool) -> DropReason {
     if for_overlay_port {

@@ -39,7 +39,7 @@ pub struct Standing(u16);
 
 impl Standing {
     pub const ORDINARY: Self = Self(0);
-    /// A row did not fit, so that nothing may enter or leave.
+    /// A row did not fit, or is not known yet, so that nothing may enter or leave.
     pub const CLOSED: Self = Self(1);
     /// Somebody cut it off.
     pub const ISOLATED: Self = Self(1 << 1);

@@ -117,7 +117,7 @@ drop_reasons! {
     Fragment = 5, "fragment";
     /// The interface belongs to no endpoint that the agent has programmed.
     UnknownEndpoint = 6, "unknown-endpoint";
-    /// A row did not fit, so the endpoint it was meant to guard is closed.
+    /// A row did not fit, or its app's rules are not known here yet, so the endpoint is closed.
     EndpointClosed = 7, "endpoint-closed";
     /// The source MAC is not the endpoint's.
     SpoofedMac = 8, "spoofed-mac";
@@ -127,11 +127,11 @@ drop_reasons! {
     SpoofedArp = 10, "spoofed-arp";
     /// An endpoint or a foreign process tried to speak to the overlay port.
     OverlayPort = 11, "overlay-port";
-    /// No instance holds the destination address.
+    /// The destination address is nobody's, or that of an instance that no rule lets anybody here speak with.
     UnknownDestination = 12, "unknown-destination";
     /// The outer source is no known node.
     UnknownNode = 13, "unknown-node";
-    /// No instance holds the inner source address.
+    /// The inner source address is nobody's, or that of an instance that no rule lets speak with anybody here.
     UnknownSource = 14, "unknown-source";
     /// The inner source address is placed on another node.
     WrongNode = 15, "wrong-node";

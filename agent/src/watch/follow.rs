@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::{Api, State};
 use crate::{
     clock::ApiClock,
+    random,
     state::{Journal, StateError},
 };
 
@@ -55,6 +56,12 @@ const SILENCE: Duration = Duration::from_secs(20);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Between half of a pause and all of it: agents that lost their API at once do not come back at once.
+fn scattered(pause: Duration) -> Duration {
+    let part = random::number::<1>().map_or(u8::MAX, |[part]| part);
+    pause / 2 + pause / 2 * u32::from(part) / u32::from(u8::MAX)
+}
+
 impl Follow {
     /// Starts from what the last agent read, so that its state stands before any API answers.
     pub fn resume(api: Arc<Api>, directory: &Path) -> Result<(Self, Followed), StateError> {
@@ -85,15 +92,14 @@ impl Follow {
             if was_connected {
                 warn!(%error, "the watch ended; enforcing the last state meanwhile");
             }
-            sleep(pause).await;
+            sleep(scattered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     async fn follow_once(&mut self, pause: &mut Duration) -> Result<(), Ended> {
         let since = self.follower.held().map_or(Revision::default(), |(_, replica)| replica.revision());
-        let history = self.follower.held().map(|(history, _)| history.clone());
-        let mut watch = self.api.client.watch(since, history.as_ref()).await?;
+        let mut watch = self.api.client.watch_scope(self.follower.held()).await?;
         loop {
             let line = timeout(SILENCE, watch.next()).await.map_err(|_| Ended::Silent)??;
             if let WatchLine::Clock { now } = line {

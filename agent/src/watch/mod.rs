@@ -9,7 +9,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use policy_api::{
     client::{Client, ClientError},
-    model::{Claim, Claimed, History, InForce, Join, Joined, NodeName, Replica, Revision, UsageReport},
+    model::{Binding, Claim, Claimed, History, InForce, Join, Joined, NodeName, Replica, Revision, UsageReport},
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -42,6 +42,9 @@ pub struct ApiConfig {
 /// Longer than a healthy API ever takes, short enough that an attachment without one is not felt as hanging.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The status of an answer about what there is not.
+const NOT_FOUND: u16 = 404;
+
 impl Api {
     /// Proves itself by what is on the keyring.
     pub fn new(keyring: &Keyring, node: NodeName) -> Result<Arc<Self>, ClientError> {
@@ -73,6 +76,15 @@ impl Api {
 
     pub async fn release(&self, address: IpAddr) -> Result<Revision, ClientError> {
         limited(self.client.release(address)).await.map(|released| released.revision)
+    }
+
+    /// Who has an address, as far as the API knows.
+    pub async fn lookup(&self, address: IpAddr) -> Result<Option<Binding>, ClientError> {
+        match limited(self.client.lookup(address, None)).await {
+            Ok(answer) => Ok(Some(answer.binding)),
+            Err(error) if error.problem().is_some_and(|problem| problem.status == NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub async fn report_usage(&self, report: &UsageReport) -> Result<(), ClientError> {
