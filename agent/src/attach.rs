@@ -14,7 +14,6 @@ use tokio::{sync::Mutex, time::interval};
 use tracing::{debug, info, warn};
 
 use crate::{
-    compile::governed,
     endpoint::{Endpoint, host_interface_name},
     link::{
         LinkError, Links, VethPlan,
@@ -207,11 +206,9 @@ impl Attacher {
     /// knows.
     fn place_alone(&self, request: &AttachRequest, pool: &Pool<'_>, fresh: AddressPair) -> Result<Placed, AttachError> {
         let known = pool.replica;
-        // Of an app that never ran here some rules may be known, but not all: its denies may be missing.
-        let is_governed = governed(known, &self.name).contains(&request.app);
-        let app = known.apps.get(&request.app).filter(|_| is_governed).ok_or_else(|| {
+        let app = known.apps.get(&request.app).ok_or_else(|| {
             AttachError::Unknown(format!(
-                "the policy API cannot be reached and app {} has never run on this node, so its rules are not known here; try again when the API is back",
+                "the policy API cannot be reached and this node knows nothing of app {}, as no instance here has to do with it; try again when the API is back",
                 request.app
             ))
         })?;

@@ -74,8 +74,9 @@ pub fn compile(
         .collect();
     let rules = replica.rules.values().filter(|rule| !lapsed(rule));
     let terms = rules.flat_map(|rule| terms(replica, rule));
-    let terms: Vec<Term> =
+    let mut terms: Vec<Term> =
         terms.filter(|term| here.contains(&term.source) || here.contains(&term.destination)).collect();
+    terms.extend(unknown_denies(replica, node, local_apps));
     let named: HashSet<Party> = terms.iter().flat_map(|term| [term.source, term.destination]).collect();
     // Groups that no rule here names are nobody's business here.
     let members = groups.into_iter().filter(|(_, group)| named.contains(group));
@@ -83,6 +84,37 @@ pub fn compile(
     add_placements(&mut desired, replica, node);
     desired
 }
+
+/// Between apps whose own rules are not here, and between them and the node, there may be denies that nobody here knows, and
+/// a rule about groups or any app must not pass for all there is. Of what they and others say to each other everything is
+/// known, since each rule about that touches the others.
+fn unknown_denies(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity>) -> Vec<Term> {
+    let governed = governed(replica, node);
+    let known = replica.apps.values().filter(|app| governed.contains(&app.name)).map(|app| app.identity);
+    let known: HashSet<Identity> = known.collect();
+    let mut strangers: Vec<Party> = local_apps.difference(&known).map(|app| Party::one(*app)).collect();
+    if strangers.is_empty() {
+        return Vec::new();
+    }
+    strangers.push(Party::HOST);
+    let ruling = Ruling { action: Action::Deny, rule: common::RuleId(NO_RULE) };
+    let between = |source, destination| {
+        let term = move |protocol| Term {
+            source,
+            destination,
+            protocol,
+            ports: PortRange::ALL,
+            layer: Layer::Enforced,
+            ruling,
+        };
+        Protocol::ALL.into_iter().map(term)
+    };
+    let pairs = strangers.iter().flat_map(|from| strangers.iter().map(move |to| (*from, *to)));
+    pairs.filter(|pair| *pair != (Party::HOST, Party::HOST)).flat_map(|(from, to)| between(from, to)).collect()
+}
+
+/// The number of what is decided by no rule.
+const NO_RULE: u32 = 0;
 
 /// A rule as terms, one for each protocol and port range; none if it names an app or a group that is not known, which the
 /// policy API never sends.
@@ -128,7 +160,7 @@ fn members(replica: &Replica) -> impl Iterator<Item = (Identity, Party)> {
 fn add_rows(desired: &mut Desired, terms: impl Iterator<Item = Term>) {
     let mut pairs: HashMap<PairKey, BTreeMap<PortPrefix, Ruling>> = HashMap::new();
     for term in terms {
-        desired.rules.insert(term.ruling.rule.0);
+        desired.rules.extend(Some(term.ruling.rule.0).filter(|rule| *rule != NO_RULE));
         let direct = pairs.entry(term.pair()).or_default();
         for prefix in term.ports.prefixes() {
             direct.entry(prefix).and_modify(|ruling| *ruling = ruling.stronger(term.ruling)).or_insert(term.ruling);
@@ -169,7 +201,8 @@ fn add_port_sets(desired: &mut Desired, pairs: &HashMap<PairKey, BTreeMap<PortPr
     }
 }
 
-/// The apps whose rules are all here: those that have, or had, an address of this node. Of others only some are.
+/// The apps whose rules are all here: those that have, or had, an address of this node. Of others it is only those that
+/// touch these.
 pub fn governed(replica: &Replica, node: &NodeName) -> HashSet<AppName> {
     let own = replica.bindings.values().filter(|binding| binding.node == *node);
     own.map(|binding| binding.app.clone()).collect()

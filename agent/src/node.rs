@@ -378,9 +378,10 @@ impl Node {
     /// How an endpoint is to be written. As long as nobody has said anything, as an earlier agent wrote it.
     fn standing(&self, endpoint: &Endpoint) -> Standing {
         let unguarded = self.unguarded.contains(&endpoint.identity());
-        // A new instance's own rules may be under way still.
-        let ungoverned = self.state.is_some() && !self.governed.contains(&endpoint.app);
-        let closed = if unguarded || ungoverned { Standing::CLOSED } else { Standing::ORDINARY };
+        // Its own rules are under way. Of one that was attached without an API they are not, and `compile` knows that.
+        let is_expected = endpoint.placed.is_some() && !self.governed.contains(&endpoint.app);
+        let closed =
+            if unguarded || self.state.is_some() && is_expected { Standing::CLOSED } else { Standing::ORDINARY };
         let Some(state) = &self.state else {
             let found = self.datapath.endpoints.get(endpoint.ifindex).ok().flatten();
             return closed.and(found.map_or(Standing::ORDINARY, |row| row.standing()));

@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use anyhow::{Context, Result, ensure};
+use common::DropReason;
 use serde_json::Value;
 use tests::world::instance::Instance;
 use tests::world::patience::{PATIENCE, await_some, await_that};
@@ -75,12 +76,14 @@ fn every_denied_packet_of_a_flood_is_counted_though_not_every_one_is_told() {
     scenario(Plan::nodes(&["n1", "n2"]), |world| {
         let (a, far) = (world.run_instance("appA", "n1")?, world.run_instance("appB", "n2")?);
         let socket = sender(&a)?;
-        let before = world.node("n1")?.drops()?.get("no-rule").copied().unwrap_or_default();
+        // No rule lets appA speak with appB, so n1 was not told who that is; its programs count what they know.
+        let denied = DropReason::UnknownDestination.name();
+        let before = world.node("n1")?.drops()?.get(denied).copied().unwrap_or_default();
         for _ in 0..FLOOD {
             socket.send_to(&PAYLOAD, (far.address()?, PORT))?;
         }
         await_that("each to be counted", PATIENCE, || {
-            let now = world.node("n1")?.drops()?.get("no-rule").copied().unwrap_or_default();
+            let now = world.node("n1")?.drops()?.get(denied).copied().unwrap_or_default();
             Ok(now - before == FLOOD)
         })
         .with_context(|| format!("{:?}", world.node("n1").map(|node| node.drops())))

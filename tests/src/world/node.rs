@@ -75,6 +75,11 @@ impl Node {
         }
     }
 
+    /// Where the agent keeps what survives it.
+    pub fn state_directory(&self) -> PathBuf {
+        self.logs.join(&self.name)
+    }
+
     /// Has agents that start from now on be of another build, called so.
     pub fn upgrade_to(&mut self, program: &'static str) {
         self.program = program;
