@@ -79,7 +79,7 @@ impl Server {
     /// Opens the store and listens. When this returns, connections are taken.
     pub async fn start(config: ServerConfig) -> Result<Self, ServeError> {
         let authority = Directory::at(&config.directory).authority()?;
-        let store = Arc::new(Store::open_keeping(&config.store, config.overlay, config.owners_kept)?);
+        let store = Arc::new(open(&config).await?);
         let names = names(&config, &store);
         let tls = RustlsConfig::from_config(authority.server(&names, OffsetDateTime::now_utc())?);
         let (listener, address) =
@@ -140,6 +140,13 @@ impl Server {
         }
         info!("stopped");
     }
+}
+
+/// Opening waits for the disk or the network.
+async fn open(config: &ServerConfig) -> Result<Store, ServeError> {
+    let (location, overlay, owners_kept) = (config.store.clone(), config.overlay, config.owners_kept);
+    let opening = tokio::task::spawn_blocking(move || Store::open_keeping(&location, overlay, owners_kept)).await;
+    Ok(opening.map_err(|panic| ServeError::Listen { address: config.listen, source: io::Error::other(panic) })??)
 }
 
 fn names(config: &ServerConfig, store: &Store) -> Vec<String> {

@@ -33,8 +33,11 @@ fn the_model_does_no_io_and_knows_no_store() {
 }
 
 #[test]
-fn only_the_store_knows_sqlite() {
+fn only_the_store_knows_what_it_is_kept_in_and_what_plans_does_not() {
     for part in ["model", "watch", "http", "client", "check", "init.rs", "server.rs", "directory.rs"] {
-        assert_absent(part, &["rusqlite"]);
+        assert_absent(part, &["rusqlite", "etcd_client"]);
+    }
+    for part in ["store/plan", "store/state.rs", "store/writer.rs", "store/delta.rs"] {
+        assert_absent(part, &["rusqlite", "etcd_client", "sqlite::", "etcd::"]);
     }
 }

@@ -13,8 +13,8 @@ use crate::workspace;
 
 const BPF_LINKER: &str = "0.13.0";
 
-/// Debian packages: namespaces and traffic for tests, captures, peers for benches.
-const PACKAGES: [&str; 9] = [
+/// Debian packages: namespaces and traffic for tests, captures, peers for benches; what compiles etcd's protocol.
+const PACKAGES: [&str; 11] = [
     "iproute2",
     "iputils-ping",
     "iputils-arping",
@@ -24,7 +24,12 @@ const PACKAGES: [&str; 9] = [
     "util-linux",
     "iptables",
     "nftables",
+    "protobuf-compiler",
+    "libprotobuf-dev",
 ];
+
+/// The Debian package of etcd, for tests of stores in it.
+const ETCD: &str = "etcd-server";
 
 const RUSTUP: &str = "install rustup and the toolchain that rust-toolchain.toml names";
 const APT: &str = "on Debian, as root, `apt-get update` and `apt-get install` the packages named above";
@@ -33,7 +38,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let toolchain = Toolchain::of_checkout()?;
     rust_src(&toolchain)?;
     bpf_linker(&toolchain)?;
-    packages()
+    packages()?;
+    etcd()
 }
 
 /// Adds components of the pinned toolchain that are not there yet.
@@ -159,6 +165,31 @@ fn packages() -> Result<(), Failure> {
     let mut install = apt_get();
     install.args(["install", "-y", "--no-install-recommends"]).args(&missing);
     progress::step(&format!("install {}", missing.join(" ")), &mut install, APT).map(drop)
+}
+
+/// The program alone, unpacked: the package itself would start a service on this machine.
+fn etcd() -> Result<(), Failure> {
+    let tools = workspace::tools();
+    let (program, unpacked) = (tools.join("bin/etcd"), tools.join("etcd"));
+    if program.exists() {
+        return Ok(());
+    }
+    let writable = |error: std::io::Error| Failure::new("setup", error.to_string(), "make .tools/ writable");
+    if unpacked.exists() {
+        fs::remove_dir_all(&unpacked).map_err(writable)?;
+    }
+    fs::create_dir_all(&unpacked).map_err(writable)?;
+    let mut download = apt_get();
+    download.args(["download", ETCD]).current_dir(&unpacked);
+    progress::step(&format!("download {ETCD}"), &mut download, APT)?;
+    let packages = fs::read_dir(&unpacked).map_err(writable)?.flatten().map(|entry| entry.path());
+    for package in packages {
+        let mut unpack = workspace::command("dpkg-deb");
+        progress::step(&format!("unpack {ETCD}"), unpack.arg("-x").arg(package).arg(&unpacked), APT)?;
+    }
+    fs::create_dir_all(tools.join("bin")).map_err(writable)?;
+    fs::rename(unpacked.join("usr/bin/etcd"), &program).map_err(writable)?;
+    fs::remove_dir_all(&unpacked).map_err(writable)
 }
 
 fn is_installed(package: &str) -> bool {

@@ -39,6 +39,7 @@ const FULL: Kind = ("full", "The nodes have no room for it", StatusCode::CONFLIC
 const EXHAUSTED: Kind = ("exhausted", "There are no more numbers to give out", StatusCode::CONFLICT);
 const TOO_MANY: Kind = ("too-many", "Too many requests", StatusCode::TOO_MANY_REQUESTS);
 const STORE: Kind = ("store", "The store failed", StatusCode::SERVICE_UNAVAILABLE);
+const UNSURE: Kind = ("unsure", "Nobody knows whether it was done", StatusCode::SERVICE_UNAVAILABLE);
 
 impl Failure {
     fn new((kind, title, status): Kind, detail: impl Into<String>, field: Option<&str>) -> Self {
@@ -121,6 +122,7 @@ impl From<Refusal> for Failure {
             Refusal::Full { .. } => FULL,
             Refusal::Exhausted(_) | Refusal::Resting(_) => EXHAUSTED,
             Refusal::Store(_) => STORE,
+            Refusal::Unsure(_) => UNSURE,
         };
         Self::new(kind, refusal.to_string(), refusal.field())
     }

@@ -103,7 +103,10 @@ pub(super) async fn remove(
     let stands = context.store.read(|state| state.replica().nodes.contains_key(&name));
     if stands && !asked.is_dry_run()? {
         // First: without the node's record nothing says that the token was used.
-        context.store.void_token(&name).map_err(|failure| Refusal::Store(failure.to_string()))?;
+        let (store, name) = (context.store.clone(), name.clone());
+        let voided = tokio::task::spawn_blocking(move || store.void_token(&name)).await;
+        let failed = |failure: String| Refusal::Store(failure);
+        voided.map_err(|panic| failed(panic.to_string()))?.map_err(|failure| failed(failure.to_string()))?;
     }
     asked.write_rules(&context, Command::RemoveNode(name)).await
 }
@@ -137,6 +140,7 @@ pub(super) async fn report(
     let name = asked.node(&name)?.name.clone();
     asked.no_query()?;
     let report = Report::from_json(asked.json()?)?;
+    context.store.reach(report.applied).await;
     let known_capacity = context.store.read(|state| fits(state, &name, &report).map(|()| state.capacity(&name)))?;
     let rows = report.rows_capacity;
     // Whoever waits for this node hears of it before the disk does: the capacity below has no part in it.

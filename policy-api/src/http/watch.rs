@@ -36,6 +36,9 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
     let history: Option<History> = query.parsed("history")?;
     let digest: Option<Digest> = query.parsed("digest")?;
     query.finish()?;
+    if let Some(since) = since {
+        context.store.reach(since).await;
+    }
     let since = since.zip(history);
     let (sender, receiver) = mpsc::channel(LINES);
     let (timing, stop) = (context.timing, context.stop.clone());
@@ -85,7 +88,7 @@ pub(super) async fn in_force(
     let deadline = deadline(&mut query)?;
     query.finish()?;
     let revision: Revision = revision.parse().map_err(|invalid: Invalid| invalid.in_field("revision"))?;
-    refuse_later(&context, revision)?;
+    refuse_later(&context, revision).await?;
     Ok(Json(wait_in_force(context, revision, deadline).await).into_response())
 }
 
@@ -95,7 +98,7 @@ pub(super) async fn receipt(State(context): State<Context>, request: Request) ->
     let deadline = deadline(&mut query)?;
     let revision = query.required("revision", "name the revision that a change answered")?;
     query.finish()?;
-    refuse_later(&context, revision)?;
+    refuse_later(&context, revision).await?;
     wait_in_force(context.clone(), revision, deadline).await;
     let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
     Ok(Json(context.presence.receipt(revision, &registered)).into_response())
@@ -107,7 +110,8 @@ fn deadline(query: &mut Fields) -> Result<Instant, Failure> {
     Ok(Instant::now() + Duration::from_millis(wait.min(LONGEST_WAIT_MS)))
 }
 
-fn refuse_later(context: &Context, revision: Revision) -> Result<(), Refusal> {
+async fn refuse_later(context: &Context, revision: Revision) -> Result<(), Refusal> {
+    context.store.reach(revision).await;
     if context.store.read(|state| state.revision() < revision) {
         return Err(Refusal::not_found("revision", "a revision", &revision.to_string(), []));
     }

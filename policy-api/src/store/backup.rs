@@ -24,10 +24,20 @@ pub enum BackupError {
     Unsound { path: PathBuf, problem: String },
     #[error("{path} was never restored; name the history that agents follow, which they say in their status")]
     NothingToAccept { path: PathBuf },
+    #[error("this is done for stores in a file only; use etcd's own snapshots: `etcdctl snapshot save FILE`")]
+    Cluster,
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] DatabaseError),
+}
+
+/// The file of a store that is one.
+fn file(location: &Location) -> Result<&Path, BackupError> {
+    match location {
+        Location::Sqlite(path) => Ok(path),
+        Location::Etcd(_) => Err(BackupError::Cluster),
+    }
 }
 
 /// What a copy holds.
@@ -40,7 +50,7 @@ pub struct Copied {
 
 /// Copies a store into a new file, while it is served or not; returns when the copy is on disk.
 pub fn back_up(location: &Location, to: &Path) -> Result<Copied, BackupError> {
-    let from = location.path();
+    let from = file(location)?;
     if !from.exists() {
         return Err(DatabaseError::Missing { place: from.display().to_string() }.into());
     }
@@ -61,7 +71,7 @@ fn copy(from: &Path, to: &Path) -> Result<Copied, BackupError> {
 
 /// Puts a backup in the place of a store that nobody serves.
 pub fn restore(from: &Path, location: &Location, replace: bool) -> Result<Copied, BackupError> {
-    let place = location.path();
+    let place = file(location)?;
     prove(from)?;
     let _nobody_serves = Database::reserve(place)?;
     if place.exists() && !replace {
@@ -85,7 +95,7 @@ pub fn restore(from: &Path, location: &Location, replace: bool) -> Result<Copied
 /// Lets whoever follows one of these histories, or those that a restored store came from, go over to this store; returns
 /// all that may.
 pub fn accept(location: &Location, named: &[History]) -> Result<Vec<History>, BackupError> {
-    let path = location.path();
+    let path = file(location)?;
     if !path.exists() {
         return Err(DatabaseError::Missing { place: path.display().to_string() }.into());
     }

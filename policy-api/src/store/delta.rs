@@ -44,7 +44,7 @@ pub(super) struct Ring {
 impl Ring {
     /// Bounds that keep a resume cheaper than a snapshot, and the memory of a burst of large changes bounded.
     pub(super) const MOST_DELTAS: usize = 4096;
-    const MOST_BYTES: usize = 64 << 20;
+    pub(super) const MOST_BYTES: usize = 64 << 20;
 
     pub(super) fn push(&mut self, delta: Arc<Delta>) {
         self.bytes += delta.line.len();

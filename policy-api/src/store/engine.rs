@@ -113,6 +113,9 @@ pub(super) trait Engine: Send {
 
     /// Whether others' commits reach us.
     fn is_following(&self) -> bool;
+
+    /// Whether it is known to take writes again, after one failed.
+    fn has_recovered(&mut self) -> bool;
 }
 
 /// What is looked up beside the writer, from any thread.
@@ -155,12 +158,11 @@ impl Batch {
         self.entries.is_empty() && self.capacities.is_empty() && self.answers.is_empty()
     }
 
-    /// What an engine may have to write one by one: answers, and who has which address.
+    /// What an engine may have to write one by one: answers, and of each address how one's ownership ends and another's
+    /// begins.
     pub(super) fn effects(&self) -> usize {
         let changes = self.entries.iter().flat_map(|entry| &entry.changes);
-        self.answers.len()
-            + changes
-                .filter(|change| matches!(change, Change::PutBinding { .. } | Change::DeleteBinding { .. }))
-                .count()
+        let owned = |change: &&Change| matches!(change, Change::PutBinding { .. } | Change::DeleteBinding { .. });
+        self.answers.len() + 3 * changes.filter(owned).count()
     }
 }

@@ -20,6 +20,11 @@ pub enum DatabaseError {
     Overlay { stored: String, wanted: String },
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
+    #[error("etcd refused: {0}")]
+    Etcd(String),
+    /// It may have been done, or may yet be.
+    #[error("etcd did not say whether it was done: {0}")]
+    Unsure(String),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     #[error(transparent)]

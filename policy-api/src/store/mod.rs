@@ -7,6 +7,7 @@ mod backup;
 mod delta;
 mod engine;
 mod error;
+mod etcd;
 mod location;
 mod numbers;
 mod owners;
@@ -66,7 +67,12 @@ pub struct Store {
     names: Vec<String>,
     lookup: Arc<dyn Lookup>,
     owners_kept: Duration,
+    /// Whether other processes may write to it too.
+    is_shared: bool,
 }
+
+/// How long to wait for a revision that another process may have answered.
+const REACH: Duration = Duration::from_secs(3);
 
 /// What the writer shares with readers.
 struct Shared {
@@ -108,6 +114,11 @@ impl Store {
     pub fn open_keeping(location: &Location, wish: OverlayWish, owners_kept: Duration) -> Result<Self, DatabaseError> {
         let Opened { engine, lookup, loaded, usage, names } = match location {
             Location::Sqlite(path) => sqlite::open(path, wish)?,
+            Location::Etcd(cluster) => etcd::open(cluster, wish)?,
+        };
+        let is_shared = match location {
+            Location::Sqlite(_) => false,
+            Location::Etcd(_) => true,
         };
         let state = loaded.state.clone();
         let usage = Counts::restored(usage, |rule| state.rule(rule).is_some());
@@ -125,7 +136,7 @@ impl Store {
         let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, owners_kept);
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
-        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept })
+        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept, is_shared })
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -153,6 +164,22 @@ impl Store {
     /// Looks at the published state. Writers wait for as long as `look` takes.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.shared.published.read().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
+    /// Waits a moment until we know of a revision that another process answered, where there may be one.
+    pub async fn reach(&self, revision: Revision) {
+        let mut deltas = {
+            let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
+            if !self.is_shared || published.state.revision() >= revision {
+                return;
+            }
+            published.deltas.subscribe()
+        };
+        let reaching = async {
+            // Whatever comes or fails to come: what is there in the end is what is answered by.
+            while self.read(State::revision) < revision && deltas.recv().await.is_ok() {}
+        };
+        let _in_time = tokio::time::timeout(REACH, reaching).await;
     }
 
     /// Who had an address at some time. Reads the disk.
@@ -222,7 +249,7 @@ impl Store {
 
     /// Whether the last write could be stored.
     pub fn is_healthy(&self) -> bool {
-        self.shared.healthy.load(Ordering::Relaxed) && !self.writer.is_finished()
+        self.shared.is_healthy() && !self.writer.is_finished()
     }
 
     /// Returns if the writer ended by itself, which only a defect can make it do.
@@ -246,7 +273,7 @@ impl Store {
 impl Shared {
     /// Shows what is durable to readers and watches.
     fn publish(&self, entries: Vec<Entry>, capacities: Vec<(NodeName, u64)>) {
-        self.healthy.store(true, Ordering::Relaxed);
+        self.succeeded();
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.revisions.fetch_add(u64::try_from(entries.len()).unwrap_or(0), Ordering::Relaxed);
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
@@ -287,6 +314,15 @@ impl Shared {
 
     fn usage(&self) -> MutexGuard<'_, Counts> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Notes that writes can be stored.
+    fn succeeded(&self) {
+        self.healthy.store(true, Ordering::Relaxed);
     }
 
     /// Notes that a write could not be stored.
@@ -366,6 +402,7 @@ pub fn prepare(location: &Location, wish: OverlayWish) -> Result<Prepared, Datab
     let birth = birth(Timestamp::now())?;
     let registry = match location {
         Location::Sqlite(path) => sqlite::prepare(path, &birth, wish)?,
+        Location::Etcd(cluster) => etcd::prepare(cluster, &birth, wish)?,
     };
     Ok(Prepared(registry))
 }
@@ -447,6 +484,9 @@ impl Prepared {
     }
 }
 
+#[cfg(test)]
+#[path = "../../tests/support/etcd.rs"]
+mod etcd_cluster;
 #[cfg(test)]
 mod owners_tests;
 #[cfg(test)]

@@ -1,33 +1,27 @@
-//! Who had an address when, asked of a real file.
+//! Who had an address when, asked of a real store.
 
 use std::{net::IpAddr, time::Duration};
 
-use super::*;
+use super::{
+    tests::{Kind, Place, of_every_kind},
+    *,
+};
 use crate::model::{AppPattern, Claim, Labels, Owned};
 
 struct Story {
-    place: tempfile::TempDir,
+    place: Place,
     runtime: tokio::runtime::Runtime,
 }
 
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Story {
-    fn begin() -> (Self, Store) {
+    fn begin(kind: Kind) -> (Self, Store) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        let story = Self { place: tempfile::tempdir().expect("directory"), runtime };
-        prepare(&story.location(), OverlayWish::default()).expect("prepared");
-        let store = story.open();
+        let story = Self { place: Place::new(kind), runtime };
+        let store = story.place.open();
         story.ask(&store, Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, 1]), key: None }));
         (story, store)
-    }
-
-    fn location(&self) -> Location {
-        Location::Sqlite(self.place.path().join("policy.db"))
-    }
-
-    fn open(&self) -> Store {
-        Store::open(&self.location(), OverlayWish::default()).expect("open")
     }
 
     fn ask(&self, store: &Store, command: Command) {
@@ -71,9 +65,8 @@ fn owners(store: &Store, at: Timestamp) -> (Option<String>, Option<String>, Opti
     (name(owners.at.as_ref()), name(owners.before.as_ref()), name(owners.after.as_ref()))
 }
 
-#[test]
-fn each_time_has_its_owner_and_the_times_between_have_none() {
-    let (story, store) = Story::begin();
+fn each_time_has_its_owner_and_the_times_between_have_none(kind: Kind) {
+    let (story, store) = Story::begin(kind);
     let [before_web, web_1] = story.claim(&store, "web", &[("image", "web:1")]);
     let [web_2, gap_1] = story.release(&store);
     let [gap_2, db_1] = story.claim(&store, "db", &[]);
@@ -100,21 +93,21 @@ fn each_time_has_its_owner_and_the_times_between_have_none() {
     expect(&store);
     store.close();
 
-    let store = story.open();
+    let store = story.place.open();
     expect(&store);
     store.close();
 
-    // As the second version wrote it, which had the journal only.
-    let connection = sqlite::database::connect(story.location().path()).expect("connection");
+    // As the second version wrote it, which had files only, and in them the journal only.
+    let Location::Sqlite(path) = story.place.location() else { return };
+    let connection = sqlite::database::connect(&path).expect("connection");
     connection.execute_batch("DROP TABLE ownership; PRAGMA user_version = 2;").expect("made older");
     drop(connection);
-    let store = story.open();
+    let store = story.place.open();
     expect(&store);
 }
 
-#[test]
-fn the_same_instance_that_claims_again_goes_on_with_its_interval() {
-    let (story, store) = Story::begin();
+fn the_same_instance_that_claims_again_goes_on_with_its_interval(kind: Kind) {
+    let (story, store) = Story::begin(kind);
     let [_, first] = story.claim(&store, "web", &[("image", "web:1")]);
     let begun = store.owners(address(), first).expect("read").at.expect("an owner").from;
     let claim = Claim {
@@ -129,14 +122,14 @@ fn the_same_instance_that_claims_again_goes_on_with_its_interval() {
     assert_eq!(again.binding.labels.get("image").map(String::as_str), Some("web:2"));
 }
 
-#[test]
-fn what_ended_long_enough_ago_is_forgotten_and_what_goes_on_is_not() {
-    let (story, store) = Story::begin();
+fn what_ended_long_enough_ago_is_forgotten_and_what_goes_on_is_not(kind: Kind) {
+    let (story, store) = Story::begin(kind);
     let [_, web] = story.claim(&store, "web", &[]);
     story.release(&store);
     story.claim(&store, "db", &[]);
     store.close();
-    let store = Store::open_keeping(&story.location(), OverlayWish::default(), Duration::from_millis(1)).expect("open");
+    let store =
+        Store::open_keeping(&story.place.location(), OverlayWish::default(), Duration::from_millis(1)).expect("open");
     for _ in 0..1_000 {
         if owners(&store, web).1.is_none() && owners(&store, web).0.is_none() {
             break;
@@ -145,4 +138,10 @@ fn what_ended_long_enough_ago_is_forgotten_and_what_goes_on_is_not() {
     }
     assert_eq!(owners(&store, web), (None, None, Some("db/0".to_owned())));
     assert_eq!(owners(&store, Timestamp::now()).0, Some("db/0".to_owned()));
+}
+
+of_every_kind! {
+    each_time_has_its_owner_and_the_times_between_have_none,
+    the_same_instance_that_claims_again_goes_on_with_its_interval,
+    what_ended_long_enough_ago_is_forgotten_and_what_goes_on_is_not,
 }

@@ -41,11 +41,17 @@ pub enum Refusal {
     /// It could not be stored. Whoever asked for the same batch of writes got the same answer.
     #[error("the store failed: {0}")]
     Store(String),
+    /// It may have been stored, or may yet be: the one refusal that does not say that nothing was changed.
+    #[error("{0}; look whether it stands, or send it again with the `Idempotency-Key` that it had")]
+    Unsure(String),
 }
 
 impl From<DatabaseError> for Refusal {
     fn from(failure: DatabaseError) -> Self {
-        Self::Store(failure.to_string())
+        match failure {
+            DatabaseError::Unsure(_) => Self::Unsure(failure.to_string()),
+            other => Self::Store(other.to_string()),
+        }
     }
 }
 
@@ -76,7 +82,7 @@ impl Refusal {
             Self::Invalid(at) | Self::NotFound(at, _) | Self::Conflict(at) | Self::Forbidden(at) => Some(&at.field),
             Self::Precondition(_) => Some("If-Match"),
             Self::KeyReused => Some("Idempotency-Key"),
-            Self::Full { .. } | Self::Exhausted(_) | Self::Resting(_) | Self::Store(_) => None,
+            Self::Full { .. } | Self::Exhausted(_) | Self::Resting(_) | Self::Store(_) | Self::Unsure(_) => None,
         }
     }
 }

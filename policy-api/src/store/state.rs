@@ -157,6 +157,10 @@ impl State {
         self.capacities.get(node).copied()
     }
 
+    pub(super) fn capacities(&self) -> Vec<(NodeName, u64)> {
+        self.capacities.iter().map(|(node, rows)| (node.clone(), *rows)).collect()
+    }
+
     pub(super) fn set_capacity(&mut self, node: NodeName, rows: u64) {
         self.capacities.insert(node, rows);
     }

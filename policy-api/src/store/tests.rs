@@ -3,57 +3,100 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::PathBuf,
     time::Duration,
 };
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::*;
+use super::{etcd_cluster::EtcdCluster, *};
 use crate::model::{
     Action, App, AppSettings, Claim, Follower, GroupWish, IsolationSpec, Mode, OnDeny, Ports, Protocol, Reason,
     RuleSpec, Selector, Target, WatchLine,
 };
 
-struct Place(tempfile::TempDir);
+/// What a store is kept in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Sqlite,
+    Etcd,
+}
+
+/// A prepared store of its own for each test.
+pub(super) struct Place {
+    location: Location,
+    /// Of a store in a file.
+    _directory: Option<tempfile::TempDir>,
+}
 
 impl Place {
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().expect("directory"));
-        prepare(&place.location(), OverlayWish::default()).expect("prepared");
+    pub(super) fn new(kind: Kind) -> Self {
+        let place = match kind {
+            Kind::Sqlite => {
+                let directory = tempfile::tempdir().expect("directory");
+                Self { location: Location::Sqlite(directory.path().join("policy.db")), _directory: Some(directory) }
+            }
+            Kind::Etcd => {
+                let prefix = token::hex(&random::<8>().expect("random"));
+                let location = EtcdCluster::shared().store(&prefix).parse().expect("a location");
+                Self { location, _directory: None }
+            }
+        };
+        prepare(&place.location, OverlayWish::default()).expect("prepared");
         place
     }
 
-    fn location(&self) -> Location {
-        Location::Sqlite(self.0.path().join("policy.db"))
+    pub(super) fn location(&self) -> Location {
+        self.location.clone()
     }
 
-    fn open(&self) -> Store {
+    pub(super) fn file(&self) -> PathBuf {
+        match &self.location {
+            Location::Sqlite(path) => path.clone(),
+            Location::Etcd(_) => panic!("no file"),
+        }
+    }
+
+    pub(super) fn open(&self) -> Store {
         Store::open(&self.location(), OverlayWish::default()).expect("open")
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+/// The same promises of every kind of store.
+macro_rules! of_every_kind {
+    ($($promise:ident,)*) => {
+        mod in_a_file {
+            $(#[test] fn $promise() { super::$promise(super::Kind::Sqlite); })*
+        }
+        mod in_etcd {
+            $(#[test] fn $promise() { super::$promise(super::Kind::Etcd); })*
+        }
+    };
+}
+pub(super) use of_every_kind;
+
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
 }
 
-fn node(name: &str) -> Principal {
+pub(super) fn node(name: &str) -> Principal {
     Principal::Node(NodeGrant { name: name.parse().expect("name"), apps: vec![AppPattern::all()] })
 }
 
-fn rule(source: &str, destination: &str, ports: &str, action: Action) -> RuleSpec {
+pub(super) fn rule(source: &str, destination: &str, ports: &str, action: Action) -> RuleSpec {
     let selector = |name: &str| name.parse::<Selector>().expect("selector");
     RuleSpec::new(selector(source), selector(destination), Protocol::Tcp, ports.parse().expect("ports"), action)
 }
 
 /// The rule that a store is born with.
-const BUILT_IN: RuleId = RuleId(1);
+pub(super) const BUILT_IN: RuleId = RuleId(1);
 
-fn rules(store: &Store) -> Vec<RuleId> {
+pub(super) fn rules(store: &Store) -> Vec<RuleId> {
     store.read(|state| state.replica().rules.keys().copied().collect())
 }
 
 /// Waits until the store has moved on to this revision.
-fn await_revision(runtime: &tokio::runtime::Runtime, store: &Store, revision: Revision) {
+pub(super) fn await_revision(runtime: &tokio::runtime::Runtime, store: &Store, revision: Revision) {
     let mut subscription = store.subscribe(None).expect("subscribed");
     let moving = async {
         while store.read(State::revision) < revision {
@@ -63,11 +106,11 @@ fn await_revision(runtime: &tokio::runtime::Runtime, store: &Store, revision: Re
     runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), moving).await }).expect("in time");
 }
 
-fn soon() -> Option<Timestamp> {
+pub(super) fn soon() -> Option<Timestamp> {
     Timestamp::now().after(Duration::from_millis(200))
 }
 
-fn allow_on(port: u16) -> Write {
+pub(super) fn allow_on(port: u16) -> Write {
     Write::new(Command::PutRule(rule("web", "db", &port.to_string(), Action::Allow)), Principal::Operator)
 }
 
@@ -327,7 +370,7 @@ fn seen_app(app: &App) -> NaiveApp {
 }
 
 /// Reads what a watch has to say, without waiting.
-fn follow(store: &Store, follower: &mut Follower, subscription: &mut Subscription) {
+pub(super) fn follow(store: &Store, follower: &mut Follower, subscription: &mut Subscription) {
     match std::mem::replace(&mut subscription.start, Start::Resume(Vec::new())) {
         Start::Snapshot(changes) => {
             let (history, revision) = (subscription.history.clone(), subscription.revision);
@@ -353,7 +396,7 @@ fn take(follower: &mut Follower, delta: &Delta) {
     follower.take(line).expect("it fits");
 }
 
-fn resume(store: &Store, follower: &Follower) -> Subscription {
+pub(super) fn resume(store: &Store, follower: &Follower) -> Subscription {
     let place = follower.held().map(|(history, replica)| (replica.revision(), history.clone()));
     let subscription = store.subscribe(place.clone()).expect("not ahead");
     let resumed = matches!(subscription.start, Start::Resume(_));
@@ -364,94 +407,107 @@ fn resume(store: &Store, follower: &Follower) -> Subscription {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn it_does_what_the_naive_model_does_and_a_watch_sees_all_of_it(deeds in prop::collection::vec(deed(), 1..60)) {
-        let (place, runtime) = (Place::new(), runtime());
-        let mut store = place.open();
-        let mut naive = Naive::new();
-        for name in [1, 2] {
-            let join = Registration { underlay: IpAddr::from([192, 168, 1, name]), key: None };
-            runtime.block_on(store.write(Write::new(Command::Join(join), node(&format!("n{name}"))))).expect("join");
-            naive.revision += 1;
-        }
-        let mut follower = Follower::default();
-        let mut subscription = store.subscribe(None).expect("subscribed");
-        for deed in deeds {
-            let ask = |command, by| runtime.block_on(store.write(Write::new(command, by)));
-            match deed {
-                Deed::Put { source, destination, port, deny, reason: why, audit, silent } => {
-                    let action = if deny { Action::Deny } else { Action::Allow };
-                    let mut spec = rule(&side(source), &side(destination), &format!("{}", 80 + u16::from(port)), action);
-                    if port == 3 {
-                        (spec.protocol, spec.ports) = (Protocol::Any, Ports::All);
-                    }
-                    spec.reason = reason(why);
-                    spec.mode = if audit { Mode::Audit } else { Mode::Enforce };
-                    spec.on_deny = (deny && silent).then_some(OnDeny::Drop);
-                    prop_assert!(ask(Command::PutRule(spec.clone()), Principal::Operator).is_ok());
-                    naive.put(&spec);
-                }
-                Deed::Delete(id) => {
-                    let done = ask(Command::DeleteRule(RuleId(id.into())), Principal::Operator);
-                    prop_assert_eq!(done.is_ok(), naive.delete(id.into()));
-                }
-                Deed::Set { app: name, audit, add, remove } => {
-                    // Some of the groups that can be added and removed are the same one, which is no request.
-                    let (add, remove) = (vec![group(add)], if remove == add { vec![] } else { vec![group(remove)] });
-                    let names = |groups: &[String]| groups.iter().map(|group| group.parse().expect("name")).collect();
-                    let groups = GroupWish::Edit { add_groups: names(&add), remove_groups: names(&remove) };
-                    let mode = audit.map(|audit| if audit { Mode::Audit } else { Mode::Enforce });
-                    let command = Command::SetApp(app(name).parse().expect("name"), AppSettings { mode, groups });
-                    prop_assert!(ask(command, Principal::Operator).is_ok());
-                    naive.set(&app(name), audit, &add, &remove);
-                }
-                Deed::DeleteApp(name) => {
-                    let done = ask(Command::DeleteApp(app(name).parse().expect("name")), Principal::Operator);
-                    prop_assert_eq!(done.is_ok(), naive.delete_app(&app(name)));
-                }
-                Deed::Isolate { app: name, instance, reason: why } => {
-                    let (name, why) = (app(name), reason(why));
-                    let spec = IsolationSpec {
-                        app: name.parse().expect("name"), instance, expires_at: None, reason: why.clone(),
-                    };
-                    let done = ask(Command::Isolate(spec), Principal::Operator);
-                    prop_assert_eq!(done.is_ok(), naive.isolate(&name, instance, why));
-                }
-                Deed::EndIsolation { app: name, instance } => {
-                    let target = Target { app: app(name).parse().expect("name"), instance };
-                    let done = ask(Command::EndIsolation(target), Principal::Operator);
-                    prop_assert_eq!(done.is_ok(), naive.end_isolation(&app(name), instance));
-                }
-                Deed::Claim { node: number, app: name, host } => {
-                    let address = address(number, host);
-                    let claim = Claim { app: app(name).parse().expect("name"), instance: None, addresses: vec![address], labels: Default::default() };
-                    let claimed = ask(Command::Claim(claim), node(&format!("n{number}"))).ok();
-                    let number = claimed.map(|answer| match answer {
-                        Answer::Claimed(claimed) => claimed.instance,
-                        other => panic!("{other:?}"),
-                    });
-                    prop_assert_eq!(number, naive.claim(address, &app(name)));
-                }
-                Deed::Release { node: number, host } => {
-                    let done = ask(Command::Release(address(number, host)), node(&format!("n{number}")));
-                    prop_assert_eq!(done.is_ok(), naive.release(address(number, host)));
-                }
-                Deed::Reopen => {
-                    follow(&store, &mut follower, &mut subscription);
-                    store.close();
-                    store = place.open();
-                    subscription = resume(&store, &follower);
-                }
-            }
-            assert_same(&store, &naive);
-            follow(&store, &mut follower, &mut subscription);
-        }
-        store.close();
+    fn a_file_does_what_the_naive_model_does_and_a_watch_sees_all_of_it(deeds in prop::collection::vec(deed(), 1..60)) {
+        compare_with_the_naive_model(Kind::Sqlite, deeds)?;
+    }
+
+    #[test]
+    fn etcd_does_what_the_naive_model_does_and_a_watch_sees_all_of_it(deeds in prop::collection::vec(deed(), 1..60)) {
+        compare_with_the_naive_model(Kind::Etcd, deeds)?;
     }
 }
 
-#[test]
-fn many_writers_share_a_commit() {
-    let (place, runtime) = (Place::new(), runtime());
+fn compare_with_the_naive_model(kind: Kind, deeds: Vec<Deed>) -> Result<(), TestCaseError> {
+    let (place, runtime) = (Place::new(kind), runtime());
+    let mut store = place.open();
+    let mut naive = Naive::new();
+    for name in [1, 2] {
+        let join = Registration { underlay: IpAddr::from([192, 168, 1, name]), key: None };
+        runtime.block_on(store.write(Write::new(Command::Join(join), node(&format!("n{name}"))))).expect("join");
+        naive.revision += 1;
+    }
+    let mut follower = Follower::default();
+    let mut subscription = store.subscribe(None).expect("subscribed");
+    for deed in deeds {
+        let ask = |command, by| runtime.block_on(store.write(Write::new(command, by)));
+        match deed {
+            Deed::Put { source, destination, port, deny, reason: why, audit, silent } => {
+                let action = if deny { Action::Deny } else { Action::Allow };
+                let mut spec = rule(&side(source), &side(destination), &format!("{}", 80 + u16::from(port)), action);
+                if port == 3 {
+                    (spec.protocol, spec.ports) = (Protocol::Any, Ports::All);
+                }
+                spec.reason = reason(why);
+                spec.mode = if audit { Mode::Audit } else { Mode::Enforce };
+                spec.on_deny = (deny && silent).then_some(OnDeny::Drop);
+                prop_assert!(ask(Command::PutRule(spec.clone()), Principal::Operator).is_ok());
+                naive.put(&spec);
+            }
+            Deed::Delete(id) => {
+                let done = ask(Command::DeleteRule(RuleId(id.into())), Principal::Operator);
+                prop_assert_eq!(done.is_ok(), naive.delete(id.into()));
+            }
+            Deed::Set { app: name, audit, add, remove } => {
+                // Some of the groups that can be added and removed are the same one, which is no request.
+                let (add, remove) = (vec![group(add)], if remove == add { vec![] } else { vec![group(remove)] });
+                let names = |groups: &[String]| groups.iter().map(|group| group.parse().expect("name")).collect();
+                let groups = GroupWish::Edit { add_groups: names(&add), remove_groups: names(&remove) };
+                let mode = audit.map(|audit| if audit { Mode::Audit } else { Mode::Enforce });
+                let command = Command::SetApp(app(name).parse().expect("name"), AppSettings { mode, groups });
+                prop_assert!(ask(command, Principal::Operator).is_ok());
+                naive.set(&app(name), audit, &add, &remove);
+            }
+            Deed::DeleteApp(name) => {
+                let done = ask(Command::DeleteApp(app(name).parse().expect("name")), Principal::Operator);
+                prop_assert_eq!(done.is_ok(), naive.delete_app(&app(name)));
+            }
+            Deed::Isolate { app: name, instance, reason: why } => {
+                let (name, why) = (app(name), reason(why));
+                let spec =
+                    IsolationSpec { app: name.parse().expect("name"), instance, expires_at: None, reason: why.clone() };
+                let done = ask(Command::Isolate(spec), Principal::Operator);
+                prop_assert_eq!(done.is_ok(), naive.isolate(&name, instance, why));
+            }
+            Deed::EndIsolation { app: name, instance } => {
+                let target = Target { app: app(name).parse().expect("name"), instance };
+                let done = ask(Command::EndIsolation(target), Principal::Operator);
+                prop_assert_eq!(done.is_ok(), naive.end_isolation(&app(name), instance));
+            }
+            Deed::Claim { node: number, app: name, host } => {
+                let address = address(number, host);
+                let claim = Claim {
+                    app: app(name).parse().expect("name"),
+                    instance: None,
+                    addresses: vec![address],
+                    labels: Default::default(),
+                };
+                let claimed = ask(Command::Claim(claim), node(&format!("n{number}"))).ok();
+                let number = claimed.map(|answer| match answer {
+                    Answer::Claimed(claimed) => claimed.instance,
+                    other => panic!("{other:?}"),
+                });
+                prop_assert_eq!(number, naive.claim(address, &app(name)));
+            }
+            Deed::Release { node: number, host } => {
+                let done = ask(Command::Release(address(number, host)), node(&format!("n{number}")));
+                prop_assert_eq!(done.is_ok(), naive.release(address(number, host)));
+            }
+            Deed::Reopen => {
+                follow(&store, &mut follower, &mut subscription);
+                store.close();
+                store = place.open();
+                subscription = resume(&store, &follower);
+            }
+        }
+        assert_same(&store, &naive);
+        follow(&store, &mut follower, &mut subscription);
+    }
+    store.close();
+    Ok(())
+}
+
+fn many_writers_share_a_commit(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let writes = (1..=200).map(|port| store.write(allow_on(port)));
     let answers = runtime.block_on(futures_util::future::join_all(writes));
@@ -463,9 +519,8 @@ fn many_writers_share_a_commit() {
     assert_eq!(place.open().read(|state| state.replica().rules.len()), 201);
 }
 
-#[test]
-fn a_refused_write_in_a_shared_commit_leaves_the_others_alone() {
-    let (place, runtime) = (Place::new(), runtime());
+fn a_refused_write_in_a_shared_commit_leaves_the_others_alone(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let missing = Write::new(Command::DeleteRule(RuleId(77)), Principal::Operator);
     let writes = [allow_on(80), missing, allow_on(81)].map(|write| store.write(write));
@@ -474,9 +529,8 @@ fn a_refused_write_in_a_shared_commit_leaves_the_others_alone() {
     assert_eq!(store.read(State::revision).0, 3);
 }
 
-#[test]
-fn a_dry_run_says_what_would_be_and_changes_nothing() {
-    let (place, runtime) = (Place::new(), runtime());
+fn a_dry_run_says_what_would_be_and_changes_nothing(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let dry = Write { dry_run: true, ..allow_on(80) };
     let Answer::Rule(answer) = runtime.block_on(store.write(dry)).expect("planned") else { panic!("not a rule") };
@@ -484,9 +538,8 @@ fn a_dry_run_says_what_would_be_and_changes_nothing() {
     assert_eq!(store.read(|state| (state.revision().0, state.replica().count())), (1, 1));
 }
 
-#[test]
-fn a_repeated_request_is_done_once_also_across_a_restart() {
-    let (place, runtime) = (Place::new(), runtime());
+fn a_repeated_request_is_done_once_also_across_a_restart(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let keyed = |port, request| Write {
         idempotency: Some(Idempotency { key: "k1".to_owned(), request: [request; 32] }),
         ..allow_on(port)
@@ -502,11 +555,19 @@ fn a_repeated_request_is_done_once_also_across_a_restart() {
 }
 
 #[test]
-fn a_store_is_served_once_and_its_overlay_is_fixed_by_the_first_node() {
-    let (place, runtime) = (Place::new(), runtime());
+fn a_file_is_served_once() {
+    let place = Place::new(Kind::Sqlite);
+    let store = place.open();
+    let again = Store::open(&place.location(), OverlayWish::default());
+    assert!(matches!(again, Err(DatabaseError::Served { .. })));
+    store.close();
+    place.open();
+}
+
+fn the_overlay_is_fixed_by_the_first_node(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let wish = OverlayWish { v4: "10.128.0.0/16".parse().ok(), v6: None };
     let store = Store::open(&place.location(), wish).expect("no node yet");
-    assert!(matches!(Store::open(&place.location(), wish), Err(DatabaseError::Served { .. })));
     let join = Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, 1]), key: None });
     runtime.block_on(store.write(Write::new(join, node("n1")))).expect("join");
     store.close();
@@ -518,19 +579,18 @@ fn a_store_is_served_once_and_its_overlay_is_fixed_by_the_first_node() {
 
 #[test]
 fn a_damaged_store_is_not_served() {
-    let (place, runtime) = (Place::new(), runtime());
+    let (place, runtime) = (Place::new(Kind::Sqlite), runtime());
     let store = place.open();
     runtime.block_on(store.write(allow_on(80))).expect("written");
     store.close();
-    let connection = sqlite::database::connect(place.location().path()).expect("connection");
+    let connection = sqlite::database::connect(&place.file()).expect("connection");
     connection.execute("DELETE FROM item WHERE key = 'rule/r1'", []).expect("deleted");
     drop(connection);
     assert!(matches!(Store::open(&place.location(), OverlayWish::default()), Err(DatabaseError::Damaged(_))));
 }
 
-#[test]
-fn a_reader_that_knows_more_than_the_store_is_not_led_back() {
-    let (place, runtime) = (Place::new(), runtime());
+fn a_reader_that_knows_more_than_the_store_is_not_led_back(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     runtime.block_on(store.write(allow_on(80))).expect("written");
     let history = store.read(|state| state.history().clone());
@@ -540,9 +600,8 @@ fn a_reader_that_knows_more_than_the_store_is_not_led_back() {
     assert!(matches!(elsewhere.expect("another history").start, Start::Snapshot(_)));
 }
 
-#[test]
-fn a_new_store_lets_nodes_reach_their_instances_until_somebody_says_otherwise() {
-    let (place, runtime) = (Place::new(), runtime());
+fn a_new_store_lets_nodes_reach_their_instances_until_somebody_says_otherwise(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let rule = store.read(|state| state.rule(BUILT_IN).cloned()).expect("born with it");
     assert_eq!((&rule.source, &rule.destination, rule.protocol), (&Selector::Host, &Selector::Any, Protocol::Any));
@@ -553,9 +612,8 @@ fn a_new_store_lets_nodes_reach_their_instances_until_somebody_says_otherwise() 
     assert_eq!(rules(&place.open()), []);
 }
 
-#[test]
-fn what_has_an_end_is_taken_away_by_an_ordinary_revision() {
-    let (place, runtime) = (Place::new(), runtime());
+fn what_has_an_end_is_taken_away_by_an_ordinary_revision(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let lasting = RuleSpec {
         expires_at: Timestamp::now().after(Duration::from_secs(3600)),
@@ -574,16 +632,16 @@ fn what_has_an_end_is_taken_away_by_an_ordinary_revision() {
     assert!(store.read(|state| state.replica().isolations.is_empty()));
     follow(&store, &mut follower, &mut subscription);
     store.close();
-    let connection = sqlite::database::connect(place.location().path()).expect("connection");
-    let who = "SELECT who FROM journal WHERE revision = 5";
-    assert_eq!(connection.query_row(who, [], |row| row.get::<_, String>(0)).expect("journal"), "expiry");
-    drop(connection);
+    if let Location::Sqlite(path) = place.location() {
+        let connection = sqlite::database::connect(&path).expect("connection");
+        let who = "SELECT who FROM journal WHERE revision = 5";
+        assert_eq!(connection.query_row(who, [], |row| row.get::<_, String>(0)).expect("journal"), "expiry");
+    }
     assert_eq!(rules(&place.open()), [BUILT_IN, RuleId(2)]);
 }
 
-#[test]
-fn what_ended_while_nobody_served_the_store_is_taken_away_when_somebody_does() {
-    let (place, runtime) = (Place::new(), runtime());
+fn what_ended_while_nobody_served_the_store_is_taken_away_when_somebody_does(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let end = soon().expect("a time");
     let ending = RuleSpec { expires_at: Some(end), ..rule("web", "db", "80", Action::Allow) };
@@ -595,9 +653,8 @@ fn what_ended_while_nobody_served_the_store_is_taken_away_when_somebody_does() {
     assert_eq!(rules(&store), [BUILT_IN]);
 }
 
-#[test]
-fn an_end_that_is_put_off_is_the_one_that_counts() {
-    let (place, runtime) = (Place::new(), runtime());
+fn an_end_that_is_put_off_is_the_one_that_counts(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let write = |spec: RuleSpec| runtime.block_on(store.write(Write::new(Command::PutRule(spec), Principal::Operator)));
     let spec = rule("web", "db", "80", Action::Allow);
@@ -616,9 +673,8 @@ fn counted(since: Timestamp, id: RuleId, packets: u64) -> UsageReport {
     UsageReport { since, rules: vec![crate::model::RuleUsage { id, usage }] }
 }
 
-#[test]
-fn what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule() {
-    let (place, runtime) = (Place::new(), runtime());
+fn what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
     let store = place.open();
     let name = |text: &str| text.parse().expect("name");
     for (node_name, host) in [("n1", 1), ("n2", 2)] {
@@ -642,11 +698,11 @@ fn what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule() {
 
 #[test]
 fn a_store_of_the_first_schema_is_brought_up_to_date() {
-    let (place, runtime) = (Place::new(), runtime());
+    let (place, runtime) = (Place::new(Kind::Sqlite), runtime());
     let store = place.open();
     runtime.block_on(store.write(allow_on(80))).expect("written");
     store.close();
-    let connection = sqlite::database::connect(place.location().path()).expect("connection");
+    let connection = sqlite::database::connect(&place.file()).expect("connection");
     // As the first version wrote it: no tables of usage and ownership, apps without mode and groups, a head without groups.
     let older = "DROP TABLE usage; DROP TABLE ownership; PRAGMA user_version = 1;
         UPDATE item SET change = json_remove(change, '$.app.mode', '$.app.groups') WHERE key LIKE 'app/%';
@@ -659,4 +715,18 @@ fn a_store_of_the_first_schema_is_brought_up_to_date() {
         store.read(|state| state.app(&"web".parse().expect("name")).map(|app| App::clone(app))).expect("web");
     assert_eq!((web.mode, web.groups.len()), (Mode::Enforce, 0));
     assert_eq!(store.usage([BUILT_IN]), [Usage::default()]);
+}
+
+of_every_kind! {
+    the_overlay_is_fixed_by_the_first_node,
+    what_has_an_end_is_taken_away_by_an_ordinary_revision,
+    many_writers_share_a_commit,
+    a_refused_write_in_a_shared_commit_leaves_the_others_alone,
+    a_dry_run_says_what_would_be_and_changes_nothing,
+    a_repeated_request_is_done_once_also_across_a_restart,
+    a_reader_that_knows_more_than_the_store_is_not_led_back,
+    a_new_store_lets_nodes_reach_their_instances_until_somebody_says_otherwise,
+    what_ended_while_nobody_served_the_store_is_taken_away_when_somebody_does,
+    an_end_that_is_put_off_is_the_one_that_counts,
+    what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule,
 }

@@ -169,6 +169,8 @@ impl Writer {
         }
         if !self.engine.is_following() {
             self.shared.failed();
+        } else if !self.shared.is_healthy() && self.engine.has_recovered() {
+            self.shared.succeeded();
         }
     }
 

@@ -118,7 +118,7 @@ fn the_binary_says_what_is_wrong_with_its_arguments() {
     let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_netpol-api")).args(args).output().expect("it runs");
     for (args, word) in [
         (vec!["init", "--node", "a b"], "a b"),
-        (vec!["init", "--store", "etcd://a:2379"], "not supported by this version"),
+        (vec!["init", "--store", "etcd://a:2379"], "without client certificates"),
         (vec!["serve", "--heartbeat", "1h"], "100ms to 5s"),
         (vec!["serve", "--keep-owners", "5m"], "1h to 3650d"),
         (vec!["serve", "--overlay-v4", "10.255.0.0/24"], "no room"),

@@ -133,6 +133,11 @@ impl Engine for File {
     fn is_following(&self) -> bool {
         true
     }
+
+    fn has_recovered(&mut self) -> bool {
+        // The next write will tell.
+        false
+    }
 }
 
 /// A connection that reads beside the writer. Tokens and accepted histories are looked up in the file each time:

@@ -1,0 +1,131 @@
+//! The members of an etcd cluster, any of which may be gone: one call is tried at one after the other.
+//!
+//! `etcd-client` fails a call where the member that it chose is dead, and never tries another; so each member has a client
+//! of its own here. Every call may be made again: reads change nothing, and all writes are such that doing them twice is
+//! doing them once.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, KvClient, TlsOptions};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep, timeout},
+};
+use tracing::debug;
+
+use crate::store::{error::DatabaseError, location::Cluster};
+
+/// How long one member may take for one answer: longer than a healthy cluster ever needs.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long to go on trying: the cluster elects a new leader meanwhile.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between rounds in which no member answered.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Etcd bounds what it takes, not what it gives: a page of large values is more than the client's usual 4 MiB.
+pub(super) const LARGEST_ANSWER: usize = 256 << 20;
+
+pub(super) struct Members {
+    urls: Vec<String>,
+    options: ConnectOptions,
+    clients: Vec<OnceCell<Client>>,
+    /// The one that answered last.
+    current: AtomicUsize,
+}
+
+impl Members {
+    pub(super) fn of(cluster: &Cluster) -> Result<Self, DatabaseError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(ATTEMPT)
+            .with_keep_alive(Duration::from_secs(3), ATTEMPT)
+            .with_keep_alive_while_idle(true)
+            .with_require_leader(true);
+        if let Some(files) = &cluster.tls {
+            let read = |path: &std::path::PathBuf| {
+                std::fs::read(path).map_err(|source| DatabaseError::File { path: path.clone(), source })
+            };
+            let tls = TlsOptions::new()
+                .ca_certificate(Certificate::from_pem(read(&files.ca)?))
+                .identity(Identity::from_pem(read(&files.certificate)?, read(&files.key)?));
+            options = options.with_tls(tls);
+        }
+        let scheme = if cluster.tls.is_some() { "https" } else { "http" };
+        let urls: Vec<String> = cluster.members.iter().map(|member| format!("{scheme}://{member}")).collect();
+        let clients = urls.iter().map(|_| OnceCell::new()).collect();
+        Ok(Self { urls, options, clients, current: AtomicUsize::new(0) })
+    }
+
+    /// Makes a call, at one member after the other until one answers.
+    pub(super) async fn call<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        let mut failures = 0_usize;
+        loop {
+            let index = self.current();
+            let attempt = async { call(self.client(index).await?).await };
+            let failure = match timeout(ATTEMPT, attempt).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                // If an earlier attempt was heard by another member, this refusal says nothing about it.
+                Ok(Err(error)) if is_final(&error) && failures == 0 => {
+                    return Err(DatabaseError::Etcd(format!("{}: {error}", self.urls[index])));
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", ATTEMPT.as_secs()),
+            };
+            debug!(member = %self.urls[index], %failure, "etcd did not answer");
+            if Instant::now() >= deadline {
+                return Err(DatabaseError::Unsure(format!("{}: {failure}", self.urls[index])));
+            }
+            self.leave(index);
+            failures += 1;
+            if failures.is_multiple_of(self.urls.len()) {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// The member to ask first.
+    pub(super) fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed) % self.urls.len()
+    }
+
+    /// Notes that a member does not answer. Somebody else may have noted that already.
+    pub(super) fn leave(&self, index: usize) {
+        let next = (index + 1) % self.urls.len();
+        let _moved = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(super) async fn client(&self, index: usize) -> Result<Client, Error> {
+        let connect = || Client::connect([&self.urls[index]], Some(self.options.clone()));
+        self.clients[index].get_or_try_init(connect).await.cloned()
+    }
+}
+
+pub(super) fn kv(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(LARGEST_ANSWER)
+}
+
+/// Whether every member would say the same.
+fn is_final(error: &Error) -> bool {
+    const FINAL: [&str; 8] = [
+        "InvalidArgument",
+        "NotFound",
+        "PermissionDenied",
+        "Unauthenticated",
+        "FailedPrecondition",
+        "OutOfRange",
+        "Unimplemented",
+        "ResourceExhausted",
+    ];
+    match error {
+        // Named by its words: the crate shows the status, but not the type of its code.
+        Error::GRpcStatus(status) => FINAL.contains(&format!("{:?}", status.code()).as_str()),
+        Error::InvalidArgs(_) | Error::InvalidUri(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,153 @@
+//! Keeping the log short: a snapshot from time to time, entries that nobody resumes behind any more cut off, and parts
+//! removed whose writer died before he pointed to them.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
+
+use super::{
+    Etcd, PART, behind,
+    load::{Logged, Place},
+    new_id,
+    record::{Parts, Snapshot, SnapshotPlace},
+};
+use crate::store::{delta::Ring, error::DatabaseError, state::State};
+
+/// How much is left lying about.
+pub(super) struct Limits {
+    /// Commits between snapshots.
+    pub(super) between: u64,
+    /// Commits, and bytes of them, that stay in the log for watches that resume.
+    pub(super) kept: usize,
+    pub(super) kept_bytes: usize,
+    /// So long parts may be pointed to by nobody before they are taken for orphans; and so often we look.
+    pub(super) orphaned: Duration,
+}
+
+/// Entries that one transaction cuts off.
+const AT_ONCE: usize = 100;
+
+pub(super) struct Tidying {
+    limits: Limits,
+    looked: Instant,
+    /// Parts that nobody pointed to at the last look.
+    suspects: HashSet<String>,
+}
+
+impl Tidying {
+    /// With what a process keeps in its memory as the measure of what the log keeps.
+    pub(super) fn begin() -> Result<Self, DatabaseError> {
+        let [spread] = crate::store::random::<1>()?;
+        Ok(Self::within(Limits {
+            // Every process adds some of its own, so that not all write one at the same time.
+            between: 1_000 + u64::from(spread),
+            kept: Ring::MOST_DELTAS,
+            kept_bytes: Ring::MOST_BYTES,
+            orphaned: Duration::from_secs(600),
+        }))
+    }
+
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, looked: Instant::now(), suspects: HashSet::new() }
+    }
+
+    /// `state` is what the log leads to at this place.
+    pub(super) fn run(&mut self, etcd: &Etcd, place: &mut Place, state: &State) -> Result<(), DatabaseError> {
+        if place.sequence.saturating_sub(place.snapshot.sequence) >= self.limits.between {
+            write_snapshot(etcd, place, state)?;
+        }
+        self.cut(etcd, place)?;
+        if self.looked.elapsed() >= self.limits.orphaned {
+            self.looked = Instant::now();
+            self.collect(etcd, place)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what the snapshot holds and nobody resumes behind.
+    fn cut(&self, etcd: &Etcd, place: &mut Place) -> Result<(), DatabaseError> {
+        let mut bytes: usize = place.logged.iter().map(|logged| logged.bytes).sum();
+        let mut gone: Vec<Logged> = Vec::new();
+        while let Some(first) = place.logged.front()
+            && first.sequence < place.snapshot.sequence
+            && (place.logged.len() > self.limits.kept || bytes > self.limits.kept_bytes)
+        {
+            bytes = bytes.saturating_sub(first.bytes);
+            gone.extend(place.logged.pop_front());
+        }
+        for some in gone.chunks(AT_ONCE) {
+            let (Some(first), Some(last)) = (some.first(), some.last()) else { continue };
+            let range = DeleteOptions::new().with_range(etcd.keys.log(last.sequence + 1));
+            let mut operations = vec![TxnOp::delete(etcd.keys.log(first.sequence), Some(range))];
+            operations.extend(some.iter().filter_map(|logged| logged.parts.as_deref()).map(|id| remove(etcd, id)));
+            etcd.txn(&Txn::new().and_then(operations))?;
+        }
+        Ok(())
+    }
+
+    /// Removes parts that nobody pointed to at this look and the last one. Whoever still wants to point to them finds
+    /// them gone, and writes them again.
+    fn collect(&mut self, etcd: &Etcd, place: &Place) -> Result<(), DatabaseError> {
+        let known: HashSet<&str> = place.logged.iter().filter_map(|logged| logged.parts.as_deref()).collect();
+        let mut orphans = HashSet::new();
+        for id in part_ids(etcd)? {
+            if !known.contains(id.as_str()) && id != place.snapshot.parts.id {
+                orphans.insert(id);
+            }
+        }
+        for id in orphans.intersection(&self.suspects) {
+            etcd.txn(&Txn::new().and_then([remove(etcd, id)]))?;
+        }
+        self.suspects = orphans;
+        Ok(())
+    }
+}
+
+fn remove(etcd: &Etcd, id: &str) -> TxnOp {
+    TxnOp::delete(etcd.keys.parts_of(id), Some(DeleteOptions::new().with_prefix()))
+}
+
+fn part_ids(etcd: &Etcd) -> Result<HashSet<String>, DatabaseError> {
+    let prefix = etcd.keys.parts();
+    let options = etcd_client::GetOptions::new().with_range(behind(&prefix)).with_keys_only();
+    let found = etcd.get(&prefix, &options)?;
+    let id = |key: &[u8]| {
+        let rest = String::from_utf8_lossy(key.get(prefix.len()..)?).into_owned();
+        rest.split_once('/').map(|(id, _)| id.to_owned())
+    };
+    Ok(found.kvs().iter().filter_map(|pair| id(pair.key())).collect())
+}
+
+/// Writes everything that stands, and points to it if nobody else did so first.
+fn write_snapshot(etcd: &Etcd, place: &mut Place, state: &State) -> Result<(), DatabaseError> {
+    let snapshot = Snapshot {
+        sequence: place.sequence,
+        head: state.head(),
+        items: state.replica().items().collect(),
+        capacities: state.capacities(),
+    };
+    let (id, bytes) = (new_id()?, serde_json::to_vec(&snapshot)?);
+    let parts = bytes.chunks(PART);
+    let next = SnapshotPlace { sequence: place.sequence, parts: Parts { id: id.clone(), count: parts.len() } };
+    for (number, part) in parts.enumerate() {
+        etcd.txn(&Txn::new().and_then([TxnOp::put(etcd.keys.part(&id, number), part, None)]))?;
+    }
+    let key = etcd.keys.snapshot();
+    let unchanged = match place.snapshot.sequence {
+        0 => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+        _ => Compare::value(key.clone(), CompareOp::Equal, serde_json::to_vec(&place.snapshot)?),
+    };
+    let is_whole = Compare::create_revision(etcd.keys.part(&id, 0), CompareOp::Greater, 0);
+    let mut operations = vec![TxnOp::put(key, serde_json::to_vec(&next)?, None)];
+    if place.snapshot.sequence > 0 {
+        operations.push(remove(etcd, &place.snapshot.parts.id));
+    }
+    let txn = Txn::new().when([unchanged, is_whole]).and_then(operations).or_else([remove(etcd, &id)]);
+    if etcd.txn(&txn)?.succeeded() {
+        place.snapshot = next;
+    }
+    Ok(())
+}
