@@ -1,7 +1,8 @@
 //! A client of the policy API, for the agent and the command line.
 //!
 //! Always TLS, and only the given CA is believed. One kept-alive HTTP/1.1 connection per API; where several APIs are named,
-//! the next one is tried when one cannot be connected to. Nothing is retried that may have been done.
+//! the next one is tried when one does not answer. What may have been done is tried again only where that does it once: a
+//! read, or a write with a key by which the APIs know it again.
 
 mod error;
 mod identity;
@@ -56,7 +57,8 @@ pub enum Credentials {
 pub struct WriteOptions {
     /// Refuse (412) if the rules are not in this state any more.
     pub if_match: Option<ETag>,
-    /// The same key with the same request gets the same answer, and the write is made once.
+    /// The same key with the same request gets the same answer, and the write is made once. Where several APIs are named
+    /// and no key is given, one is made up, so that the death of an API does not show.
     pub idempotency_key: Option<String>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
@@ -80,10 +82,20 @@ pub struct Client {
     authorization: Option<header::HeaderValue>,
 }
 
+/// Whether a request may be sent to another API.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeatable {
+    /// Doing it twice is doing it once.
+    Always,
+    /// Only if it cannot have arrived.
+    IfNotDone,
+}
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A peer that acknowledges nothing for so long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(15);
+const UNAVAILABLE: reqwest::StatusCode = reqwest::StatusCode::SERVICE_UNAVAILABLE;
 const PAGE: &str = "1000";
 
 type Parameters = Vec<(&'static str, String)>;
@@ -328,6 +340,8 @@ impl Client {
         body: Option<&impl Serialize>,
         options: &WriteOptions,
     ) -> Result<T, ClientError> {
+        let key = options.idempotency_key.clone().or_else(|| self.new_key());
+        let repeatable = if key.is_some() { Repeatable::Always } else { Repeatable::IfNotDone };
         let build = |mut request: RequestBuilder| {
             if let Some(body) = body {
                 request = request.json(body);
@@ -335,7 +349,7 @@ impl Client {
             if let Some(etag) = &options.if_match {
                 request = request.header(header::IF_MATCH, etag.to_string());
             }
-            if let Some(key) = &options.idempotency_key {
+            if let Some(key) = &key {
                 request = request.header("idempotency-key", key);
             }
             if options.dry_run {
@@ -343,7 +357,17 @@ impl Client {
             }
             request.timeout(REQUEST_TIMEOUT)
         };
-        read(self.send(method, path, build).await?).await
+        read(self.send_to_any(method, path, build, repeatable).await?).await
+    }
+
+    /// A key for a write that may have to be sent to another API: none, where there is no other.
+    fn new_key(&self) -> Option<String> {
+        if self.apis.len() < 2 {
+            return None;
+        }
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes).ok()?;
+        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// All pages of a list, and the state its first page was read in.
@@ -370,12 +394,23 @@ impl Client {
         Ok((whole, etag))
     }
 
-    /// Sends a request to the first API that can be connected to, beginning with the one that answered last.
+    /// Sends a request that does nothing, or nothing more when it is repeated.
     async fn send(
         &self,
         method: Method,
         path: &str,
         build: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, ClientError> {
+        self.send_to_any(method, path, build, Repeatable::Always).await
+    }
+
+    /// Sends a request to the first API that answers, beginning with the one that answered last.
+    async fn send_to_any(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl Fn(RequestBuilder) -> RequestBuilder,
+        repeatable: Repeatable,
     ) -> Result<Response, ClientError> {
         let first = self.current.load(Ordering::Relaxed);
         let mut failure = self.silent();
@@ -389,6 +424,13 @@ impl Client {
             }
             let request = build(request);
             match request.send().await {
+                // This one cannot reach the store; another one may.
+                Ok(response) if response.status() == UNAVAILABLE && repeatable == Repeatable::Always => {
+                    match refuse_problem(response).await {
+                        Ok(response) => return Ok(response),
+                        Err(problem) => failure = problem,
+                    }
+                }
                 Ok(response) => {
                     self.current.store(index, Ordering::Relaxed);
                     return refuse_problem(response).await;
@@ -396,7 +438,7 @@ impl Client {
                 Err(error) => {
                     let may_have_been_done = !error.is_connect();
                     failure = ClientError::unreachable(api, &error);
-                    if may_have_been_done {
+                    if may_have_been_done && repeatable == Repeatable::IfNotDone {
                         break;
                     }
                 }

@@ -38,7 +38,7 @@ impl Place {
             }
             Kind::Etcd => {
                 let prefix = token::hex(&random::<8>().expect("random"));
-                let location = EtcdCluster::shared().store(&prefix).parse().expect("a location");
+                let location = shared_cluster().store(&prefix).parse().expect("a location");
                 Self { location, _directory: None }
             }
         };
@@ -60,6 +60,12 @@ impl Place {
     pub(super) fn open(&self) -> Store {
         Store::open(&self.location(), OverlayWish::default()).expect("open")
     }
+}
+
+/// One for all tests of this process, which do not harm it.
+pub(super) fn shared_cluster() -> &'static EtcdCluster {
+    static SHARED: std::sync::OnceLock<EtcdCluster> = std::sync::OnceLock::new();
+    SHARED.get_or_init(EtcdCluster::start)
 }
 
 /// The same promises of every kind of store.

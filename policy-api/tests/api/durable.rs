@@ -1,6 +1,7 @@
 //! What was answered is on disk, whatever happens to the process.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -9,10 +10,10 @@ use std::{
 
 use policy_api::{
     client::Client,
-    model::{RuleFilter, RuleId},
+    model::{ChangeSet, RuleFilter, RuleId},
 };
 
-use crate::world::{Prepared, World, rule};
+use crate::world::{Prepared, World, rounds, rule};
 
 /// The real binary; killed when it is dropped.
 pub(crate) struct Process {
@@ -78,27 +79,34 @@ pub(crate) async fn write_until_gone(client: Arc<Client>, app: usize) -> Vec<Rul
 async fn what_was_answered_survives_kill_9() {
     let prepared = Prepared::new();
     let mut answered: Vec<RuleId> = Vec::new();
-    for round in 0..3 {
+    for round in 0..rounds(3, 1_000) {
         let server = Process::start(&prepared);
         let client = Arc::new(prepared.client(std::slice::from_ref(&server.url), "operator.token"));
-        let standing = client.list_rules(&RuleFilter::default()).await.expect("list");
-        let ids: Vec<RuleId> = standing.items.iter().map(|view| view.rule.id).collect();
-        let lost: Vec<_> = answered.iter().filter(|id| !ids.contains(id)).collect();
-        assert!(lost.is_empty(), "answered, but lost by kill -9: {lost:?}");
-        let writers: Vec<_> =
-            (0..8).map(|writer| tokio::spawn(write_until_gone(client.clone(), round * 8 + writer))).collect();
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert_standing(&client, &answered).await;
+        // So that every round finds as much as the first one.
+        let delete = std::mem::take(&mut answered);
+        client.change(&ChangeSet { create: vec![], delete }, &Default::default()).await.expect("deleted");
+        let writers: Vec<_> = (0..8).map(|writer| tokio::spawn(write_until_gone(client.clone(), writer))).collect();
+        // Not always at the same moment.
+        tokio::time::sleep(Duration::from_millis(100 + u64::try_from(round % 7).expect("few") * 50)).await;
         server.kill();
         for writer in writers {
             answered.extend(writer.await.expect("a writer"));
         }
-        assert!(answered.len() > round * 8, "nothing was written in round {round}");
+        assert!(answered.len() > 8, "nothing was written in round {round}");
     }
     let server = Process::start(&prepared);
     let client = prepared.client(std::slice::from_ref(&server.url), "operator.token");
-    let standing = client.list_rules(&RuleFilter::default()).await.expect("list").items;
-    assert!(answered.iter().all(|id| standing.iter().any(|view| view.rule.id == *id)));
+    assert_standing(&client, &answered).await;
     assert!(server.terminate(), "SIGTERM is no failure");
+}
+
+/// All of these rules are there.
+pub(crate) async fn assert_standing(client: &Client, answered: &[RuleId]) {
+    let listed = client.list_rules(&RuleFilter::default()).await.expect("list");
+    let standing: BTreeSet<RuleId> = listed.items.iter().map(|view| view.rule.id).collect();
+    let lost: Vec<_> = answered.iter().filter(|id| !standing.contains(id)).collect();
+    assert!(lost.is_empty(), "answered, but lost: {lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

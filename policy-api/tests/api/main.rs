@@ -3,8 +3,11 @@
 mod app;
 mod backup;
 mod bad_input;
+mod cluster;
 mod credential;
 mod durable;
+#[path = "../support/etcd.rs"]
+mod etcd_cluster;
 mod limit;
 mod node;
 mod rule;

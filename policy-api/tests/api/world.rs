@@ -10,6 +10,8 @@ use policy_api::{
     store::{Location, OverlayWish},
 };
 
+use crate::etcd_cluster::EtcdCluster;
+
 /// Long enough for any machine, short enough to be told.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(150);
@@ -20,11 +22,30 @@ pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero"
 /// A prepared directory and store.
 pub(crate) struct Prepared {
     directory: tempfile::TempDir,
+    store: Location,
+}
+
+/// How often a proof repeats itself: `ci` in every run, `soak` under `cargo xtask soak`.
+pub(crate) fn rounds(ci: usize, soak: usize) -> usize {
+    if std::env::var_os("NETPOL_SOAK").is_some() { soak } else { ci }
 }
 
 impl Prepared {
+    /// A store in a file.
     pub(crate) fn new() -> Self {
-        let prepared = Self { directory: tempfile::tempdir().expect("directory") };
+        let directory = tempfile::tempdir().expect("directory");
+        let store = Location::Sqlite(directory.path().join("policy.db"));
+        Self::at(directory, store)
+    }
+
+    /// A store in etcd.
+    pub(crate) fn in_etcd(cluster: &EtcdCluster) -> Self {
+        let location = cluster.store("netpol").parse().expect("a location");
+        Self::at(tempfile::tempdir().expect("directory"), location)
+    }
+
+    fn at(directory: tempfile::TempDir, store: Location) -> Self {
+        let prepared = Self { directory, store };
         init(&Init {
             directory: prepared.pki(),
             store: prepared.store(),
@@ -41,7 +62,7 @@ impl Prepared {
     }
 
     pub(crate) fn store(&self) -> Location {
-        Location::Sqlite(self.directory.path().join("policy.db"))
+        self.store.clone()
     }
 
     pub(crate) fn read(&self, file: &str) -> String {

@@ -21,12 +21,6 @@ pub(crate) struct EtcdCluster {
 }
 
 impl EtcdCluster {
-    /// One for all tests of a process that do not harm it.
-    pub(crate) fn shared() -> &'static Self {
-        static SHARED: OnceLock<EtcdCluster> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
-
     pub(crate) fn start() -> Self {
         let directory = make_directory();
         let addresses = free_addresses(MEMBERS * 2).chunks(2).map(|pair| [pair[0], pair[1]]).collect();

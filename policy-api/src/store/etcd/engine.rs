@@ -159,9 +159,22 @@ impl Cluster {
         }
     }
 
-    fn given(&self, key: &AnswerKey) -> Result<Option<GivenAnswer>, DatabaseError> {
-        let Some(value) = self.etcd.value(&self.etcd.keys.answer(&answer_name(key)))? else { return Ok(None) };
-        let bytes = match Value::decode(&value)? {
+    /// The values of the answers' keys, by as few questions as etcd allows.
+    fn kept_values(&self, keys: &[AnswerKey]) -> Result<Vec<Option<Vec<u8>>>, DatabaseError> {
+        let mut values = Vec::new();
+        for some in keys.chunks(AT_ONCE) {
+            let gets: Vec<TxnOp> =
+                some.iter().map(|key| TxnOp::get(self.etcd.keys.answer(&answer_name(key)), None)).collect();
+            for response in self.etcd.txn(&Txn::new().and_then(gets))?.op_responses() {
+                let TxnOpResponse::Get(found) = response else { continue };
+                values.push(found.kvs().first().map(|pair| pair.value().to_vec()));
+            }
+        }
+        Ok(values)
+    }
+
+    fn given(&self, key: &AnswerKey, value: &[u8]) -> Result<Option<GivenAnswer>, DatabaseError> {
+        let bytes = match Value::decode(value)? {
             Value::Whole(bytes) => bytes,
             Value::InParts(Parts { id, count }) => {
                 let mut bytes = Vec::new();
@@ -273,7 +286,12 @@ impl Engine for Cluster {
     }
 
     fn given_answers(&mut self, keys: &[AnswerKey]) -> Result<Vec<Option<GivenAnswer>>, DatabaseError> {
-        keys.iter().map(|key| self.given(key)).collect()
+        let values = self.kept_values(keys)?;
+        let given = |(key, value): (&AnswerKey, Option<Vec<u8>>)| match value {
+            Some(value) => self.given(key, &value),
+            None => Ok(None),
+        };
+        keys.iter().zip(values).map(given).collect()
     }
 
     fn commit(&mut self, batch: &Batch, head: Head) -> Result<Outcome, DatabaseError> {

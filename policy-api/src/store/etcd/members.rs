@@ -19,8 +19,10 @@ use tracing::debug;
 
 use crate::store::{error::DatabaseError, location::Cluster};
 
-/// How long one member may take for one answer: longer than a healthy cluster ever needs.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long one member may take for one answer, at first: more than a healthy cluster needs, and little beside the time
+/// that it takes to elect a leader. Where none answers in that time they get more.
+const ATTEMPT: Duration = Duration::from_secs(1);
+const LONGEST_ATTEMPT: u32 = 4;
 /// How long to go on trying: the cluster elects a new leader meanwhile.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between rounds in which no member answered.
@@ -64,18 +66,20 @@ impl Members {
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + PATIENCE;
-        let mut failures = 0_usize;
+        let mut failures: usize = 0;
         loop {
             let index = self.current();
             let attempt = async { call(self.client(index).await?).await };
-            let failure = match timeout(ATTEMPT, attempt).await {
+            let rounds = u32::try_from(failures / self.urls.len()).unwrap_or(LONGEST_ATTEMPT);
+            let limit = ATTEMPT * (1 + rounds).min(LONGEST_ATTEMPT);
+            let failure = match timeout(limit, attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 // If an earlier attempt was heard by another member, this refusal says nothing about it.
                 Ok(Err(error)) if is_final(&error) && failures == 0 => {
                     return Err(DatabaseError::Etcd(format!("{}: {error}", self.urls[index])));
                 }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {} s", ATTEMPT.as_secs()),
+                Err(_) => format!("no answer within {} s", limit.as_secs()),
             };
             debug!(member = %self.urls[index], %failure, "etcd did not answer");
             if Instant::now() >= deadline {

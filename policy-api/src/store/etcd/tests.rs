@@ -286,7 +286,7 @@ fn a_log_that_lacks_an_entry_is_not_served() {
 
 #[test]
 fn a_place_without_a_store_is_named() {
-    let location = crate::store::etcd_cluster::EtcdCluster::shared().store("nothing-here");
+    let location = crate::store::tests::shared_cluster().store("nothing-here");
     let refused = Store::open(&location.parse().expect("a location"), OverlayWish::default()).err().expect("none");
     assert!(refused.to_string().contains("nothing-here holds no store; run `netpol-api init`"), "{refused}");
 }

@@ -1,0 +1,207 @@
+//! Several APIs on one etcd cluster: what was answered is kept, whoever dies, and clients go on.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use policy_api::{
+    client::Client,
+    model::{ChangeSet, Follower, Revision, RuleFilter, RuleId},
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    durable::{Process, assert_standing},
+    etcd_cluster::EtcdCluster,
+    world::{Prepared, SOON, next_news, rounds, rule},
+};
+
+/// Does what waits for others, where waiting is allowed.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("done")
+}
+
+/// Two APIs, and clients that know both.
+struct Apis {
+    prepared: Prepared,
+    servers: [Option<Process>; 2],
+}
+
+impl Apis {
+    /// With the cluster that they are on.
+    async fn start() -> (Self, Arc<EtcdCluster>) {
+        aside(|| {
+            let cluster = EtcdCluster::start();
+            let prepared = Prepared::in_etcd(&cluster);
+            let servers = [0, 1].map(|_| Some(Process::start(&prepared)));
+            (Self { prepared, servers }, Arc::new(cluster))
+        })
+        .await
+    }
+
+    fn url(&self, server: usize) -> String {
+        self.servers[server].as_ref().expect("it runs").url.clone()
+    }
+
+    /// An operator's client that begins with this one and knows the other.
+    fn client(&self, first: usize) -> Client {
+        self.prepared.client(&[self.url(first), self.url(1 - first)], "operator.token")
+    }
+
+    /// An operator's client of this one alone.
+    fn client_of(&self, server: usize) -> Client {
+        self.prepared.client(&[self.url(server)], "operator.token")
+    }
+}
+
+/// Writes from the beginning until it is told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<Written>>,
+}
+
+#[derive(Default)]
+struct Written {
+    answered: Vec<RuleId>,
+    refused: Vec<String>,
+    slowest: Duration,
+}
+
+impl Load {
+    fn start(clients: Vec<Client>) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let write = |(number, client): (usize, Client)| tokio::spawn(write_until_stopped(client, number, stop.clone()));
+        let writers = clients.into_iter().enumerate().map(write).collect();
+        Self { stop, writers }
+    }
+
+    async fn stop(self) -> Written {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Written::default();
+        for writer in self.writers {
+            let written = writer.await.expect("a writer");
+            all.answered.extend(written.answered);
+            all.refused.extend(written.refused);
+            all.slowest = all.slowest.max(written.slowest);
+        }
+        all
+    }
+}
+
+async fn write_until_stopped(client: Client, number: usize, stop: Arc<AtomicBool>) -> Written {
+    let mut written = Written::default();
+    for port in 1..60_000 {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let start = Instant::now();
+        match client.put_rule(&rule(&format!("allow app{number} db {port}")), &Default::default()).await {
+            Ok(answer) => written.answered.push(answer.rule.id),
+            Err(error) => written.refused.push(error.to_string()),
+        }
+        written.slowest = written.slowest.max(start.elapsed());
+    }
+    written
+}
+
+/// Reads a watch until it is at this revision: the follower refuses whatever does not fit what it holds.
+async fn follow(client: &Client, to: Revision) -> Follower {
+    let mut watch = client.watch(Revision(0), None).await.expect("watch");
+    let mut follower = Follower::default();
+    while follower.held().is_none_or(|(_, replica)| replica.revision() < to) {
+        follower.take(next_news(&mut watch).await).expect("it fits");
+    }
+    follower
+}
+
+async fn ids(client: &Client) -> BTreeSet<RuleId> {
+    let listed = client.list_rules(&RuleFilter::default()).await.expect("list");
+    listed.items.iter().map(|view| view.rule.id).collect()
+}
+
+/// Both APIs tell the same, with all that was answered in it; then the rules go, so that the next round begins as this one.
+async fn assert_kept(apis: &Apis, written: &Written) {
+    let [one, other] = [0, 1].map(|server| apis.client_of(server));
+    let revision = one.status().await.expect("status").revision.max(other.status().await.expect("status").revision);
+    for client in [&one, &other] {
+        follow(client, revision).await;
+        assert_standing(client, &written.answered).await;
+    }
+    let delete: Vec<RuleId> = ids(&one).await.into_iter().filter(|id| id.0 > 1).collect();
+    assert_eq!(ids(&other).await.len(), delete.len() + 1);
+    one.change(&ChangeSet { create: vec![], delete }, &Default::default()).await.expect("deleted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_answered_is_lost_when_etcds_leader_is_killed_and_clients_only_wait() {
+    let (apis, cluster) = Apis::start().await;
+    let mut slowest = Duration::ZERO;
+    for round in 0..rounds(3, 100) {
+        let load = Load::start((0..8).map(|number| apis.client(number % 2)).collect());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let members = cluster.clone();
+        let dead = aside(move || {
+            let leader = members.await_leader();
+            members.kill(leader);
+            // The two that are left go on.
+            members.await_leader();
+            leader
+        });
+        let dead = dead.await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let written = load.stop().await;
+        assert_eq!(written.refused, Vec::<String>::new(), "clients only wait, in round {round}");
+        assert!(written.answered.len() > 16, "nothing was written in round {round}");
+        slowest = slowest.max(written.slowest);
+        assert_kept(&apis, &written).await;
+        let members = cluster.clone();
+        aside(move || members.revive(dead)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    println!("slowest write while etcd's leader was killed: {slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_an_api_loses_nothing_and_clients_go_on_with_the_other() {
+    let (mut apis, _cluster) = Apis::start().await;
+    for round in 0..rounds(3, 100) {
+        let victim = round % 2;
+        let load = Load::start((0..8).map(|number| apis.client(number % 2)).collect());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        apis.servers[victim].take().expect("it runs").kill();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let written = load.stop().await;
+        assert_eq!(written.refused, Vec::<String>::new(), "it does not show, in round {round}");
+        assert!(written.answered.len() > 16, "nothing was written in round {round}");
+        println!("slowest write while an API was killed: {:?}", written.slowest);
+        apis.servers[victim] = Some(Process::start(&apis.prepared));
+        assert_kept(&apis, &written).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_at_one_hears_within_moments_what_the_other_answers() {
+    let (apis, _cluster) = Apis::start().await;
+    let mut watch = apis.client_of(1).watch(Revision(0), None).await.expect("watch");
+    let mut follower = Follower::default();
+    follower.take(next_news(&mut watch).await).expect("it fits");
+    let one = apis.client_of(0);
+    let mut times = Vec::new();
+    for port in 1..=100 {
+        let start = Instant::now();
+        let spec = rule(&format!("allow appA appB {port}"));
+        let revision = one.put_rule(&spec, &Default::default()).await.expect("written").rule.revision;
+        while follower.held().is_none_or(|(_, replica)| replica.revision() < revision) {
+            follower.take(next_news(&mut watch).await).expect("it fits");
+        }
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("rule at one API to watch line at the other: median {:?}, worst {:?}", times[50], times[99]);
+    assert!(times[50] < Duration::from_millis(100) && times[99] < SOON);
+}
