@@ -88,7 +88,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let timing = Timing { heartbeat: config.heartbeat, stall: STALL };
         let issuer = Issuer { authority: authority.clone(), lifetime: config.certificate_lifetime };
-        let presence = Arc::new(Presence::default());
+        let presence = Arc::new(Presence::shared_by(store.board()));
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;
         let limit = config.requests_per_second;

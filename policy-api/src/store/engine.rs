@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::{
     Owners,
+    board::Board,
     delta::Ring,
     error::DatabaseError,
     principal::Principal,
@@ -21,6 +22,8 @@ use crate::model::{AppPattern, Change, History, NodeName, Revision, RuleId, Time
 pub(super) struct Opened {
     pub(super) engine: Box<dyn Engine>,
     pub(super) lookup: Arc<dyn Lookup>,
+    /// Where other processes see what we see; none, where there are no others.
+    pub(super) board: Option<Arc<dyn Board>>,
     pub(super) loaded: Loaded,
     pub(super) usage: Vec<(NodeName, RuleId, Count)>,
     pub(super) names: Vec<String>,

@@ -4,6 +4,7 @@
 //! memory; a watch subscribes and reads its beginning under the same lock, so nothing falls between the two. Knows no HTTP.
 
 mod backup;
+mod board;
 mod delta;
 mod engine;
 mod error;
@@ -46,6 +47,7 @@ use crate::model::{
 
 pub use self::{
     backup::{BackupError, Copied, accept, back_up, restore},
+    board::{Board, Owes, Sighting},
     delta::Delta,
     error::DatabaseError,
     location::Location,
@@ -67,8 +69,8 @@ pub struct Store {
     names: Vec<String>,
     lookup: Arc<dyn Lookup>,
     owners_kept: Duration,
-    /// Whether other processes may write to it too.
-    is_shared: bool,
+    /// Of the other processes that may write to it too.
+    board: Option<Arc<dyn Board>>,
 }
 
 /// How long to wait for a revision that another process may have answered.
@@ -112,13 +114,9 @@ impl Store {
 
     /// The same, with who had addresses known for so long after they gave them up.
     pub fn open_keeping(location: &Location, wish: OverlayWish, owners_kept: Duration) -> Result<Self, DatabaseError> {
-        let Opened { engine, lookup, loaded, usage, names } = match location {
+        let Opened { engine, lookup, board, loaded, usage, names } = match location {
             Location::Sqlite(path) => sqlite::open(path, wish)?,
             Location::Etcd(cluster) => etcd::open(cluster, wish)?,
-        };
-        let is_shared = match location {
-            Location::Sqlite(_) => false,
-            Location::Etcd(_) => true,
         };
         let state = loaded.state.clone();
         let usage = Counts::restored(usage, |rule| state.rule(rule).is_some());
@@ -136,7 +134,7 @@ impl Store {
         let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, owners_kept);
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
-        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept, is_shared })
+        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept, board })
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -146,6 +144,11 @@ impl Store {
     /// Voids a node's join token.
     pub fn void_token(&self, node: &NodeName) -> Result<(), DatabaseError> {
         self.tokens.0.void_token(node)
+    }
+
+    /// Where other processes that serve this store see what we see, if there may be others.
+    pub fn board(&self) -> Option<Arc<dyn Board>> {
+        self.board.clone()
     }
 
     /// Names and addresses that the server's certificate is made for, as `init` was told.
@@ -170,7 +173,7 @@ impl Store {
     pub async fn reach(&self, revision: Revision) {
         let mut deltas = {
             let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
-            if !self.is_shared || published.state.revision() >= revision {
+            if self.board.is_none() || published.state.revision() >= revision {
                 return;
             }
             published.deltas.subscribe()

@@ -1,6 +1,7 @@
 //! Which nodes are there, and what they say they enforce.
 //!
-//! Soft state: it comes back by itself when the nodes connect and report again.
+//! Soft state: it comes back by itself when the nodes connect and report again. Where several APIs serve one store, each
+//! puts up what it knows for the others to see.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,14 +13,17 @@ use tokio::sync::watch;
 use crate::{
     model::{InForce, NodeName, NodeReceipt, Receipt, Report, Revision, Timestamp},
     scope::Watcher,
+    store::{Board, Owes, Sighting},
 };
 
 /// All nodes that were seen since the start.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Presence {
     nodes: Mutex<Nodes>,
     /// Told of every change that a waiter for a revision may be interested in.
     changed: watch::Sender<()>,
+    /// What other APIs see.
+    board: Option<Arc<dyn Board>>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +77,24 @@ impl Seen {
         self.watches > 0
     }
 
+    /// With what another API knows: what the node said last counts, wherever it did.
+    fn joined(self, other: Sighting) -> Self {
+        let watches = self.watches + usize::from(other.connected);
+        let time = |report: &Option<(Report, Timestamp)>| report.as_ref().map(|(_, time)| *time);
+        let report = if time(&other.report) > time(&self.report) { other.report } else { self.report };
+        Self { watches, report, told: self.told }
+    }
+
+    /// What others are to know of it.
+    fn sighting(&self) -> Sighting {
+        let owes = self.told.as_ref().and_then(|told| match (told.beginning, told.deltas.front()) {
+            (Some(_), _) => None,
+            (None, Some(first)) => Some(Owes::From(*first)),
+            (None, None) => Some(Owes::Nothing),
+        });
+        Sighting { connected: self.is_connected(), report: self.report.clone(), owes, planned: Revision::default() }
+    }
+
     /// The last revision it reported as wholly applied.
     fn reported(&self) -> Option<Revision> {
         self.report.as_ref().map(|(report, _)| report.applied)
@@ -91,13 +113,19 @@ impl Seen {
 }
 
 /// An open watch of a node; the node is disconnected when the last one is dropped.
-#[derive(Debug)]
 pub struct Connection {
     presence: Arc<Presence>,
     name: NodeName,
 }
 
 impl Presence {
+    /// Of nodes that may be at other APIs too, if there is a board.
+    pub fn shared_by(board: Option<Arc<dyn Board>>) -> Self {
+        // One bell for what is seen here and there.
+        let changed = board.as_ref().map_or_else(watch::Sender::default, |board| board.changed());
+        Self { nodes: Mutex::default(), changed, board }
+    }
+
     /// Notes an open watch.
     pub fn connect(self: &Arc<Self>, name: NodeName) -> Connection {
         self.change(&name, |seen| seen.watches += 1);
@@ -129,25 +157,45 @@ impl Presence {
     pub fn plan<'a>(&self, revision: Revision, touched: impl IntoIterator<Item = (&'a NodeName, Watcher)>) {
         let mut nodes = self.lock();
         for (name, by) in touched {
-            if let Some(told) =
-                nodes.seen.get_mut(name).and_then(|seen| seen.told.as_mut()).filter(|told| told.by == by)
-            {
+            let Some(seen) = nodes.seen.get_mut(name) else { continue };
+            if let Some(told) = seen.told.as_mut().filter(|told| told.by == by) {
                 told.deltas.push_back(revision);
+                if let Some(board) = &self.board {
+                    board.post(name, seen.sighting());
+                }
             }
         }
         nodes.planned = revision;
+        // Behind what it changes for whom: who hears of this has heard of that.
+        self.board.iter().for_each(|board| board.post_planned(revision));
         drop(nodes);
         self.changed.send_replace(());
     }
 
+    /// What is known of a node, here and at other APIs.
     pub fn seen(&self, name: &NodeName) -> Seen {
-        self.lock().seen.get(name).cloned().unwrap_or_default()
+        let nodes = self.lock();
+        self.seen_among(&nodes, name)
+    }
+
+    fn seen_among(&self, nodes: &Nodes, name: &NodeName) -> Seen {
+        let here = nodes.seen.get(name).cloned().unwrap_or_default();
+        self.others(name).into_iter().fold(here, Seen::joined)
+    }
+
+    /// What other APIs know of a node.
+    fn others(&self, name: &NodeName) -> Vec<Sighting> {
+        self.board.as_ref().map(|board| board.others(name)).unwrap_or_default()
     }
 
     /// The last revision that is in force on a node.
     pub fn applied(&self, name: &NodeName) -> Option<Revision> {
-        let nodes = self.lock();
-        nodes.seen.get(name)?.in_force(nodes.planned)
+        self.applied_among(&self.lock(), name)
+    }
+
+    fn applied_among(&self, nodes: &Nodes, name: &NodeName) -> Option<Revision> {
+        let here = nodes.seen.get(name).and_then(|seen| seen.in_force(nodes.planned));
+        self.others(name).iter().filter_map(Sighting::in_force).chain(here).max()
     }
 
     /// Where a revision is in force, among these nodes.
@@ -156,9 +204,9 @@ impl Presence {
         let mut answer =
             InForce { revision, complete: true, in_force: Vec::new(), missing: Vec::new(), disconnected: Vec::new() };
         for name in registered {
-            let seen = nodes.seen.get(name);
-            let has_it = seen.and_then(|seen| seen.in_force(nodes.planned)).is_some_and(|applied| applied >= revision);
-            let list = match seen.is_some_and(Seen::is_connected) {
+            let seen = self.seen_among(&nodes, name);
+            let has_it = self.applied_among(&nodes, name).is_some_and(|applied| applied >= revision);
+            let list = match seen.is_connected() {
                 _ if has_it => &mut answer.in_force,
                 true => &mut answer.missing,
                 false => &mut answer.disconnected,
@@ -172,7 +220,7 @@ impl Presence {
     /// The last revision that all of these nodes have acknowledged; nothing if one of them was never heard of.
     pub fn acknowledged<'a>(&self, registered: impl Iterator<Item = &'a NodeName>) -> Option<Revision> {
         let nodes = self.lock();
-        let applied = |name: &NodeName| nodes.seen.get(name)?.in_force(nodes.planned);
+        let applied = |name: &NodeName| self.applied_among(&nodes, name);
         // Without nodes nobody remembers anything.
         registered.map(applied).try_fold(Revision(u64::MAX), |least, applied| Some(least.min(applied?)))
     }
@@ -182,9 +230,8 @@ impl Presence {
         let nodes = self.lock();
         let mut receipt = Receipt { revision, flows: 0, nodes: Vec::new(), missing: Vec::new() };
         for name in registered {
-            let seen = nodes.seen.get(name);
-            let seen = seen.filter(|seen| seen.in_force(nodes.planned).is_some_and(|applied| applied >= revision));
-            match seen.and_then(|seen| seen.report.as_ref()) {
+            let has_it = self.applied_among(&nodes, name).is_some_and(|applied| applied >= revision);
+            match self.seen_among(&nodes, name).report.filter(|_| has_it) {
                 Some((report, _)) => {
                     // What changed nothing for a node is beyond its last report, and cut nothing there.
                     let cuts = report.cuts.iter().filter(|cut| cut.covers(revision));
@@ -204,7 +251,14 @@ impl Presence {
     }
 
     fn change(&self, name: &NodeName, change: impl FnOnce(&mut Seen)) {
-        change(self.lock().seen.entry(name.clone()).or_default());
+        let mut nodes = self.lock();
+        let seen = nodes.seen.entry(name.clone()).or_default();
+        change(seen);
+        if let Some(board) = &self.board {
+            // Under the lock, so that what is known last is put up last.
+            board.post(name, seen.sighting());
+        }
+        drop(nodes);
         self.changed.send_replace(());
     }
 

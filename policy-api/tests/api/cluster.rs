@@ -11,14 +11,14 @@ use std::{
 
 use policy_api::{
     client::Client,
-    model::{ChangeSet, Follower, Revision, RuleFilter, RuleId},
+    model::{ChangeSet, Cut, Follower, InForce, Report, Revision, RuleFilter, RuleId},
 };
 use tokio::task::JoinHandle;
 
 use crate::{
     durable::{Process, assert_standing},
     etcd_cluster::EtcdCluster,
-    world::{Prepared, SOON, next_news, rounds, rule},
+    world::{Prepared, SOON, claim, name, next_news, rounds, rule},
 };
 
 /// Does what waits for others, where waiting is allowed.
@@ -204,4 +204,59 @@ async fn a_watch_at_one_hears_within_moments_what_the_other_answers() {
     times.sort();
     println!("rule at one API to watch line at the other: median {:?}, worst {:?}", times[50], times[99]);
     assert!(times[50] < Duration::from_millis(100) && times[99] < SOON);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_at_one_hears_of_nodes_at_the_other_and_not_of_those_that_died_with_it() {
+    let (mut apis, _cluster) = Apis::start().await;
+    let node = apis.prepared.join(&[apis.url(1)], "n1", "192.168.1.1").await;
+    node.claim(&claim("appA", &["10.255.1.7"])).await.expect("claimed");
+    let _watch = node.watch_scope(None).await.expect("watch");
+    let operator = apis.client_of(0);
+    let revision =
+        operator.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("put").rule.revision;
+    let missing = await_in_force(&operator, revision, |answer| !answer.missing.is_empty()).await;
+    assert_eq!((missing.missing, missing.complete), (vec![name("n1")], false));
+
+    let history = operator.status().await.expect("status").history;
+    let cuts = vec![Cut { after: Revision(revision.0 - 1), applied: revision, flows: 3 }];
+    let (waited, reported) = tokio::join!(operator.wait_in_force(revision, SOON), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let report =
+            Report { history, applied: revision, ready: true, rows_used: 1, rows_capacity: 1_000, detail: None, cuts };
+        node.report(&name("n1"), &report).await
+    });
+    reported.expect("reported");
+    let waited = waited.expect("answered");
+    assert_eq!((waited.complete, waited.in_force), (true, vec![name("n1")]));
+    let receipt = operator.receipt(revision, Duration::ZERO).await.expect("a receipt");
+    assert_eq!((receipt.flows, receipt.missing), (3, vec![]));
+    assert_eq!(operator.status().await.expect("status").nodes_connected, 1);
+
+    // What changes nothing for the node asks nothing of it, and that is known here as well.
+    let apart = operator.put_rule(&rule("allow appX appY 80"), &Default::default()).await.expect("put").rule.revision;
+    let waited = operator.wait_in_force(apart, SOON).await.expect("answered");
+    assert_eq!((waited.complete, waited.in_force), (true, vec![name("n1")]));
+    let touching =
+        operator.put_rule(&rule("allow appA appC 80"), &Default::default()).await.expect("put").rule.revision;
+    let waited = operator.wait_in_force(touching, Duration::from_millis(300)).await.expect("answered");
+    assert_eq!((waited.complete, waited.missing), (false, vec![name("n1")]));
+
+    apis.servers[1].take().expect("it runs").kill();
+    let later = operator.put_rule(&rule("allow appA appB 81"), &Default::default()).await.expect("put").rule.revision;
+    let gone = await_in_force(&operator, later, |answer| !answer.disconnected.is_empty()).await;
+    assert_eq!((gone.complete, gone.disconnected), (true, vec![name("n1")]), "nobody waits for whom no API sees");
+}
+
+/// Asks until the answer is like this.
+async fn await_in_force(client: &Client, revision: Revision, fits: impl Fn(&InForce) -> bool) -> InForce {
+    let start = Instant::now();
+    loop {
+        let answer = client.wait_in_force(revision, Duration::ZERO).await.expect("answered");
+        if fits(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < 2 * SOON, "still {answer:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

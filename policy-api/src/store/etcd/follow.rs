@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     Etcd,
+    board::Shared,
     load::sequence_of,
     members::{LARGEST_ANSWER, Members},
     record::SnapshotPlace,
@@ -60,15 +61,18 @@ impl Follower {
     pub(super) fn start(
         etcd: &Etcd,
         registered: Arc<Registered>,
+        board: Arc<Shared>,
         behind: i64,
     ) -> Result<(Self, Usages), DatabaseError> {
         let (sender, events) = mpsc::channel(QUEUE);
         let (bell, broken) = (Arc::<Notify>::default(), Arc::<Mutex<_>>::default());
         etcd.runtime.block_on(registered.read(etcd))?;
         let usages = etcd.runtime.block_on(usages(etcd))?;
+        etcd.runtime.block_on(present(etcd, &board))?;
         let mut feed = Feed {
             etcd: etcd.clone(),
             registered,
+            board,
             events: sender,
             bell: bell.clone(),
             next: behind + 1,
@@ -88,6 +92,7 @@ impl Follower {
 struct Feed {
     etcd: Etcd,
     registered: Arc<Registered>,
+    board: Arc<Shared>,
     events: mpsc::Sender<Event>,
     bell: Arc<Notify>,
     /// The revision of etcd to go on from.
@@ -180,7 +185,7 @@ impl Feed {
 
     /// Hands an event on; fails if nobody is there to take it.
     async fn take(&self, key: &[u8], put: Option<&[u8]>, modified: i64) -> Result<(), mpsc::error::SendError<Event>> {
-        match read(&self.etcd, &self.registered, key, put, modified) {
+        match self.read(key, put, modified) {
             Ok(Some(event)) => self.events.send(event).await,
             Ok(None) => Ok(()),
             Err(failure) => {
@@ -190,8 +195,35 @@ impl Feed {
         }
     }
 
+    /// What an event is about. What is registered or on the board is taken at once.
+    fn read(&self, key: &[u8], put: Option<&[u8]>, modified: i64) -> Result<Option<Event>, DatabaseError> {
+        let text = std::str::from_utf8(key).unwrap_or_default();
+        let keys = &self.etcd.keys;
+        if let Some(hash) = text.strip_prefix(&keys.tokens()) {
+            self.registered.hear_token(hash, put)?;
+        } else if text == keys.succeeds() {
+            self.registered.hear_succeeds(put)?;
+        } else if let Some(place) = text.strip_prefix(&keys.presence()) {
+            self.board.hear(place, put)?;
+        } else if let Some(value) = put {
+            if text.starts_with(&keys.logs()) {
+                return Ok(Some(Event::Log { sequence: sequence_of(key)?, modified, value: value.to_vec() }));
+            }
+            if text == keys.snapshot() {
+                return Ok(Some(Event::Snapshot(serde_json::from_slice(value)?)));
+            }
+            if let Some(place) = text.strip_prefix(&keys.usages()) {
+                let (node, rule, count) = usage(place, value)?;
+                return Ok(Some(Event::Usage(node, rule, count)));
+            }
+        }
+        Ok(None)
+    }
+
     async fn begin_anew(&mut self) -> Result<(), DatabaseError> {
         self.next = self.registered.read(&self.etcd).await? + 1;
+        self.board.forget_others();
+        present(&self.etcd, &self.board).await?;
         let usages = usages(&self.etcd).await?;
         for (node, rule, count) in usages {
             let _left = self.events.send(Event::Usage(node, rule, count)).await;
@@ -202,33 +234,14 @@ impl Feed {
     }
 }
 
-/// What an event is about. What is registered is taken at once.
-fn read(
-    etcd: &Etcd,
-    registered: &Registered,
-    key: &[u8],
-    put: Option<&[u8]>,
-    modified: i64,
-) -> Result<Option<Event>, DatabaseError> {
-    let text = std::str::from_utf8(key).unwrap_or_default();
-    let keys = &etcd.keys;
-    if let Some(hash) = text.strip_prefix(&keys.tokens()) {
-        registered.hear_token(hash, put)?;
-    } else if text == keys.succeeds() {
-        registered.hear_succeeds(put)?;
-    } else if let Some(value) = put {
-        if text.starts_with(&keys.logs()) {
-            return Ok(Some(Event::Log { sequence: sequence_of(key)?, modified, value: value.to_vec() }));
-        }
-        if text == keys.snapshot() {
-            return Ok(Some(Event::Snapshot(serde_json::from_slice(value)?)));
-        }
-        if let Some(place) = text.strip_prefix(&keys.usages()) {
-            let (node, rule, count) = usage(place, value)?;
-            return Ok(Some(Event::Usage(node, rule, count)));
-        }
+/// Reads which nodes are at other processes.
+async fn present(etcd: &Etcd, board: &Shared) -> Result<(), DatabaseError> {
+    let prefix = etcd.keys.presence();
+    for (key, value, _) in etcd.members.range(prefix.as_bytes(), &super::behind(&prefix), None).await? {
+        let place = String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned();
+        board.hear(&place, Some(&value))?;
     }
-    Ok(None)
+    Ok(())
 }
 
 async fn usages(etcd: &Etcd) -> Result<Usages, DatabaseError> {

@@ -64,6 +64,20 @@ impl Keys {
         self.at(&format!("followed/usage/{}/{node}", rule.0))
     }
 
+    /// Which nodes are where.
+    pub(super) fn presence(&self) -> String {
+        self.at("followed/present/")
+    }
+
+    pub(super) fn present(&self, node: &NodeName, process: &str) -> String {
+        self.at(&format!("followed/present/{node}/{process}"))
+    }
+
+    /// Up to which revision a process knows what changes for whom.
+    pub(super) fn planned(&self, process: &str) -> String {
+        self.at(&format!("followed/present//{process}"))
+    }
+
     /// The hash of the token that a principal has now.
     pub(super) fn token_of(&self, principal: &str) -> String {
         self.at(&format!("token-of/{principal}"))

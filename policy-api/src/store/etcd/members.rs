@@ -129,7 +129,7 @@ fn is_final(error: &Error) -> bool {
     match error {
         // Named by its words: the crate shows the status, but not the type of its code.
         Error::GRpcStatus(status) => FINAL.contains(&format!("{:?}", status.code()).as_str()),
-        Error::InvalidArgs(_) | Error::InvalidUri(_) => true,
+        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::LeaseKeepAliveError(_) => true,
         _ => false,
     }
 }

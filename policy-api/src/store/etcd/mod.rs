@@ -5,6 +5,7 @@
 //! the log and plans again. State is the last snapshot and the log behind it, in the memory of every process. As a commit
 //! is bound to one head, sending it again does nothing twice: that is how a lost answer is found out.
 
+mod board;
 mod engine;
 mod follow;
 mod keys;
@@ -53,10 +54,13 @@ pub(super) fn open(cluster: &Cluster, wish: OverlayWish) -> Result<Opened, Datab
     registry::settle_overlay(&etcd, wish)?;
     let (loaded, place) = load(&etcd)?.ok_or_else(|| DatabaseError::Missing { place: cluster.to_string() })?;
     let registered = Arc::new(Registered::default());
-    let (follower, usage) = Follower::start(&etcd, registered.clone(), place.read_at)?;
+    let board = Arc::new(board::Shared::new(new_id()?));
+    let (follower, usage) = Follower::start(&etcd, registered.clone(), board.clone(), place.read_at)?;
+    etcd.runtime.spawn(board::keep(etcd.clone(), board.clone()));
     let lookup = Arc::new(Side { etcd: etcd.clone(), registered });
     let names = EtcdRegistry::new(etcd.clone(), None).names()?;
-    Ok(Opened { engine: Box::new(Engine::new(runtime, etcd, place, follower)?), lookup, loaded, usage, names })
+    let engine = Box::new(Engine::new(runtime, etcd, place, follower)?);
+    Ok(Opened { engine, lookup, board: Some(board), loaded, usage, names })
 }
 
 /// Opens a store for `init`, made if it does not exist.

@@ -143,18 +143,21 @@ fn whom_init_lets_in_is_known_to_whoever_serves_and_whom_it_voids_is_not() {
     let place = Prepared::new(Kind::Etcd);
     let store = place.open();
     let registry = crate::store::prepare(&place.location(), OverlayWish::default()).expect("prepared");
-    let node = |apps: &[&str]| {
-        let name: NodeName = "n1".parse().expect("name");
+    let name: NodeName = "n1".parse().expect("name");
+    let node = |token: &Token, apps: &[&str]| {
         let apps = apps.iter().map(|app| app.parse().expect("pattern")).collect();
-        Principal::Node(NodeGrant { name, apps })
+        Principal::Joining(NodeGrant { name: name.clone(), apps }, token.id())
     };
     let [old, new] = [(); 2].map(|()| Token::random().expect("random"));
-    registry.set_token(&old, &node(&["web-*"])).expect("set");
-    assert!(registry.has_token(&old, &node(&["web-*"])).expect("read"));
-    await_that(|| store.tokens().principal(old.as_str()).expect("known") == Some(node(&["web-*"])));
-    registry.set_token(&new, &node(&["*"])).expect("set");
-    await_that(|| store.tokens().principal(new.as_str()).expect("known") == Some(node(&["*"])));
+    registry.set_token(&old, &node(&old, &["web-*"])).expect("set");
+    assert!(registry.has_token(&old, &node(&old, &["web-*"])).expect("read"));
+    await_that(|| store.tokens().principal(old.as_str()).expect("known") == Some(node(&old, &["web-*"])));
+    registry.set_token(&new, &node(&new, &["*"])).expect("set");
+    await_that(|| store.tokens().principal(new.as_str()).expect("known") == Some(node(&new, &["*"])));
     assert_eq!(store.tokens().principal(old.as_str()).expect("known"), None);
+    store.void_token(&name).expect("voided");
+    await_that(|| store.tokens().principal(new.as_str()).expect("known").is_none());
+    assert_eq!(registry.apps_of(&name).expect("read"), None);
     registry.add_names(&["api.example".to_owned()]).expect("added");
     assert_eq!(place.open().names(), ["api.example"]);
 }
@@ -225,7 +228,9 @@ fn whoever_fell_behind_the_end_of_the_log_begins_anew() {
     let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
     let (own, etcd) = connect(&cluster(&place)).expect("connected");
     let (_, old) = read(&etcd);
-    let (follower, _) = Follower::start(&etcd, Arc::default(), i64::MAX - 1).expect("started");
+    let (follower, _) =
+        Follower::start(&etcd, Arc::default(), Arc::new(board::Shared::new(new_id().expect("random"))), i64::MAX - 1)
+            .expect("started");
     let mut engine = Engine::new(own, etcd.clone(), old, follower).expect("an engine");
     let store = place.open();
     for port in 1..=30 {

@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path, wish: OverlayWish) -> Result<Opened, DatabaseErr
     let loaded = load(&database)?;
     let (usage, names) = (database.usage()?, database.names()?);
     let lookup = Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned() });
-    Ok(Opened { engine: Box::new(File { database, bell: Arc::default() }), lookup, loaded, usage, names })
+    Ok(Opened { engine: Box::new(File { database, bell: Arc::default() }), lookup, board: None, loaded, usage, names })
 }
 
 /// Opens a file for `init`, made if it does not exist.

@@ -1,0 +1,228 @@
+//! The board in etcd: one key per node and process, bound to a lease that ends when the process does.
+//!
+//! Only what changes is written, many at once; keeping a lease alive writes nothing, so that an idle cluster is idle.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use tokio::sync::{Notify, watch};
+use tracing::warn;
+
+use super::{
+    Etcd, Keys,
+    members::{Members, kv},
+};
+use crate::{
+    model::{NodeName, Revision},
+    store::{
+        board::{Board, Sighting},
+        error::DatabaseError,
+    },
+};
+
+/// How long a process counts that is gone, in seconds; and how often it says that it is not.
+const LEASE: i64 = 10;
+const ALIVE: Duration = Duration::from_secs(3);
+/// How long posts wait for others to be written together.
+const GATHER: Duration = Duration::from_millis(5);
+const AT_ONCE: usize = 100;
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) struct Shared {
+    /// Our name among the processes.
+    own: String,
+    sightings: Mutex<Sightings>,
+    posted: Notify,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Sightings {
+    own: BTreeMap<NodeName, Sighting>,
+    unwritten: BTreeSet<NodeName>,
+    /// By node and process.
+    others: BTreeMap<NodeName, BTreeMap<String, Sighting>>,
+    planned: Revision,
+    written_planned: Revision,
+    /// Of other processes.
+    planned_by: BTreeMap<String, Revision>,
+}
+
+impl Shared {
+    pub(super) fn new(own: String) -> Self {
+        Self { own, sightings: Mutex::default(), posted: Notify::new(), changed: watch::Sender::new(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sightings> {
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event: `NODE/PROCESS`, and what is put there; without a node it is what the process has planned.
+    pub(super) fn hear(&self, place: &str, put: Option<&[u8]>) -> Result<(), DatabaseError> {
+        let Some((node, process)) = place.split_once('/') else { return Ok(()) };
+        if process == self.own {
+            return Ok(());
+        }
+        if node.is_empty() {
+            let mut sightings = self.lock();
+            match put.map(serde_json::from_slice).transpose()? {
+                Some(planned) => drop(sightings.planned_by.insert(process.to_owned(), planned)),
+                None => drop(sightings.planned_by.remove(process)),
+            }
+            drop(sightings);
+            self.changed.send_replace(());
+            return Ok(());
+        }
+        let (node, sighting) = (node.parse()?, put.map(Sighting::of_json).transpose()?);
+        let mut sightings = self.lock();
+        let of_node = sightings.others.entry(node).or_default();
+        match sighting {
+            Some(sighting) => drop(of_node.insert(process.to_owned(), sighting)),
+            None => drop(of_node.remove(process)),
+        }
+        drop(sightings);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Forgets what others said; it is read anew.
+    pub(super) fn forget_others(&self) {
+        let mut sightings = self.lock();
+        sightings.others.clear();
+        sightings.planned_by.clear();
+        drop(sightings);
+        self.changed.send_replace(());
+    }
+
+    /// What is to be written now.
+    fn unwritten(&self) -> Vec<(NodeName, Sighting)> {
+        let sightings = self.lock();
+        let some = sightings.unwritten.iter().take(AT_ONCE);
+        some.filter_map(|node| Some((node.clone(), sightings.own.get(node)?.clone()))).collect()
+    }
+
+    /// Notes what was written, as far as it is what we know still.
+    fn note_written(&self, written: &[(NodeName, Sighting)]) {
+        let mut sightings = self.lock();
+        for (node, sighting) in written {
+            if sightings.own.get(node) == Some(sighting) {
+                sightings.unwritten.remove(node);
+            }
+        }
+    }
+
+    /// Everything we know is to be written again.
+    fn note_all_lost(&self) {
+        let mut sightings = self.lock();
+        sightings.unwritten = sightings.own.keys().cloned().collect();
+        sightings.written_planned = Revision::default();
+    }
+
+    /// What is planned, if that is to be written. Asked for before what is unwritten, and written behind it.
+    fn unwritten_planned(&self) -> Option<Revision> {
+        let sightings = self.lock();
+        (sightings.planned != sightings.written_planned).then_some(sightings.planned)
+    }
+}
+
+impl Board for Shared {
+    fn post(&self, node: &NodeName, sighting: Sighting) {
+        let mut sightings = self.lock();
+        let is_news = sightings.own.get(node).is_none_or(|before| sighting.is_news_after(before));
+        if is_news {
+            sightings.own.insert(node.clone(), sighting);
+            sightings.unwritten.insert(node.clone());
+            drop(sightings);
+            self.posted.notify_one();
+        }
+    }
+
+    fn others(&self, node: &NodeName) -> Vec<Sighting> {
+        let sightings = self.lock();
+        let planned = |process: &String| sightings.planned_by.get(process).copied().unwrap_or_default();
+        let others = sightings.others.get(node).into_iter().flatten();
+        others.map(|(process, other)| Sighting { planned: planned(process), ..other.clone() }).collect()
+    }
+
+    fn post_planned(&self, revision: Revision) {
+        self.lock().planned = revision;
+        self.posted.notify_one();
+    }
+
+    fn changed(&self) -> watch::Sender<()> {
+        self.changed.clone()
+    }
+}
+
+/// Writes what is posted and keeps the lease, until the runtime ends.
+pub(super) async fn keep(etcd: Etcd, shared: Arc<Shared>) {
+    loop {
+        // What an earlier lease held went with it.
+        shared.note_all_lost();
+        if let Err(failure) = keep_lease(&etcd.members, &etcd.keys, &shared).await {
+            warn!(error = %failure, "cannot tell the other APIs which nodes are here; trying again");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Returns when the lease is no more.
+async fn keep_lease(members: &Members, keys: &Keys, shared: &Shared) -> Result<(), DatabaseError> {
+    let grant = |client: etcd_client::Client| async move { client.lease_client().grant(LEASE, None).await };
+    let lease = members.call(grant).await?.id();
+    let mut alive = tokio::time::interval(ALIVE);
+    loop {
+        tokio::select! {
+            () = shared.posted.notified() => {}
+            _ = alive.tick() => {
+                let say = |client: etcd_client::Client| async move {
+                    client.lease_client().keep_alive(lease).await.map(drop)
+                };
+                members.call(say).await?;
+            }
+        }
+        tokio::time::sleep(GATHER).await;
+        let planned = shared.unwritten_planned();
+        loop {
+            let some = shared.unwritten();
+            if some.is_empty() {
+                break;
+            }
+            write(members, keys, shared, lease, &some).await?;
+            shared.note_written(&some);
+        }
+        if let Some(planned) = planned {
+            let put = TxnOp::put(keys.planned(&shared.own), serde_json::to_vec(&planned)?, Some(held_by(lease)));
+            commit(members, keys, vec![put]).await?;
+            shared.lock().written_planned = planned;
+        }
+    }
+}
+
+async fn write(
+    members: &Members,
+    keys: &Keys,
+    shared: &Shared,
+    lease: i64,
+    some: &[(NodeName, Sighting)],
+) -> Result<(), DatabaseError> {
+    let put = |(node, sighting): &(NodeName, Sighting)| {
+        Ok(TxnOp::put(keys.present(node, &shared.own), sighting.to_json()?, Some(held_by(lease))))
+    };
+    commit(members, keys, some.iter().map(put).collect::<Result<Vec<_>, DatabaseError>>()?).await
+}
+
+fn held_by(lease: i64) -> PutOptions {
+    PutOptions::new().with_lease(lease)
+}
+
+async fn commit(members: &Members, keys: &Keys, puts: Vec<TxnOp>) -> Result<(), DatabaseError> {
+    // Of a store that is there.
+    let txn = Txn::new().when([Compare::create_revision(keys.head(), CompareOp::Greater, 0)]).and_then(puts);
+    let txn = &txn;
+    members.call(|client| async move { kv(&client).txn(txn.clone()).await }).await.map(drop)
+}
