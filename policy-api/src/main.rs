@@ -33,7 +33,8 @@ enum Command {
     /// Makes the CA, the store and the tokens; run again to add nodes.
     #[command(after_help = "Examples:\n  \
         netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n1 --node n2\n  \
-        netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n3=web-*,cache\n\n\
+        netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n3=web-*,cache\n  \
+        netpol-api init --dir /etc/netpol/api --store etcd://127.0.0.1:2379 --node n1\n\n\
         Writes ca.pem, ca.key, operator.token and join/NAME.token, each readable by its owner alone. The store keeps hashes\n\
         of the tokens. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
         is void.")]
@@ -41,7 +42,11 @@ enum Command {
     /// Serves the API over TLS, until SIGTERM or SIGINT.
     #[command(after_help = "Examples:\n  \
         netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db\n  \
-        netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --listen 192.168.1.1:7443")]
+        netpol-api serve --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --listen 192.168.1.1:7443\n  \
+        netpol-api serve --dir /etc/netpol/api --listen 192.168.1.1:7443 \\\n    \
+        --store 'etcd://a:2379,b:2379,c:2379/netpol?ca=/etc/netpol/etcd/ca.pem&cert=/etc/netpol/etcd/api.pem&key=/etc/netpol/etcd/api.key'\n\n\
+        A store in a file is served by one process. One in etcd is served by as many as you like, each with a copy of --dir:\n\
+        name them all in `--api`, and any of them may die. Beyond loopback etcd wants client certificates.")]
     Serve(ServeArgs),
     /// Copies the store into a file, also while it is served.
     #[command(after_help = "Example:\n  \
@@ -49,11 +54,12 @@ enum Command {
         The copy is whole as of one revision, and writes go on meanwhile. It holds hashes of tokens\n\
         and no key: with a copy of --dir beside it everything can be put back.")]
     Backup(BackupArgs),
-    /// Puts a backup in the place of a store that is not served.
+    /// Puts a backup in the place of a store.
     #[command(after_help = "Examples:\n  \
         netpol-api restore --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n  \
         netpol-api restore --store sqlite:///var/lib/netpol/policy.db --replace /var/backups/netpol-2026-01-31.db\n\n\
-        The backup is proven whole first, and what it replaces stays until the moment of the change.\n\
+        The backup is proven whole first. What it replaces in a file stays until the moment of the change, and nobody may\n\
+        serve it; who serves a store in etcd goes on with what was restored. A backup of either can become either.\n\
         The restored store begins a new history, and no old entity tag holds. Agents go on enforcing\n\
         what they have until the new history is accepted, with --accept or later with `accept`.")]
     Restore(RestoreArgs),

@@ -10,7 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{error::DatabaseError, location::Location, random_history, sqlite::database::Database};
+use super::{
+    birth::random_history,
+    error::DatabaseError,
+    etcd,
+    location::{Cluster, Location},
+    sqlite::database::Database,
+};
 use crate::model::{History, Revision};
 
 /// What keeps a copy from being made or put back.
@@ -18,26 +24,16 @@ use crate::model::{History, Revision};
 pub enum BackupError {
     #[error("{path} exists; name a file that does not")]
     Exists { path: PathBuf },
-    #[error("{path} holds a store; add --replace to put the backup in its place")]
-    Occupied { path: PathBuf },
+    #[error("{place} holds a store; add --replace to put the backup in its place")]
+    Occupied { place: String },
     #[error("{path} is no backup of a store: {problem}")]
     Unsound { path: PathBuf, problem: String },
-    #[error("{path} was never restored; name the history that agents follow, which they say in their status")]
-    NothingToAccept { path: PathBuf },
-    #[error("this is done for stores in a file only; use etcd's own snapshots: `etcdctl snapshot save FILE`")]
-    Cluster,
+    #[error("{place} was never restored; name the history that agents follow, which they say in their status")]
+    NothingToAccept { place: String },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] DatabaseError),
-}
-
-/// The file of a store that is one.
-fn file(location: &Location) -> Result<&Path, BackupError> {
-    match location {
-        Location::Sqlite(path) => Ok(path),
-        Location::Etcd(_) => Err(BackupError::Cluster),
-    }
 }
 
 /// What a copy holds.
@@ -50,17 +46,32 @@ pub struct Copied {
 
 /// Copies a store into a new file, while it is served or not; returns when the copy is on disk.
 pub fn back_up(location: &Location, to: &Path) -> Result<Copied, BackupError> {
-    let from = file(location)?;
-    if !from.exists() {
-        return Err(DatabaseError::Missing { place: from.display().to_string() }.into());
+    if let Location::Sqlite(from) = location
+        && !from.exists()
+    {
+        return Err(missing(location));
     }
     make(to)?;
-    let written = copy(from, to);
+    let written = match location {
+        Location::Sqlite(from) => copy(from, to),
+        Location::Etcd(cluster) => copy_cluster(cluster, to),
+    };
     if written.is_err() {
         // A part of a copy must not be taken for one; the error that matters is the first.
         let _ = fs::remove_file(to);
     }
     written
+}
+
+fn missing(location: &Location) -> BackupError {
+    DatabaseError::Missing { place: location.to_string() }.into()
+}
+
+/// The file is what a store in a file is, so that it can become one.
+fn copy_cluster(from: &Cluster, to: &Path) -> Result<Copied, BackupError> {
+    Database::fill(to, &etcd::copy::read(from)?)?;
+    sync(to)?;
+    prove(to)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<Copied, BackupError> {
@@ -69,13 +80,31 @@ fn copy(from: &Path, to: &Path) -> Result<Copied, BackupError> {
     prove(to)
 }
 
-/// Puts a backup in the place of a store that nobody serves.
+/// Puts a backup in the place of a store: of one in a file if nobody serves it, of one in etcd while it is served or not.
 pub fn restore(from: &Path, location: &Location, replace: bool) -> Result<Copied, BackupError> {
-    let place = file(location)?;
     prove(from)?;
+    match location {
+        Location::Sqlite(place) => restore_file(from, place, replace),
+        Location::Etcd(cluster) => restore_cluster(from, cluster, replace),
+    }
+}
+
+fn restore_cluster(from: &Path, cluster: &Cluster, replace: bool) -> Result<Copied, BackupError> {
+    if !replace && !etcd::copy::is_empty(cluster)? {
+        return Err(BackupError::Occupied { place: cluster.to_string() });
+    }
+    let copied = prove(from)?;
+    let mut contents = Database::contents(from)?;
+    contents.came_from.push(std::mem::replace(&mut contents.history, random_history()?));
+    contents.succeeds.clear();
+    etcd::copy::write(cluster, &contents)?;
+    Ok(Copied { history: contents.history, ..copied })
+}
+
+fn restore_file(from: &Path, place: &Path, replace: bool) -> Result<Copied, BackupError> {
     let _nobody_serves = Database::reserve(place)?;
     if place.exists() && !replace {
-        return Err(BackupError::Occupied { path: place.to_owned() });
+        return Err(BackupError::Occupied { place: place.display().to_string() });
     }
     let beside = with_suffix(place, "-restored");
     // Of an earlier try that was cut short.
@@ -95,12 +124,12 @@ pub fn restore(from: &Path, location: &Location, replace: bool) -> Result<Copied
 /// Lets whoever follows one of these histories, or those that a restored store came from, go over to this store; returns
 /// all that may.
 pub fn accept(location: &Location, named: &[History]) -> Result<Vec<History>, BackupError> {
-    let path = file(location)?;
-    if !path.exists() {
-        return Err(DatabaseError::Missing { place: path.display().to_string() }.into());
-    }
-    let accepted = Database::accept(path, named)?;
-    if accepted.is_empty() { Err(BackupError::NothingToAccept { path: path.to_owned() }) } else { Ok(accepted) }
+    let accepted = match location {
+        Location::Sqlite(path) if !path.exists() => return Err(missing(location)),
+        Location::Sqlite(path) => Database::accept(path, named)?,
+        Location::Etcd(cluster) => etcd::copy::accept(cluster, named)?,
+    };
+    if accepted.is_empty() { Err(BackupError::NothingToAccept { place: location.to_string() }) } else { Ok(accepted) }
 }
 
 /// Looks whether a file is a whole store.

@@ -11,8 +11,8 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{etcd_cluster::EtcdCluster, *};
 use crate::model::{
-    Action, App, AppSettings, Claim, Follower, GroupWish, IsolationSpec, Mode, OnDeny, Ports, Protocol, Reason,
-    RuleSpec, Selector, Target, WatchLine,
+    Action, App, AppPattern, AppSettings, Claim, Follower, GroupWish, IsolationSpec, Mode, OnDeny, Ports, Protocol,
+    Reason, RuleSpec, Selector, Target, WatchLine,
 };
 
 /// What a store is kept in.
@@ -37,7 +37,7 @@ impl Place {
                 Self { location: Location::Sqlite(directory.path().join("policy.db")), _directory: Some(directory) }
             }
             Kind::Etcd => {
-                let prefix = token::hex(&random::<8>().expect("random"));
+                let prefix = token::hex(&birth::random::<8>().expect("random"));
                 let location = shared_cluster().store(&prefix).parse().expect("a location");
                 Self { location, _directory: None }
             }

@@ -18,7 +18,7 @@ pub struct Token(String);
 impl Token {
     /// A new one: 256 random bits.
     pub fn random() -> Result<Self, DatabaseError> {
-        Ok(Self(hex(&super::random::<32>()?)))
+        Ok(Self(hex(&super::birth::random::<32>()?)))
     }
 
     /// One that was written down before, as a file holds it.

@@ -92,7 +92,8 @@ pub(super) struct Writer {
 
 /// Why the writer's loop goes on.
 enum Woken {
-    Asked(Box<Job>),
+    /// What was asked for waits to be done.
+    Asked,
     /// Others may have done something, or time has passed.
     Otherwise,
     /// Nobody can ask any more.
@@ -121,7 +122,7 @@ impl Writer {
             self.hear();
             self.end_what_has_ended();
             match self.wait() {
-                Woken::Asked(first) => self.do_queued(*first),
+                Woken::Asked => self.do_queued(),
                 Woken::Otherwise => {}
                 Woken::Left => break,
             }
@@ -139,8 +140,8 @@ impl Writer {
     }
 
     fn wait(&mut self) -> Woken {
-        if let Some(job) = self.waiting.pop_front() {
-            return Woken::Asked(Box::new(job));
+        if !self.waiting.is_empty() {
+            return Woken::Asked;
         }
         let (nap, bell) = (self.nap(), &self.bell);
         // Made inside: a timer belongs to the runtime that it is made in.
@@ -148,7 +149,13 @@ impl Writer {
             tokio::select! {
                 biased;
                 () = bell.notified() => Woken::Otherwise,
-                job = self.jobs.recv() => job.map_or(Woken::Left, |job| Woken::Asked(Box::new(job))),
+                job = self.jobs.recv() => match job {
+                    Some(job) => {
+                        self.waiting.push_back(job);
+                        Woken::Asked
+                    }
+                    None => Woken::Left,
+                },
                 () = sleep(nap) => Woken::Otherwise,
             }
         })
@@ -216,8 +223,7 @@ impl Writer {
         Ok(())
     }
 
-    fn do_queued(&mut self, first: Job) {
-        self.waiting.push_front(first);
+    fn do_queued(&mut self) {
         while self.waiting.len() < MOST_PER_COMMIT
             && let Ok(next) = self.jobs.try_recv()
         {

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +12,7 @@ use std::{
 };
 
 use policy_api::{
-    client::Client,
+    client::{Client, ClientConfig, Credentials},
     model::{ChangeSet, Cut, Follower, InForce, Report, Revision, RuleFilter, RuleId},
 };
 use tokio::task::JoinHandle;
@@ -18,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::{
     durable::{Process, assert_standing},
     etcd_cluster::EtcdCluster,
-    world::{Prepared, SOON, claim, name, next_news, rounds, rule},
+    world::{Prepared, SOON, claim, ip, name, next_news, rounds, rule},
 };
 
 /// Does what waits for others, where waiting is allowed.
@@ -259,4 +261,70 @@ async fn await_in_force(client: &Client, revision: Revision, fits: impl Fn(&InFo
         assert!(start.elapsed() < 2 * SOON, "still {answer:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn run(command: &str, store: &str, more: &[&str], file: &Path) -> String {
+    let mut line = Command::new(env!("CARGO_BIN_EXE_netpol-api"));
+    let output = line.args([command, "--store", store]).args(more).arg(file).output().expect("it runs");
+    let said = [&output.stdout[..], &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned()).concat();
+    format!("{}: {said}", output.status.code().unwrap_or(-1))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_moves_from_a_file_to_etcd_and_back_under_those_who_serve_it() {
+    let prepared = Prepared::new();
+    let server = Process::start(&prepared);
+    let client = prepared.client(std::slice::from_ref(&server.url), "operator.token");
+    let node = prepared.join(std::slice::from_ref(&server.url), "n1", "192.168.1.1").await;
+    node.claim(&claim("web", &["10.255.1.7"])).await.expect("claimed");
+    node.release(ip("10.255.1.7")).await.expect("released");
+    node.claim(&claim("db", &["10.255.1.7"])).await.expect("claimed");
+    let first = client.put_rule(&rule("allow web db 80"), &Default::default()).await.expect("put").rule.id;
+    let directory = tempfile::tempdir().expect("directory");
+    let [file, back] = ["file.db", "back.db"].map(|name| directory.path().join(name));
+    let said = run("backup", &prepared.store().to_string(), &[], &file);
+    assert!(said.starts_with("0: "), "{said}");
+
+    // The APIs of a store that is given up go on with the one that takes its place.
+    let (apis, cluster) = Apis::start().await;
+    let store = cluster.store("netpol");
+    let before = apis.client_of(0).status().await.expect("status").history;
+    let said = run("restore", &store, &[], &file);
+    assert!(said.starts_with("1: ") && said.contains("--replace"), "{said}");
+    let said = run("restore", &store, &["--replace", "--accept"], &file);
+    assert!(said.starts_with("0: ") && said.contains("go over to"), "{said}");
+    // Whom the old store let in is let in by the new one, and the other way round nobody is.
+    let stranger = apis.client_of(0);
+    let url = apis.url(0);
+    let operator = Client::new(ClientConfig {
+        api: vec![url],
+        credentials: Credentials::Token(prepared.read("operator.token")),
+        ca_pem: apis.prepared.read("ca.pem").into(),
+    })
+    .expect("client");
+    let start = Instant::now();
+    while operator.status().await.map_or(true, |status| status.history == before) {
+        assert!(start.elapsed() < SOON, "the API does not go on with what was restored");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(stranger.status().await.is_err());
+    assert!(ids(&operator).await.contains(&first));
+    let at = |client: Client| async move {
+        let answer = client.lookup(ip("10.255.1.7"), None).await.expect("known");
+        (answer.binding.app, answer.binding.instance)
+    };
+    let second = operator.put_rule(&rule("allow web db 81"), &Default::default()).await.expect("it goes on").rule.id;
+    assert_eq!(second.0, first.0 + 1, "no number is given out twice");
+    assert_eq!(at(operator).await.0.as_str(), "db");
+
+    let said = run("backup", &store, &[], &back);
+    assert!(said.starts_with("0: "), "{said}");
+    assert!(server.terminate());
+    let said = run("restore", &prepared.store().to_string(), &["--replace"], &back);
+    assert!(said.starts_with("0: "), "{said}");
+    let server = Process::start(&prepared);
+    let client = prepared.client(std::slice::from_ref(&server.url), "operator.token");
+    assert_standing(&client, &[first, second]).await;
+    assert_eq!(at(client).await.0.as_str(), "db");
+    assert!(server.terminate());
 }

@@ -313,7 +313,9 @@ impl Engine for Cluster {
         while let Ok(event) = self.follower.events.try_recv() {
             match event {
                 // Our own, or read from the log before we heard of it.
-                Event::Log { sequence, .. } if sequence <= self.place.sequence => {}
+                Event::Log { modified, .. } if modified <= self.place.modified => {}
+                // Read from the log all the same, which tells whether it still is the one that we know.
+                Event::Log { .. } if self.is_behind => {}
                 Event::Log { sequence, modified, value } if sequence == self.place.sequence + 1 => {
                     if let Err(failure) = self.take(sequence, modified, &value, &mut heard) {
                         // What was heard before it counts; this one is read again.

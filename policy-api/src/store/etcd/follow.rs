@@ -244,7 +244,7 @@ async fn present(etcd: &Etcd, board: &Shared) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-async fn usages(etcd: &Etcd) -> Result<Usages, DatabaseError> {
+pub(super) async fn usages(etcd: &Etcd) -> Result<Usages, DatabaseError> {
     let prefix = etcd.keys.usages();
     let pairs = etcd.members.range(prefix.as_bytes(), &super::behind(&prefix), None).await?;
     let place = |key: &[u8]| String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned();

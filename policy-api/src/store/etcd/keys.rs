@@ -87,6 +87,16 @@ impl Keys {
         self.at("names")
     }
 
+    /// Everything.
+    pub(super) fn all(&self) -> String {
+        self.at("")
+    }
+
+    /// Histories that a restored store had before.
+    pub(super) fn came_from(&self) -> String {
+        self.at("came-from")
+    }
+
     /// Parts of values that are too large for one key.
     pub(super) fn parts(&self) -> String {
         self.at("part/")
@@ -115,6 +125,10 @@ impl Keys {
 
     pub(super) fn open_owner(&self, address: IpAddr) -> String {
         self.at(&format!("owner/open/{address}"))
+    }
+
+    pub(super) fn all_ended_owners(&self) -> String {
+        self.at("owner/ended/")
     }
 
     /// Below this, intervals that have ended, by when they began and the revision that began them.

@@ -6,6 +6,7 @@
 //! is bound to one head, sending it again does nothing twice: that is how a lost answer is found out.
 
 mod board;
+pub(super) mod copy;
 mod engine;
 mod follow;
 mod keys;
@@ -33,7 +34,8 @@ use self::{
     registry::{EtcdRegistry, Registered, Side},
 };
 use super::{
-    Birth, OverlayWish,
+    OverlayWish,
+    birth::{Birth, random},
     engine::{Opened, Registry},
     error::DatabaseError,
     location::Cluster,
@@ -85,7 +87,7 @@ fn connect(cluster: &Cluster) -> Result<(Runtime, Etcd), DatabaseError> {
 
 /// A random name.
 fn new_id() -> Result<String, DatabaseError> {
-    Ok(token::hex(&super::random::<8>()?))
+    Ok(token::hex(&random::<8>()?))
 }
 
 /// A key's name below the prefix asked for, its value, and when it was last put.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{Binding, Change, Owned, Timestamp},
-    store::{Owners, engine::Entry, error::DatabaseError},
+    store::{Owners, contents, engine::Entry, error::DatabaseError},
 };
 
 /// An interval of ownership.
@@ -151,6 +151,31 @@ pub(super) fn owners(etcd: &Etcd, address: IpAddr, at: Timestamp) -> Result<Owne
 
 fn owned(interval: Interval) -> Owned {
     Owned { binding: interval.binding, from: interval.from, until: interval.until }
+}
+
+/// All intervals, as of a revision of etcd.
+pub(super) fn all(etcd: &Etcd, at: i64) -> Result<Vec<contents::Interval>, DatabaseError> {
+    let mut pairs = etcd.all(&etcd.keys.open_owners(), Some(at))?;
+    pairs.extend(etcd.all(&etcd.keys.all_ended_owners(), Some(at))?);
+    let read = |(_, value, _): (Vec<u8>, Vec<u8>, i64)| {
+        let interval: Interval = serde_json::from_slice(&value)?;
+        Ok(contents::Interval { revision: interval.revision, owned: owned(interval) })
+    };
+    pairs.into_iter().map(read).collect()
+}
+
+/// What puts intervals where there are none.
+pub(super) fn puts(keys: &Keys, intervals: &[contents::Interval]) -> Result<Vec<TxnOp>, DatabaseError> {
+    let mut puts = Vec::new();
+    for contents::Interval { owned: Owned { binding, from, until }, revision } in intervals {
+        let interval = Interval { binding: binding.clone(), from: *from, revision: *revision, until: *until };
+        let changed = match until {
+            None => Changed { open: [(binding.address, Some(interval))].into(), ended: Vec::new() },
+            Some(_) => Changed { open: HashMap::new(), ended: vec![interval] },
+        };
+        puts.extend(changed.operations(keys)?);
+    }
+    Ok(puts)
 }
 
 /// Forgets intervals that ended so long ago; returns how many.

@@ -16,11 +16,12 @@ use super::{
 use crate::{
     model::{AppPattern, History, NodeName, Timestamp},
     store::{
-        Birth, OverlayWish, Owners,
+        OverlayWish, Owners,
+        birth::{Birth, wanted_overlay},
         engine::{Batch, Lookup, Registry},
         error::DatabaseError,
         principal::Principal,
-        token, wanted_overlay,
+        token,
     },
 };
 

@@ -40,7 +40,7 @@ pub(super) struct Tidying {
 impl Tidying {
     /// With what a process keeps in its memory as the measure of what the log keeps.
     pub(super) fn begin() -> Result<Self, DatabaseError> {
-        let [spread] = crate::store::random::<1>()?;
+        let [spread] = crate::store::birth::random::<1>()?;
         Ok(Self::within(Limits {
             // Every process adds some of its own, so that not all write one at the same time.
             between: 1_000 + u64::from(spread),

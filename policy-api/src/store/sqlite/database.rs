@@ -12,11 +12,12 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::ownership;
+use super::{copy, ownership};
 use crate::{
     model::{Change, History, NodeName, Overlay, Revision, RuleId, Timestamp},
     store::{
-        Birth,
+        birth::Birth,
+        contents::Contents,
         delta::Delta,
         engine::{AnswerKey, Entry, GivenAnswer},
         error::DatabaseError,
@@ -49,7 +50,7 @@ CREATE INDEX usage_rule ON usage (rule);
 /// Where it is kept whose followers may go over to this history.
 pub(in crate::store) const SUCCEEDS: &str = "succeeds";
 /// Where it is kept which histories a restored store had before.
-const CAME_FROM: &str = "came_from";
+pub(super) const CAME_FROM: &str = "came_from";
 
 /// A list of histories; an empty one where nothing was ever kept.
 pub(in crate::store) fn histories(connection: &Connection, key: &str) -> Result<Vec<History>, DatabaseError> {
@@ -112,6 +113,25 @@ impl Database {
         }
         let database = Self { connection, _served: None };
         Ok((database.history()?, database.head()?.revision))
+    }
+
+    /// Everything that a file holds, which was proven to be a whole store.
+    pub(in crate::store) fn contents(path: &Path) -> Result<Contents, DatabaseError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        copy::read(&Self { connection: Connection::open_with_flags(path, flags)?, _served: None })
+    }
+
+    /// Makes an empty file a store that holds this. All of it is in the file itself, with no log beside it.
+    pub(in crate::store) fn fill(path: &Path, contents: &Contents) -> Result<(), DatabaseError> {
+        let mut connection = Connection::open(path)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for tables in [TABLES, USAGE, ownership::TABLE] {
+            transaction.execute_batch(tables)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        copy::write(&transaction, contents)?;
+        transaction.commit()?;
+        connection.close().map_err(|(_, error)| error.into())
     }
 
     /// Copies a file into an empty one, as of one commit: later ones are not in it, and wait for nothing. All of the copy is
@@ -381,7 +401,7 @@ fn user_version(connection: &Connection) -> Result<i64, DatabaseError> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), DatabaseError> {
+pub(super) fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), DatabaseError> {
     connection.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?.execute([key, value])?;
     Ok(())
 }
@@ -400,6 +420,6 @@ fn lock(path: &Path) -> Result<File, DatabaseError> {
     }
 }
 
-fn signed(number: u64) -> Result<i64, DatabaseError> {
+pub(super) fn signed(number: u64) -> Result<i64, DatabaseError> {
     i64::try_from(number).map_err(|_| DatabaseError::Damaged(format!("{number} does not fit a column")))
 }

@@ -1,5 +1,6 @@
 //! A store in one file, served by one process: the engine for one machine.
 
+mod copy;
 pub(super) mod database;
 mod ownership;
 mod token;
@@ -14,14 +15,14 @@ use tokio::sync::Notify;
 
 use self::database::Database;
 use super::{
-    Birth, OverlayWish, Owners,
+    OverlayWish, Owners,
+    birth::{Birth, wanted_overlay},
     delta::Ring,
     engine::{AnswerKey, Batch, Engine, GivenAnswer, Heard, Loaded, Lookup, Opened, Outcome, Registry},
     error::DatabaseError,
     principal::Principal,
     state::{Head, State},
     usage::Unwritten,
-    wanted_overlay,
 };
 use crate::model::{AppPattern, History, NodeName, Timestamp};
 

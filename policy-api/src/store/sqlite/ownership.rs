@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::{
     model::{Binding, Change, Owned, Timestamp},
-    store::{Owners, error::DatabaseError},
+    store::{Owners, contents::Interval, error::DatabaseError},
 };
 
 /// What came with schema 3.
@@ -76,6 +76,35 @@ fn begin(transaction: &Transaction<'_>, binding: &Binding) -> Result<(), Databas
 fn end(transaction: &Transaction<'_>, address: IpAddr, at: Timestamp) -> Result<(), DatabaseError> {
     let sql = "UPDATE ownership SET until = max(start, ?2) WHERE address = ?1 AND until IS NULL";
     transaction.prepare_cached(sql)?.execute(params![address.to_string(), at.unix_milliseconds()])?;
+    Ok(())
+}
+
+/// All intervals.
+pub(super) fn all(connection: &Connection) -> Result<Vec<Interval>, DatabaseError> {
+    let mut statement = connection.prepare("SELECT start, until, binding, revision FROM ownership")?;
+    let rows = statement.query_map([], |row| Ok((columns(row)?, row.get::<_, i64>(3)?)))?;
+    let read = |row: rusqlite::Result<((i64, Option<i64>, String), i64)>| {
+        let (interval, revision) = row?;
+        Ok(Interval { owned: owned(interval)?, revision: u64::try_from(revision).unwrap_or_default() })
+    };
+    rows.map(read).collect()
+}
+
+/// Fills the table, which is empty.
+pub(super) fn write(transaction: &Transaction<'_>, intervals: &[Interval]) -> Result<(), DatabaseError> {
+    let sql = "INSERT INTO ownership (address, start, revision, until, binding) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut insert = transaction.prepare(sql)?;
+    for Interval { owned: Owned { binding, from, until }, revision } in intervals {
+        let (start, until) = (from.unix_milliseconds(), until.map(Timestamp::unix_milliseconds));
+        let revision = i64::try_from(*revision).unwrap_or(i64::MAX);
+        insert.execute(params![
+            binding.address.to_string(),
+            start,
+            revision,
+            until,
+            serde_json::to_string(binding)?
+        ])?;
+    }
     Ok(())
 }
 
