@@ -388,6 +388,8 @@ fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(),
 #[path = "../../tests/support/etcd.rs"]
 mod etcd_cluster;
 #[cfg(test)]
+mod naive_tests;
+#[cfg(test)]
 mod owners_tests;
 #[cfg(test)]
 mod tests;

@@ -328,3 +328,16 @@ async fn a_store_moves_from_a_file_to_etcd_and_back_under_those_who_serve_it() {
     assert_eq!(at(client).await.0.as_str(), "db");
     assert!(server.terminate());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_shows_its_certificate_to_a_cluster_that_wants_one() {
+    let (server, prepared, _cluster) = aside(|| {
+        let cluster = EtcdCluster::start_secured();
+        let prepared = Prepared::in_etcd(&cluster);
+        (Process::start(&prepared), prepared, cluster)
+    })
+    .await;
+    let client = prepared.client(std::slice::from_ref(&server.url), "operator.token");
+    client.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("written");
+    assert!(server.terminate());
+}

@@ -9,8 +9,9 @@ use std::{
 };
 
 use policy_api::{
-    client::Client,
+    client::{Client, ClientError},
     model::{ChangeSet, RuleFilter, RuleId},
+    store::restore,
 };
 
 use crate::world::{Prepared, World, rounds, rule};
@@ -23,12 +24,15 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(prepared: &Prepared) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_netpol-api"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--store", &prepared.store().to_string(), "--dir"])
-            .arg(prepared.pki())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("netpol-api starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netpol-api"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--store", &prepared.store().to_string(), "--dir"]);
+        command.arg(prepared.pki());
+        Self::spawn(command)
+    }
+
+    /// A command that becomes the binary.
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("netpol-api starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let url = loop {
             let line = lines.next().expect("it says where it listens").expect("text");
@@ -107,6 +111,59 @@ pub(crate) async fn assert_standing(client: &Client, answered: &[RuleId]) {
     let standing: BTreeSet<RuleId> = listed.items.iter().map(|view| view.rule.id).collect();
     let lost: Vec<_> = answered.iter().filter(|id| !standing.contains(id)).collect();
     assert!(lost.is_empty(), "answered, but lost: {lost:?}");
+}
+
+/// A server whose store is on a disk of 2 MiB of its own, half of which a file takes that can be removed.
+const ON_A_SMALL_DISK: &str = r#"
+set -eu
+mkdir "$2"
+mount -t tmpfs -o size=2m tmpfs "$2"
+head -c 1048576 /dev/zero > "$2/filler"
+"$0" init --dir "$1" --store "sqlite://$2/policy.db" >&2
+exec "$0" serve --listen 127.0.0.1:0 --dir "$1" --store "sqlite://$2/policy.db"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_loses_none_and_takes_them_again_when_there_is_room() {
+    let prepared = Prepared::new();
+    let disk = prepared.pki().with_file_name("small");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", ON_A_SMALL_DISK, env!("CARGO_BIN_EXE_netpol-api")]);
+    let server = Process::spawn({
+        command.arg(prepared.pki()).arg(&disk);
+        command
+    });
+    let client = Arc::new(prepared.client(std::slice::from_ref(&server.url), "operator.token"));
+    let writers: Vec<_> = (0..4).map(|writer| tokio::spawn(write_until_gone(client.clone(), writer))).collect();
+    let mut answered = Vec::new();
+    for writer in writers {
+        answered.extend(writer.await.expect("a writer"));
+    }
+    assert!(answered.len() > 20, "only {} fitted", answered.len());
+    let refused = client.put_rule(&rule("allow full db 1"), &Default::default()).await.expect_err("no room");
+    assert!(matches!(&refused, ClientError::Problem(problem) if problem.status == 503), "{refused}");
+    assert!(!client.status().await.expect("reads go on").store_healthy);
+    assert_standing(&client, &answered).await;
+
+    // As its mount namespace has it.
+    let filler = format!("/proc/{}/root{}/filler", server.child.id(), disk.display());
+    std::fs::remove_file(filler).expect("removed");
+    let answer = client.put_rule(&rule("allow again db 1"), &Default::default()).await.expect("there is room");
+    answered.push(answer.rule.id);
+    assert!(client.status().await.expect("status").store_healthy);
+
+    // What is on disk, not only in memory.
+    let copy = prepared.pki().with_file_name("copy.db");
+    let copied = Command::new("nsenter")
+        .args(["--mount", "--target", &server.child.id().to_string(), env!("CARGO_BIN_EXE_netpol-api"), "backup"])
+        .args(["--store", &format!("sqlite://{}", disk.join("policy.db").display())])
+        .arg(&copy)
+        .status();
+    assert!(copied.expect("it runs").success());
+    restore(&copy, &prepared.store(), true).expect("restored");
+    server.kill();
+    let server = Process::start(&prepared);
+    assert_standing(&prepared.client(std::slice::from_ref(&server.url), "operator.token"), &answered).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

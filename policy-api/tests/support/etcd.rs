@@ -15,6 +15,8 @@ const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct EtcdCluster {
     directory: PathBuf,
+    /// Whether clients need certificates.
+    is_secured: bool,
     /// Where clients and where the other members reach each.
     addresses: Vec<[SocketAddr; 2]>,
     members: Mutex<Vec<Option<Child>>>,
@@ -22,12 +24,25 @@ pub(crate) struct EtcdCluster {
 
 impl EtcdCluster {
     pub(crate) fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    fn start_with(is_secured: bool) -> Self {
         let directory = make_directory();
+        if is_secured {
+            make_certificates(&directory);
+        }
         let addresses = free_addresses(MEMBERS * 2).chunks(2).map(|pair| [pair[0], pair[1]]).collect();
-        let cluster = Self { directory, addresses, members: Mutex::new((0..MEMBERS).map(|_| None).collect()) };
+        let cluster =
+            Self { directory, is_secured, addresses, members: Mutex::new((0..MEMBERS).map(|_| None).collect()) };
         (0..MEMBERS).for_each(|member| cluster.revive(member));
         cluster.await_leader();
         cluster
+    }
+
+    /// One that takes clients with a certificate only.
+    pub(crate) fn start_secured() -> Self {
+        Self::start_with(true)
     }
 
     /// `HOST:PORT` of each member.
@@ -37,7 +52,16 @@ impl EtcdCluster {
 
     /// The `--store` of a place in it.
     pub(crate) fn store(&self, prefix: &str) -> String {
-        format!("etcd://{}/{prefix}", self.members().join(","))
+        let place = format!("etcd://{}/{prefix}", self.members().join(","));
+        if !self.is_secured {
+            return place;
+        }
+        let [ca, certificate, key] = CLIENT_FILES.map(|file| self.directory.join(file).display().to_string());
+        format!("{place}?ca={ca}&cert={certificate}&key={key}")
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_secured { "https" } else { "http" }
     }
 
     /// Starts a member, with the data that it had.
@@ -50,8 +74,13 @@ impl EtcdCluster {
         // It dies with us, by whatever means we do.
         command.args(["--pdeathsig", "KILL"]).arg(program());
         command.arg("--name").arg(format!("m{member}")).arg("--data-dir").arg(self.directory.join(member.to_string()));
-        command.args(["--listen-client-urls", &format!("http://{client}")]);
-        command.args(["--advertise-client-urls", &format!("http://{client}")]);
+        let url = format!("{}://{client}", self.scheme());
+        command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+        if self.is_secured {
+            let file = |name: &str| self.directory.join(name);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(file("ca.pem"));
+            command.arg("--cert-file").arg(file("member.pem")).arg("--key-file").arg(file("member.key"));
+        }
         command.args(["--listen-peer-urls", &format!("http://{peer}")]);
         command.args(["--initial-advertise-peer-urls", &format!("http://{peer}")]);
         command.args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"]);
@@ -84,13 +113,23 @@ impl EtcdCluster {
 
     async fn leads(&self, member: usize) -> bool {
         let asking = async {
-            let mut client = etcd_client::Client::connect([self.members()[member].as_str()], None).await.ok()?;
+            let url = format!("{}://{}", self.scheme(), self.members()[member]);
+            let mut client = etcd_client::Client::connect([url], self.options()).await.ok()?;
             let id = client.status().await.ok()?;
             // Only a member that hears the others answers this.
             client.get("x", None).await.ok()?;
             Some(id.header()?.member_id() == id.leader())
         };
         tokio::time::timeout(Duration::from_secs(1), asking).await.ok().flatten() == Some(true)
+    }
+
+    fn options(&self) -> Option<etcd_client::ConnectOptions> {
+        let read = |name: &str| fs::read(self.directory.join(name)).expect("a file");
+        let [ca, certificate, key] = self.is_secured.then(|| CLIENT_FILES.map(read))?;
+        let tls = etcd_client::TlsOptions::new()
+            .ca_certificate(etcd_client::Certificate::from_pem(ca))
+            .identity(etcd_client::Identity::from_pem(certificate, key));
+        Some(etcd_client::ConnectOptions::new().with_tls(tls))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<Child>>> {
@@ -102,6 +141,27 @@ impl Drop for EtcdCluster {
     fn drop(&mut self) {
         (0..MEMBERS).for_each(|member| self.kill(member));
         fs::remove_dir_all(&self.directory).unwrap_or_default();
+    }
+}
+
+/// What a client shows and believes.
+const CLIENT_FILES: [&str; 3] = ["ca.pem", "client.pem", "client.key"];
+
+/// A CA, and certificates of it for the members and for a client.
+fn make_certificates(directory: &Path) {
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let write = |name: &str, text: String| fs::write(directory.join(name), text).expect("written");
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    write("ca.pem", params.self_signed(&key).expect("a CA").pem());
+    let issuer = Issuer::new(params, key);
+    for name in ["member", "client"] {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        write(&format!("{name}.pem"), params.signed_by(&key, &issuer).expect("a certificate").pem());
+        write(&format!("{name}.key"), key.serialize_pem());
     }
 }
 

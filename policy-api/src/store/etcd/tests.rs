@@ -295,3 +295,18 @@ fn a_place_without_a_store_is_named() {
     let refused = Store::open(&location.parse().expect("a location"), OverlayWish::default()).err().expect("none");
     assert!(refused.to_string().contains("nothing-here holds no store; run `netpol-api init`"), "{refused}");
 }
+
+#[test]
+fn a_cluster_that_wants_certificates_is_shown_one() {
+    let cluster = crate::store::etcd_cluster::EtcdCluster::start_secured();
+    let location: Location = cluster.store("secured").parse().expect("a location");
+    crate::store::prepare(&location, OverlayWish::default()).expect("prepared");
+    let (runtime, store) = (runtime(), Store::open(&location, OverlayWish::default()).expect("open"));
+    runtime.block_on(store.write(allow_on(80))).expect("written");
+    store.close();
+    let again = Store::open(&location, OverlayWish::default()).expect("open");
+    assert_eq!(rules(&again).len(), 2);
+    let plain = format!("etcd://{}/secured", cluster.members().join(","));
+    let refused = Store::open(&plain.parse().expect("a location"), OverlayWish::default()).err();
+    assert!(refused.is_some(), "nobody gets in without one");
+}
