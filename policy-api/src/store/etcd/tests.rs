@@ -1,6 +1,6 @@
 //! What only a store in etcd promises: several processes at once, and a log that does not grow for ever.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{
     load::Place,
@@ -8,13 +8,17 @@ use super::{
     *,
 };
 use crate::{
-    model::{Action, ChangeSet, Follower as WatchFollower, NodeName, Revision, RuleId, RuleSpec},
+    model::{
+        Action, ChangeSet, Follower as WatchFollower, Join, NodeName, Revision, RuleId, RuleSpec, RuleUsage, Timestamp,
+        Usage, UsageReport,
+    },
     store::{
         Answer, Command, Idempotency, NodeGrant, OverlayWish, Principal, Refusal, State, Store, Token, Write,
         engine::{Engine as _, Heard},
         location::Location,
         tests::{
-            BUILT_IN, Kind, Place as Prepared, allow_on, await_revision, follow, resume, rule, rules, runtime, soon,
+            BUILT_IN, Kind, Place as Prepared, allow_on, await_revision, follow, node, resume, rule, rules, runtime,
+            soon,
         },
     },
 };
@@ -136,6 +140,31 @@ fn what_ends_is_taken_away_once_by_whoever_is_first() {
     assert!(after.is_ok());
     stores.iter().for_each(|store| await_revision(&runtime, store, Revision(4)));
     assert!(stores.iter().all(|store| store.read(State::revision) == Revision(4)), "no revision but one for the end");
+}
+
+#[test]
+fn a_node_may_tell_either_what_it_counted_and_both_know_the_sum() {
+    let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
+    let (one, other) = (place.open(), place.open());
+    let name: NodeName = "n1".parse().expect("name");
+    let join = Command::Join(Join { underlay: IpAddr::from([192, 168, 1, 1]) });
+    runtime.block_on(one.write(Write::new(join, node("n1")))).expect("joined");
+    let (first, second) = (Timestamp::now(), Timestamp::now().after(Duration::from_secs(60)).expect("a time"));
+    let counted = |since, packets| {
+        let usage = Usage { packets, bytes: packets * 60, flows: 1, last_hit: Some(since) };
+        UsageReport { since, rules: vec![RuleUsage { id: BUILT_IN, usage }] }
+    };
+    let packets = |store: &Store| store.usage([BUILT_IN])[0].packets;
+    one.note_usage(&name, &counted(first, 3)).expect("noted");
+    await_that(|| packets(&other) == 3);
+    other.note_usage(&name, &counted(first, 5)).expect("noted");
+    await_that(|| packets(&one) == 5);
+    // It begins anew, as after a restart, and says so to the other one.
+    one.note_usage(&name, &counted(second, 2)).expect("noted");
+    await_that(|| packets(&other) == 7);
+    assert_eq!(packets(&place.open()), 7);
+    runtime.block_on(other.write(Write::new(Command::DeleteRule(BUILT_IN), Principal::Operator))).expect("deleted");
+    await_that(|| packets(&one) == 0);
 }
 
 #[test]

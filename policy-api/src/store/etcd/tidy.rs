@@ -18,7 +18,7 @@ use crate::store::{delta::Ring, error::DatabaseError, state::State};
 
 /// How much is left lying about.
 pub(super) struct Limits {
-    /// Commits between snapshots.
+    /// Commits between snapshots; there are fewer where they are large.
     pub(super) between: u64,
     /// Commits, and bytes of them, that stay in the log for watches that resume.
     pub(super) kept: usize,
@@ -56,7 +56,10 @@ impl Tidying {
 
     /// `state` is what the log leads to at this place.
     pub(super) fn run(&mut self, etcd: &Etcd, place: &mut Place, state: &State) -> Result<(), DatabaseError> {
-        if place.sequence.saturating_sub(place.snapshot.sequence) >= self.limits.between {
+        let behind = place.logged.iter().filter(|logged| logged.sequence > place.snapshot.sequence);
+        let bytes: usize = behind.map(|logged| logged.bytes).sum();
+        let commits = place.sequence.saturating_sub(place.snapshot.sequence);
+        if commits >= self.limits.between || bytes > self.limits.kept_bytes {
             write_snapshot(etcd, place, state)?;
         }
         self.cut(etcd, place)?;

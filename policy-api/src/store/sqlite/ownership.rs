@@ -83,7 +83,7 @@ fn end(transaction: &Transaction<'_>, address: IpAddr, at: Timestamp) -> Result<
 pub(super) fn all(connection: &Connection) -> Result<Vec<Interval>, DatabaseError> {
     let mut statement = connection.prepare("SELECT start, until, binding, revision FROM ownership")?;
     let rows = statement.query_map([], |row| Ok((columns(row)?, row.get::<_, i64>(3)?)))?;
-    let read = |row: rusqlite::Result<((i64, Option<i64>, String), i64)>| {
+    let read = |row: rusqlite::Result<(Columns, i64)>| {
         let (interval, revision) = row?;
         Ok(Interval { owned: owned(interval)?, revision: u64::try_from(revision).unwrap_or_default() })
     };
@@ -132,11 +132,14 @@ pub(super) fn owners(connection: &Connection, address: IpAddr, at: Timestamp) ->
     Ok(Owners::around(last, after, at))
 }
 
-fn columns(row: &Row<'_>) -> rusqlite::Result<(i64, Option<i64>, String)> {
+/// Start and end in milliseconds, and the binding as JSON.
+type Columns = (i64, Option<i64>, String);
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<Columns> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 
-fn owned((start, until, binding): (i64, Option<i64>, String)) -> Result<Owned, DatabaseError> {
+fn owned((start, until, binding): Columns) -> Result<Owned, DatabaseError> {
     let time = |milliseconds| {
         Timestamp::of_unix_milliseconds(milliseconds)
             .ok_or_else(|| DatabaseError::Damaged(format!("an interval's end at {milliseconds} ms")))
