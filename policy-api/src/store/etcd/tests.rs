@@ -9,11 +9,12 @@ use super::{
 };
 use crate::{
     model::{
-        Action, ChangeSet, Follower as WatchFollower, Join, NodeName, Revision, RuleId, RuleSpec, RuleUsage, Timestamp,
+        Action, ChangeSet, Follower as WatchFollower, NodeName, Revision, RuleId, RuleSpec, RuleUsage, Timestamp,
         Usage, UsageReport,
     },
     store::{
-        Answer, Command, Idempotency, NodeGrant, OverlayWish, Principal, Refusal, State, Store, Token, Write,
+        Answer, Command, Idempotency, NodeGrant, OverlayWish, Principal, Refusal, Registration, State, Store, Token,
+        Write,
         engine::{Engine as _, Heard},
         location::Location,
         tests::{
@@ -147,7 +148,7 @@ fn a_node_may_tell_either_what_it_counted_and_both_know_the_sum() {
     let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
     let (one, other) = (place.open(), place.open());
     let name: NodeName = "n1".parse().expect("name");
-    let join = Command::Join(Join { underlay: IpAddr::from([192, 168, 1, 1]) });
+    let join = Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, 1]), key: None });
     runtime.block_on(one.write(Write::new(join, node("n1")))).expect("joined");
     let (first, second) = (Timestamp::now(), Timestamp::now().after(Duration::from_secs(60)).expect("a time"));
     let counted = |since, packets| {
