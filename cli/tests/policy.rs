@@ -194,7 +194,7 @@ fn wait_says_on_how_many_nodes_and_names_who_is_missing() {
 fn a_node_that_does_not_report_is_named_and_the_rule_stands() {
     let api = Api::start();
     let shell = &api.shell;
-    let _n1 = api.node("n1", 1, Conduct::Stuck);
+    let _n1 = api.node("n1", 1, Conduct::Stuck { runs: "appA" });
     shell
         .netpol("allow appA appB --port 8080 --wait=300ms")
         .exits(5)

@@ -77,8 +77,8 @@ fn a_deny_and_a_revoke_say_what_each_node_cut() {
     let api = Api::start();
     let shell = &api.shell;
     shell.netpol("deny appA appB --port 1").exits(0).prints("0 live flows cut; there is no node");
-    let _n1 = api.node("n1", 1, Conduct::Cutting { flows: 2 });
-    let n2 = api.node("n2", 2, Conduct::Cutting { flows: 1 });
+    let _n1 = api.node("n1", 1, Conduct::Cutting { flows: 2, runs: "appA" });
+    let n2 = api.node("n2", 2, Conduct::Cutting { flows: 1, runs: "appB" });
     shell.netpol("allow appA appB --port 80 --wait").exits(0).prints("in force on 2 nodes");
     shell.netpol("deny appA appB --port 80").exits(0).prints("3 live flows cut: 2 on n1, 1 on n2");
     shell.netpol("deny appA appB --port 80").exits(0).prints("unchanged");

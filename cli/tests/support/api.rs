@@ -32,9 +32,18 @@ pub(crate) enum Conduct {
     /// Reports every revision as in force at once, and runs an instance of this app.
     Prompt { runs: Option<&'static str> },
     /// As prompt, and says that each revision cut so many live flows.
-    Cutting { flows: u64 },
+    Cutting { flows: u64, runs: &'static str },
     /// Reports the first revision it sees and no other.
-    Stuck,
+    Stuck { runs: &'static str },
+}
+
+impl Conduct {
+    fn runs(self) -> Option<&'static str> {
+        match self {
+            Self::Prompt { runs } => runs,
+            Self::Cutting { runs, .. } | Self::Stuck { runs } => Some(runs),
+        }
+    }
 }
 
 impl Api {
@@ -154,8 +163,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
     let client = Client::new(ClientConfig { credentials: Credentials::Identity(identity), ..config.clone() });
     let client = client.expect("a client");
     let joined = client.join(&name, &Join { underlay, csr: None }).await.expect("the node may join");
-    let mut watch = client.watch(Revision(0), None).await.expect("a watch");
-    if let Conduct::Prompt { runs: Some(app) } = conduct {
+    if let Some(app) = conduct.runs() {
         let first = joined.node.slices.slice_v4.address().to_string();
         let address = first.strip_suffix(".0").map(|net| format!("{net}.2")).expect("a /24");
         let claim = Claim {
@@ -166,6 +174,8 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
         };
         client.claim(&claim).await.expect("the address is the node's");
     }
+    // What its instance needs is all that it is told.
+    let mut watch = client.watch(Revision(0), None).await.expect("a watch");
     let mut history = joined.history;
     let (mut before, mut cuts) = (Revision(0), Vec::new());
     loop {
@@ -179,7 +189,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
             | WatchLine::Delta { revision, .. }
             | WatchLine::Heartbeat { revision, .. } => revision,
         };
-        if let (Conduct::Cutting { flows }, true) = (conduct, before < revision) {
+        if let (Conduct::Cutting { flows, .. }, true) = (conduct, before < revision) {
             cuts = vec![Cut { after: before, applied: revision, flows }];
             before = revision;
         }
@@ -193,7 +203,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
             cuts: cuts.clone(),
         };
         client.report(&name, &report).await.expect("the report is taken");
-        if let Conduct::Stuck = conduct {
+        if let Conduct::Stuck { .. } = conduct {
             while watch.next().await.is_ok() {}
             return;
         }
