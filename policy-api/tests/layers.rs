@@ -1,4 +1,5 @@
-//! Who may import whom: the model, the store, the watch and `check` know no HTTP, and the model knows no store.
+//! Who may import whom: the model, the store, scopes, the watch and `check` know no HTTP, and neither the model nor scopes
+//! know the store.
 
 use std::{fs, path::Path};
 
@@ -22,14 +23,19 @@ fn assert_absent(part: &str, words: &[&str]) {
 
 #[test]
 fn what_decides_knows_no_http() {
-    for part in ["model", "store", "watch", "check"] {
+    for part in ["model", "store", "scope", "watch", "check"] {
         assert_absent(part, &["axum", "hyper", "reqwest", "crate::http"]);
     }
 }
 
 #[test]
 fn the_model_does_no_io_and_knows_no_store() {
-    assert_absent("model", &["tokio", "std::fs", "rusqlite", "crate::store", "crate::watch"]);
+    assert_absent("model", &["tokio", "std::fs", "rusqlite", "crate::store", "crate::scope", "crate::watch"]);
+}
+
+#[test]
+fn scopes_are_pure() {
+    assert_absent("scope", &["tokio", "std::fs", "rusqlite", "crate::store", "crate::watch", "now()"]);
 }
 
 #[test]

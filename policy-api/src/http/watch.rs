@@ -121,17 +121,27 @@ async fn refuse_later(context: &Context, revision: Revision) -> Result<(), Refus
 async fn wait_in_force(mut context: Context, revision: Revision, deadline: Instant) -> InForce {
     // Listened to before it is looked at, so that no report falls between.
     let mut changes = context.presence.changes();
+    let mut missing: Vec<NodeName> = Vec::new();
     loop {
         changes.mark_unchanged();
-        let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
-        let answer = context.presence.in_force(revision, &registered);
-        if answer.complete {
-            return answer;
+        // Reports come by the thousand, and only the last one that is waited for changes the answer.
+        if !context.presence.misses_some(revision, &missing) {
+            let answer = in_force_now(&context, revision);
+            if answer.complete {
+                return answer;
+            }
+            missing = answer.missing;
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return answer },
-            () = stopped(&mut context.stop) => return answer,
-            () = tokio::time::sleep_until(deadline) => return answer,
+            changed = changes.changed() => if changed.is_err() { break },
+            () = stopped(&mut context.stop) => break,
+            () = tokio::time::sleep_until(deadline) => break,
         }
     }
+    in_force_now(&context, revision)
+}
+
+fn in_force_now(context: &Context, revision: Revision) -> InForce {
+    let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
+    context.presence.in_force(revision, &registered)
 }

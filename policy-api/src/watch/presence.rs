@@ -225,6 +225,16 @@ impl Presence {
         registered.map(applied).try_fold(Revision(u64::MAX), |least, applied| Some(least.min(applied?)))
     }
 
+    /// Whether one of these nodes is connected and has not got a revision in force. Stops at the first, so that whoever waits for
+    /// many may ask with each report.
+    pub fn misses_some(&self, revision: Revision, nodes: &[NodeName]) -> bool {
+        let known = self.lock();
+        let is_missing = |name: &NodeName| {
+            self.applied_among(&known, name) < Some(revision) && self.seen_among(&known, name).is_connected()
+        };
+        nodes.iter().any(is_missing)
+    }
+
     /// What a revision cut, among these nodes. A node that has it in force has said what it cut.
     pub fn receipt(&self, revision: Revision, registered: &[NodeName]) -> Receipt {
         let nodes = self.lock();
@@ -313,6 +323,38 @@ mod tests {
         assert!(presence.in_force(Revision(7), &registered).complete);
         drop(second);
         assert_eq!(presence.in_force(Revision(10), &registered).missing, [name("n1")]);
+    }
+
+    #[test]
+    fn what_changes_nothing_for_a_node_is_in_force_there_once_it_acknowledged_what_did() {
+        let (presence, n1) = (Arc::new(Presence::default()), name("n1"));
+        let _connection = presence.connect(n1.clone());
+        let mut scopes = crate::scope::Scopes::default();
+        let (old, new) = (scopes.open(&n1).0, scopes.open(&n1).0);
+        let in_force = || presence.applied(&n1);
+        presence.begin(&n1, old, Revision(5));
+        presence.plan(Revision(6), []);
+        assert_eq!(in_force(), None, "it has said nothing");
+        presence.report(&n1, applied(4), Timestamp::now());
+        assert_eq!(in_force(), Some(Revision(4)), "where its watch began is not acknowledged");
+        presence.report(&n1, applied(5), Timestamp::now());
+        assert_eq!(in_force(), Some(Revision(6)));
+        presence.plan(Revision(7), [(&n1, old)]);
+        presence.plan(Revision(8), []);
+        presence.plan(Revision(9), [(&n1, old)]);
+        assert_eq!(in_force(), Some(Revision(6)));
+        presence.report(&n1, applied(7), Timestamp::now());
+        assert_eq!(in_force(), Some(Revision(8)));
+
+        presence.begin(&n1, new, Revision(9));
+        presence.plan(Revision(10), [(&n1, old), (&n1, new)]);
+        presence.end(&n1, old);
+        assert_eq!(in_force(), Some(Revision(7)), "the newer watch counts, and it has just begun");
+        presence.report(&n1, applied(10), Timestamp::now());
+        presence.plan(Revision(11), []);
+        assert_eq!(in_force(), Some(Revision(11)));
+        presence.end(&n1, new);
+        assert_eq!(in_force(), Some(Revision(10)), "of who does not watch it is only known what he said");
     }
 
     #[test]
