@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy_api::{
     directory::Found,
     init::{Init, NodeWish, init},
@@ -235,7 +236,14 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
     runtime.block_on(serve_until_told(args))
 }
 
+/// Each agent holds two connections open, and what a process may open without asking is often 1,024.
+fn open_as_many_files_as_we_may() -> anyhow::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of open files")
+}
+
 async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
+    open_as_many_files_as_we_may()?;
     // Listened for before anything is opened, so that being told early is not missed.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
