@@ -52,6 +52,9 @@ impl Inheritance {
         let (a, b) = (world.run_instance("appA", "n1")?, world.run_instance("appB", "n2")?);
         let line = ["allow", "appA", "appB", "--port", "8080", "--protocol", "udp", "--wait"];
         world.netpol(&line)?.expect_exit(0)?;
+        // So that the other node knows who appC is: what stops it shall be policy, and not that it is a stranger.
+        let other_port = ["allow", "appC", "appB", "--port", "8081", "--protocol", "udp", "--wait"];
+        world.netpol(&other_port)?.expect_exit(0)?;
         let (of_a, of_b) = (instance_socket(&a, CLIENT)?, instance_socket(&b, PORT)?);
         ensure!(passes(&of_a, &of_b)? && passes(&of_b, &of_a)?, "the flow is live");
         let address = a.address()?;
