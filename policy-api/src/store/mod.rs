@@ -56,7 +56,7 @@ pub use self::{
     refusal::Refusal,
     state::{Instance, State},
     token::{Token, Tokens},
-    writer::{Idempotency, Write},
+    writer::{Clock, Idempotency, Write},
 };
 
 /// An open store.
@@ -113,6 +113,16 @@ impl Store {
 
     /// The same, with who had addresses known for so long after they gave them up.
     pub fn open_keeping(location: &Location, wish: OverlayWish, owners_kept: Duration) -> Result<Self, DatabaseError> {
+        Self::open_by(location, wish, owners_kept, Arc::new(Timestamp::now))
+    }
+
+    /// The same, by another clock than the machine's.
+    pub fn open_by(
+        location: &Location,
+        wish: OverlayWish,
+        owners_kept: Duration,
+        clock: Clock,
+    ) -> Result<Self, DatabaseError> {
         let Opened { engine, lookup, board, loaded, usage, names } = match location {
             Location::Sqlite(path) => sqlite::open(path, wish)?,
             Location::Etcd(cluster) => etcd::open(cluster, wish)?,
@@ -130,7 +140,7 @@ impl Store {
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, owners_kept);
+        let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, owners_kept, clock);
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
         Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept, board })

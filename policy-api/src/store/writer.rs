@@ -88,7 +88,11 @@ pub(super) struct Writer {
     waiting: VecDeque<Job>,
     /// How long after its end an interval of an address's ownership is kept.
     owners_kept: Duration,
+    clock: Clock,
 }
+
+/// Tells the time by which things end.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Why the writer's loop goes on.
 enum Woken {
@@ -108,9 +112,10 @@ impl Writer {
         shared: Arc<Shared>,
         jobs: mpsc::Receiver<Job>,
         owners_kept: Duration,
+        clock: Clock,
     ) -> Self {
         let bell = engine.bell();
-        Self { runtime, engine, bell, state, shared, jobs, waiting: VecDeque::new(), owners_kept }
+        Self { runtime, engine, bell, state, shared, jobs, waiting: VecDeque::new(), owners_kept, clock }
     }
 
     /// Works until nobody can ask any more.
@@ -162,7 +167,7 @@ impl Writer {
     }
 
     fn forget_owners(&mut self) {
-        let Some(before) = Timestamp::now().before(self.owners_kept) else { return };
+        let Some(before) = (self.clock)().before(self.owners_kept) else { return };
         match self.engine.forget_owners(before) {
             Ok(0) => {}
             Ok(intervals) => info!(intervals, %before, "forgot who had addresses that were given up before"),
@@ -183,7 +188,7 @@ impl Writer {
 
     /// Until the next end of something.
     fn nap(&self) -> Duration {
-        let next = self.state.next_expiry().map(|end| Timestamp::now().until(end));
+        let next = self.state.next_expiry().map(|end| (self.clock)().until(end));
         // At least a moment: a clock that stands must not make a busy loop.
         next.map_or(NAP, |wait| wait.clamp(Duration::from_millis(1), NAP))
     }
@@ -253,7 +258,7 @@ impl Writer {
 
     /// Takes away what has ended by the clock, as one revision.
     fn end_what_has_ended(&mut self) {
-        while self.state.next_expiry().is_some_and(|end| end <= Timestamp::now()) {
+        while self.state.next_expiry().is_some_and(|end| end <= (self.clock)()) {
             match self.commit_expiry() {
                 Ok(Some(expiry)) => return tell(&expiry),
                 // Somebody else may have taken it away.
@@ -271,7 +276,7 @@ impl Writer {
 
     /// What has ended, if nobody came before us.
     fn commit_expiry(&mut self) -> Result<Option<Expiry>, DatabaseError> {
-        let mut batch = Batch::new(Timestamp::now());
+        let mut batch = Batch::new((self.clock)());
         let mut expiry =
             expire(&self.state, batch.time).map_err(|refusal| DatabaseError::Damaged(refusal.to_string()))?;
         make(&mut self.state, EXPIRY, std::mem::take(&mut expiry.changes), &mut batch)?;
@@ -307,7 +312,7 @@ impl Writer {
             let given = keys.iter().cloned().zip(self.engine.given_answers(&keys)?);
             let mut given: HashMap<AnswerKey, GivenAnswer> =
                 given.filter_map(|(key, given)| Some((key, given?))).collect();
-            let mut batch = Batch::new(Timestamp::now());
+            let mut batch = Batch::new((self.clock)());
             let mut answers = Vec::new();
             for Job { write, .. } in jobs {
                 if !answers.is_empty() && batch.effects() >= self.engine.room() {

@@ -15,7 +15,7 @@ use policy_api::{
 };
 
 use crate::{
-    durable::{Process, write_until_gone},
+    control::durable::{Process, write_until_gone},
     world::{Prepared, rule},
 };
 

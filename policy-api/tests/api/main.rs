@@ -3,9 +3,9 @@
 mod app;
 mod backup;
 mod bad_input;
-mod cluster;
+mod control;
 mod credential;
-mod durable;
+
 #[path = "../support/etcd.rs"]
 mod etcd_cluster;
 mod limit;

@@ -18,7 +18,7 @@ use policy_api::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    durable::{Process, assert_standing},
+    control::durable::{Process, assert_standing},
     etcd_cluster::EtcdCluster,
     world::{Prepared, SOON, claim, ip, name, next_news, rounds, rule},
 };
