@@ -105,6 +105,10 @@ impl Failure {
         Self::new(STORE, "the last write could not be stored; the log says why", None)
     }
 
+    pub(super) fn not_following() -> Self {
+        Self::new(STORE, "what other APIs commit does not reach this one; ask another one", None)
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }

@@ -36,6 +36,9 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
     let history: Option<History> = query.parsed("history")?;
     let digest: Option<Digest> = query.parsed("digest")?;
     query.finish()?;
+    if !context.store.is_following() {
+        return Err(Failure::not_following());
+    }
     if let Some(since) = since {
         context.store.reach(since).await;
     }

@@ -23,7 +23,7 @@ pub enum DatabaseError {
     #[error("etcd refused: {0}")]
     Etcd(String),
     /// It may have been done, or may yet be.
-    #[error("etcd did not say whether it was done: {0}")]
+    #[error("no member of etcd answered in time; the last one tried: {0}")]
     Unsure(String),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),

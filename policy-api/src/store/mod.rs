@@ -83,6 +83,8 @@ struct Shared {
     /// Locked after `published`, where both are.
     usage: Mutex<Counts>,
     healthy: AtomicBool,
+    /// Whether we hear of what others commit.
+    following: AtomicBool,
     commits: AtomicU64,
     revisions: AtomicU64,
 }
@@ -134,6 +136,7 @@ impl Store {
             expelled: broadcast::channel(WATCH_QUEUE).0,
             usage: Mutex::new(usage),
             healthy: AtomicBool::new(true),
+            following: AtomicBool::new(true),
             commits: AtomicU64::new(0),
             revisions: AtomicU64::new(0),
         });
@@ -259,6 +262,11 @@ impl Store {
         self.read(|state| check_place(state, since))
     }
 
+    /// Whether we know of everything that was committed, but for what was a moment ago.
+    pub fn is_following(&self) -> bool {
+        self.shared.following.load(Ordering::Relaxed)
+    }
+
     /// Whether the last write could be stored.
     pub fn is_healthy(&self) -> bool {
         self.shared.is_healthy() && !self.writer.is_finished()
@@ -326,6 +334,15 @@ impl Shared {
 
     fn usage(&self) -> MutexGuard<'_, Counts> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether we hear of what others commit. When we do not, all watches end: whoever watches may hear of it elsewhere.
+    fn note_following(&self, follows: bool) {
+        let did = self.following.swap(follows, Ordering::Relaxed);
+        if did && !follows {
+            let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+            published.deltas = broadcast::channel(WATCH_QUEUE).0;
+        }
     }
 
     fn is_healthy(&self) -> bool {

@@ -42,7 +42,10 @@ pub enum Refusal {
     #[error("the store failed: {0}")]
     Store(String),
     /// It may have been stored, or may yet be: the one refusal that does not say that nothing was changed.
-    #[error("{0}; look whether it stands, or send it again with the `Idempotency-Key` that it had")]
+    #[error(
+        "{0}; it may have been done all the same: look whether it stands, or send it again with the `Idempotency-Key` that \
+         it had"
+    )]
     Unsure(String),
 }
 

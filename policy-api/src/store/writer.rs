@@ -179,7 +179,9 @@ impl Writer {
         if let Err(failure) = self.engine.tidy(&self.state) {
             warn!(error = %failure, "cannot make room of what nobody needs any more; trying again");
         }
-        if !self.engine.is_following() {
+        let follows = self.engine.is_following();
+        self.shared.note_following(follows);
+        if !follows {
             self.shared.failed();
         } else if !self.shared.is_healthy() && self.engine.has_recovered() {
             self.shared.succeeded();

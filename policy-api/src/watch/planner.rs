@@ -169,8 +169,16 @@ impl Work {
                     () = stopped(&mut stop) => return,
                     delta = self.desk.deltas.recv() => match delta {
                         Ok(delta) => self.plan(&delta),
-                        Err(RecvError::Lagged(behind)) => self.begin_anew(behind),
-                        Err(RecvError::Closed) => return,
+                        Err(RecvError::Lagged(behind)) => {
+                            error!(behind, "the planner of watches is too slow; all of them begin anew");
+                            self.begin_anew();
+                        }
+                        // What is to be followed is another store now, or cannot be heard of for a while; or it is closed.
+                        Err(RecvError::Closed) => {
+                            if self.begin_anew().is_none() {
+                                return;
+                            }
+                        }
                     },
                     order = self.orders.recv() => match order {
                         Some(order) => self.obey(order),
@@ -247,10 +255,10 @@ impl Work {
         self.planned.store(self.desk.revision.0, Ordering::Release);
     }
 
-    /// More was committed than could be kept for us. All watches end; whoever comes back gets what he needs.
-    fn begin_anew(&mut self, behind: u64) {
-        error!(behind, "the planner of watches is too slow; all of them begin anew");
-        let Some(store) = self.store.upgrade() else { return };
+    /// What leads from what we know to what stands is not known to us. All watches end; whoever comes back gets what he needs.
+    /// Nothing if the store is gone.
+    fn begin_anew(&mut self) -> Option<()> {
+        let store = self.store.upgrade()?;
         let ended: Vec<_> = self.desk.watchers.drain().collect();
         for (watcher, (node, _)) in ended {
             self.presence.end(&node, watcher);
@@ -258,5 +266,6 @@ impl Work {
         self.desk = Desk::new(subscribe(&store));
         self.presence.plan(self.desk.revision, []);
         self.settle();
+        Some(())
     }
 }

@@ -341,3 +341,40 @@ async fn an_api_shows_its_certificate_to_a_cluster_that_wants_one() {
     client.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("written");
     assert!(server.terminate());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_that_etcd_does_not_reach_ends_its_watches_and_takes_them_again_when_it_does() {
+    let (apis, cluster) = Apis::start().await;
+    let client = apis.client_of(0);
+    let node = apis.prepared.join(&[apis.url(0)], "n1", "192.168.1.1").await;
+    let mut of_node = node.watch_scope(None).await.expect("watch");
+    let mut watch = client.watch(Revision(0), None).await.expect("watch");
+    let members = cluster.clone();
+    aside(move || [0, 1].iter().for_each(|member| members.kill(*member))).await;
+    let ending = async {
+        while watch.next().await.is_ok() {}
+        while of_node.next().await.is_ok() {}
+    };
+    tokio::time::timeout(3 * SOON, ending).await.expect("a watch that hears nothing ends");
+    let refused = client.watch(Revision(0), None).await.err().expect("no watch").to_string();
+    assert!(refused.contains("ask another one"), "{refused}");
+    assert!(!client.status().await.expect("reads go on").store_healthy);
+    let members = cluster.clone();
+    aside(move || [0, 1].iter().for_each(|member| members.revive(*member))).await;
+    let start = Instant::now();
+    while client.watch(Revision(0), None).await.is_err() {
+        assert!(start.elapsed() < 3 * SOON, "it does not take watches again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut of_node = node.watch_scope(None).await.expect("a node's watch again");
+    node.claim(&claim("appA", &["10.255.1.7"])).await.expect("it goes on");
+    client.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("it goes on");
+    let told = async {
+        let mut follower = Follower::default();
+        while follower.held().is_none_or(|(_, replica)| replica.rules.is_empty()) {
+            follower.take(of_node.next().await.expect("a line")).expect("a line that fits");
+        }
+    };
+    tokio::time::timeout(SOON, told).await.expect("the node is told the rule");
+    assert!(client.status().await.expect("status").store_healthy);
+}
