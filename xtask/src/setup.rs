@@ -179,6 +179,9 @@ fn etcd() -> Result<(), Failure> {
         fs::remove_dir_all(&unpacked).map_err(writable)?;
     }
     fs::create_dir_all(&unpacked).map_err(writable)?;
+    if workspace::is_root() {
+        update_package_lists()?;
+    }
     let mut download = apt_get();
     download.args(["download", ETCD]).current_dir(&unpacked);
     progress::step(&format!("download {ETCD}"), &mut download, APT)?;
