@@ -3,6 +3,7 @@
 
 pub mod change;
 mod clock;
+pub mod control;
 pub mod datapath;
 pub mod deny;
 mod load;

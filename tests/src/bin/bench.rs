@@ -6,13 +6,14 @@ use tests::bench;
 
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<bench::Row>>);
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     ("datapath", bench::datapath::run),
     ("path", bench::path::run),
     ("same-node", bench::path::run_same_node),
     ("deny", bench::deny::run),
     ("memory", bench::memory::run),
     ("change", bench::change::run),
+    ("control", bench::control::run),
 ];
 
 const PLOT: &str = "--plot";

@@ -1,0 +1,114 @@
+//! A simulated agent: follows its node's watch over TLS, proves what it is told, and reports what it holds as in force.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use policy_api::model::{Follower, NodeName, Report, WatchLine};
+use tokio::task::JoinSet;
+
+use super::{ledger::Ledger, service::Service, stage};
+
+/// All of them; they end when this is dropped.
+pub(super) struct Agents(JoinSet<()>);
+
+impl Agents {
+    pub(super) fn start(service: &Service, ledger: &Ledger) -> Result<Self> {
+        let mut agents = JoinSet::new();
+        for number in 0..stage::NODES {
+            let agent = Agent {
+                name: stage::node(number),
+                token: service.node_token(number)?,
+                url: Arc::from(service.url()),
+                client: service.https()?,
+                ledger: ledger.clone(),
+                follower: Follower::default(),
+            };
+            agents.spawn(agent.follow());
+        }
+        Ok(Self(agents))
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.0.abort_all();
+    }
+}
+
+struct Agent {
+    name: NodeName,
+    token: String,
+    url: Arc<str>,
+    client: reqwest::Client,
+    ledger: Ledger,
+    follower: Follower,
+}
+
+/// Of a report.
+const TRIES: usize = 3;
+/// Real agents pause longer from one time to the next.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Agent {
+    async fn follow(mut self) {
+        loop {
+            if let Err(error) = self.follow_once().await
+                && std::env::var_os("NETPOL_BENCH_LOG").is_some()
+            {
+                eprintln!("{}: {error:#}", self.name);
+            }
+            tokio::time::sleep(PAUSE / 2 + PAUSE.mul_f32(fastrand::f32() / 2.0)).await;
+        }
+    }
+
+    async fn follow_once(&mut self) -> Result<()> {
+        let place = self.follower.held().map(|(history, replica)| {
+            let (since, digest) = (replica.revision().to_string(), replica.digest().to_string());
+            [("since", since), ("history", history.to_string()), ("digest", digest)]
+        });
+        let parameters: Vec<_> = place.into_iter().flatten().collect();
+        let request = self.client.get(format!("{}/v1/watch", self.url)).bearer_auth(&self.token).query(&parameters);
+        let mut response = request.send().await?.error_for_status()?;
+        let mut buffer = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            self.ledger.add_bytes(chunk.len());
+            buffer.extend_from_slice(&chunk);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: WatchLine = serde_json::from_slice(&buffer[..end])?;
+                buffer.drain(..=end);
+                self.take(line).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, line: WatchLine) -> Result<()> {
+        let is_first = self.follower.held().is_none();
+        if !self.follower.take(line)? {
+            return Ok(());
+        }
+        let (history, replica) = self.follower.held().context("a state")?;
+        self.ledger.takes(replica.revision());
+        if is_first {
+            self.ledger.holds();
+        }
+        let report = Report {
+            history: history.clone(),
+            applied: replica.revision(),
+            ready: true,
+            rows_used: replica.rules.len() as u64,
+            rows_capacity: stage::ROWS,
+            detail: None,
+            cuts: Vec::new(),
+        };
+        let url = format!("{}/v1/nodes/{}/report", self.url, self.name);
+        // A connection that was idle may be closed at the moment in which it is used again.
+        for _ in 1..TRIES {
+            let asked = self.client.post(&url).bearer_auth(&self.token).json(&report).send().await;
+            if asked.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+        }
+        let answer = self.client.post(&url).bearer_auth(&self.token).json(&report).send().await?;
+        ensure!(answer.status().is_success(), "the report was answered {}", answer.status());
+        Ok(())
+    }
+}
