@@ -368,7 +368,8 @@ impl Scope {
     /// What the watcher has to be told of all that was noted; nothing if it holds it already.
     pub(super) fn finish(&mut self, catalog: &Catalog) -> Option<Part> {
         self.recount_nodes(catalog);
-        let mut noted: Vec<(Thing, Option<Held>)> = self.noted.drain().collect();
+        // Taken, not drained: what it took to note a whole scope must not stay with each of a thousand.
+        let mut noted: Vec<(Thing, Option<Held>)> = std::mem::take(&mut self.noted).into_iter().collect();
         noted.sort_unstable_by_key(|(thing, _)| *thing);
         let mut pieces = Vec::new();
         for (thing, before) in noted {
