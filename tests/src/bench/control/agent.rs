@@ -12,14 +12,13 @@ use super::{ledger::Ledger, service::Service, stage};
 pub(super) struct Agents(JoinSet<()>);
 
 impl Agents {
-    pub(super) fn start(service: &Service, ledger: &Ledger) -> Result<Self> {
+    pub(super) fn start(service: &Service, proofs: &[String], ledger: &Ledger) -> Result<Self> {
         let mut agents = JoinSet::new();
-        for number in 0..stage::NODES {
+        for (number, proof) in proofs.iter().enumerate() {
             let agent = Agent {
                 name: stage::node(number),
-                token: service.node_token(number)?,
                 url: Arc::from(service.url()),
-                client: service.https()?,
+                client: service.https(Some(proof))?,
                 ledger: ledger.clone(),
                 follower: Follower::default(),
             };
@@ -35,7 +34,6 @@ impl Agents {
 
 struct Agent {
     name: NodeName,
-    token: String,
     url: Arc<str>,
     client: reqwest::Client,
     ledger: Ledger,
@@ -65,7 +63,7 @@ impl Agent {
             [("since", since), ("history", history.to_string()), ("digest", digest)]
         });
         let parameters: Vec<_> = place.into_iter().flatten().collect();
-        let request = self.client.get(format!("{}/v1/watch", self.url)).bearer_auth(&self.token).query(&parameters);
+        let request = self.client.get(format!("{}/v1/watch", self.url)).query(&parameters);
         let mut response = request.send().await?.error_for_status()?;
         let mut buffer = Vec::new();
         while let Some(chunk) = response.chunk().await? {
@@ -102,12 +100,12 @@ impl Agent {
         let url = format!("{}/v1/nodes/{}/report", self.url, self.name);
         // A connection that was idle may be closed at the moment in which it is used again.
         for _ in 1..TRIES {
-            let asked = self.client.post(&url).bearer_auth(&self.token).json(&report).send().await;
+            let asked = self.client.post(&url).json(&report).send().await;
             if asked.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
         }
-        let answer = self.client.post(&url).bearer_auth(&self.token).json(&report).send().await?;
+        let answer = self.client.post(&url).json(&report).send().await?;
         ensure!(answer.status().is_success(), "the report was answered {}", answer.status());
         Ok(())
     }

@@ -54,7 +54,7 @@ async fn measure() -> Result<Vec<Row>> {
 
     let ledger = Ledger::new();
     let started = Instant::now();
-    let mut agents = Agents::start(&service, &ledger)?;
+    let mut agents = Agents::start(&service, &stage.proofs, &ledger)?;
     ledger.all_hold(stage::NODES, PATIENCE * 4).await.context("cold start")?;
     let cold = started.elapsed().as_secs_f64();
     let per_agent = ledger.bytes() as f64 / stage::NODES as f64 / 1024.0;

@@ -16,7 +16,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use policy_api::client::{Client, ClientConfig};
+use policy_api::client::{Client, ClientConfig, Credentials};
 
 use super::stage;
 use crate::world::binary;
@@ -62,7 +62,8 @@ impl Service {
         let started = Instant::now();
         let mut command = Command::new(binary("netpol-api")?);
         command.arg("serve").arg("--dir").arg(&self.directory).args(["--store", &self.store]);
-        command.args(["--listen", &self.address.to_string()]);
+        // The limit of requests is not what is measured: all operators are one caller.
+        command.args(["--listen", &self.address.to_string(), "--requests-per-second", "1000000"]);
         let log = fs::File::create(self.directory.join("api.log"))?;
         self.process = Some(command.stderr(log).spawn().context("start netpol-api")?);
         let operator = self.operator()?;
@@ -95,26 +96,34 @@ impl Service {
         fs::read_to_string(self.directory.join(name)).with_context(|| name.to_owned())
     }
 
+    pub(super) fn ca(&self) -> Result<Vec<u8>> {
+        Ok(self.read("ca.pem")?.into_bytes())
+    }
+
     pub(super) fn node_token(&self, number: usize) -> Result<String> {
         Ok(self.read(&format!("join/{}.token", stage::node(number)))?.trim().to_owned())
     }
 
     pub(super) fn operator(&self) -> Result<Client> {
-        self.client(self.read("operator.token")?.trim().to_owned())
+        self.client(Credentials::Token(self.read("operator.token")?))
     }
 
     /// A client with connections of its own.
-    pub(super) fn client(&self, token: String) -> Result<Client> {
-        let ca_pem = self.read("ca.pem")?.into_bytes();
-        Ok(Client::new(ClientConfig { api: vec![self.url()], token, ca_pem })?)
+    pub(super) fn client(&self, credentials: Credentials) -> Result<Client> {
+        let ca_pem = self.ca()?;
+        Ok(Client::new(ClientConfig { api: vec![self.url()], credentials, ca_pem })?)
     }
 
-    /// The same without the client's words, for whoever counts bytes.
-    pub(super) fn https(&self) -> Result<reqwest::Client> {
+    /// The same without the client's words, for whoever counts bytes; by a key and a certificate (PEM), or nobody.
+    pub(super) fn https(&self, proof: Option<&str>) -> Result<reqwest::Client> {
         let ca = reqwest::Certificate::from_pem(self.read("ca.pem")?.as_bytes())?;
         // Whoever was first has installed the same one.
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        Ok(reqwest::Client::builder().tls_certs_only([ca]).http1_only().tcp_nodelay(true).build()?)
+        let mut builder = reqwest::Client::builder().tls_certs_only([ca]).http1_only().tcp_nodelay(true);
+        if let Some(pem) = proof {
+            builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes())?);
+        }
+        Ok(builder.build()?)
     }
 
     /// Transactions of the store so far.
@@ -133,7 +142,7 @@ impl Service {
 
     async fn metrics(&self) -> Result<String> {
         let token = self.read("operator.token")?;
-        let request = self.https()?.get(format!("{}/metrics", self.url())).bearer_auth(token.trim());
+        let request = self.https(None)?.get(format!("{}/metrics", self.url())).bearer_auth(token.trim());
         Ok(request.send().await?.error_for_status()?.text().await?)
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result};
 use policy_api::{
-    client::{Client, WriteOptions},
+    client::{Client, ClientConfig, Credentials, WriteOptions},
     model::{AppName, AppSettings, Claim, GroupName, GroupWish, NodeName, RuleSpec, Selector},
 };
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -25,6 +25,8 @@ pub(super) struct Stage {
     /// How long each change set of ten thousand rules took, in milliseconds.
     pub(super) change_sets: Vec<f64>,
     pub(super) rules: Vec<RuleSpec>,
+    /// The key and the certificate of each node, PEM.
+    pub(super) proofs: Vec<String>,
 }
 
 pub(super) fn node(number: usize) -> NodeName {
@@ -73,40 +75,44 @@ impl Stage {
             operator.change(&changes, &WriteOptions::default()).await?;
             change_sets.push(started.elapsed().as_secs_f64() * 1e3);
         }
-        run_instances(service).await?;
+        let proofs = run_instances(service).await?;
         // One app of each node: the first, or the next where another node has that one, too.
         for number in (0..NODES).map(|node| node * INSTANCES).take(APPS / INSTANCES) {
             let groups = GroupWish::These { groups: [group()].into() };
             let settings = AppSettings { mode: None, groups };
             operator.set_app(&app(number), &settings, &WriteOptions::default()).await?;
         }
-        Ok(Self { change_sets, rules })
+        Ok(Self { change_sets, rules, proofs })
     }
 }
 
-/// Has each node join and claim addresses for its instances, many nodes at once.
-async fn run_instances(service: &Service) -> Result<()> {
+/// Has each node join and claim addresses for its instances, many nodes at once; returns what they prove themselves by.
+async fn run_instances(service: &Service) -> Result<Vec<String>> {
     let turns = Arc::new(Semaphore::new(CLIENTS));
     let mut tasks = JoinSet::new();
     for number in 0..NODES {
-        let (client, turns) = (service.client(service.node_token(number)?)?, turns.clone());
+        let joining = service.client(Credentials::Token(service.node_token(number)?))?;
+        let (ca_pem, turns) = (service.ca()?, turns.clone());
+        let url = service.url();
         tasks.spawn(async move {
             let _turn = turns.acquire().await?;
             let underlay = std::net::Ipv4Addr::from(0xC0A8_0001 + u32::try_from(number)?);
-            let joined = client.join(&node(number), underlay.into()).await?;
+            let (identity, joined) = joining.enrol(&node(number), underlay.into()).await?;
+            let proof = identity.key_pem() + &joined.certified.context("a certificate")?.certificate;
+            let credentials = Credentials::Identity(identity);
+            let client = Client::new(ClientConfig { api: vec![url], credentials, ca_pem })?;
             for (host, number) in (1..).zip(apps_of(number)) {
                 let address = joined.node.slices.slice_v4.subnet(32, host).context("an address")?.address();
                 let (instance, labels) = (None, std::collections::BTreeMap::new());
                 client.claim(&Claim { app: app(number), instance, addresses: vec![address], labels }).await?;
             }
-            anyhow::Ok(())
+            anyhow::Ok((number, proof))
         });
     }
-    let mut done = 0;
+    let mut proofs = std::collections::BTreeMap::new();
     while let Some(node) = tasks.join_next().await {
-        node??;
-        done += 1;
-        progress(format_args!("bench control: instances of {done} nodes"));
+        proofs.extend([node??]);
+        progress(format_args!("bench control: instances of {} nodes", proofs.len()));
     }
-    Ok(())
+    Ok(proofs.into_values().collect())
 }
