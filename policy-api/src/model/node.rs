@@ -26,7 +26,7 @@ pub struct Node {
     #[serde(flatten)]
     pub slices: Slices,
     /// The apps that it may run; none, if it does not say.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apps: Vec<AppPattern>,
     /// The key that it proves itself by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,14 @@ pub struct Node {
     pub draining: bool,
     /// The revision that last changed it.
     pub revision: Revision,
+}
+
+impl Node {
+    /// Where it is, and nothing of how it proves itself or what it may run.
+    #[must_use]
+    pub fn without_credentials(&self) -> Self {
+        Self { apps: Vec::new(), key: None, joined_with: None, ..self.clone() }
+    }
 }
 
 /// The part of the overlay that a node's instances get addresses from; kept for life.

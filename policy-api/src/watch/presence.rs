@@ -51,9 +51,33 @@ struct Told {
     beginning: Option<Revision>,
     /// The revisions that changed something for it, oldest first.
     deltas: VecDeque<Revision>,
+    /// The last of them, acknowledged or not, and since when they are all there.
+    touched: VecDeque<Revision>,
+    all_since: Revision,
 }
 
+/// How many revisions that changed something for a node are remembered.
+const MOST_TOUCHED: usize = 256;
+
 impl Told {
+    fn begun(by: Watcher, beginning: Revision) -> Self {
+        let (deltas, touched) = (VecDeque::new(), VecDeque::new());
+        Self { by, beginning: Some(beginning), deltas, touched, all_since: beginning }
+    }
+
+    fn touch(&mut self, revision: Revision) {
+        self.deltas.push_back(revision);
+        if self.touched.len() == MOST_TOUCHED {
+            self.all_since = self.touched.pop_front().unwrap_or(self.all_since);
+        }
+        self.touched.push_back(revision);
+    }
+
+    /// Whether it is known that a revision changed nothing for the node.
+    fn was_untouched_by(&self, revision: Revision) -> bool {
+        revision > self.all_since && self.touched.binary_search(&revision).is_err()
+    }
+
     fn acknowledge(&mut self, applied: Revision) {
         self.beginning = self.beginning.filter(|beginning| *beginning > applied);
         while self.deltas.front().is_some_and(|first| *first <= applied) {
@@ -143,7 +167,7 @@ impl Presence {
     /// Notes that a node is told its scope as of a revision, and from there on what changes in it.
     pub fn begin(&self, name: &NodeName, by: Watcher, revision: Revision) {
         self.change(name, |seen| {
-            seen.told = Some(Told { by, beginning: Some(revision), deltas: VecDeque::new() });
+            seen.told = Some(Told::begun(by, revision));
             seen.acknowledge();
         });
     }
@@ -159,7 +183,7 @@ impl Presence {
         for (name, by) in touched {
             let Some(seen) = nodes.seen.get_mut(name) else { continue };
             if let Some(told) = seen.told.as_mut().filter(|told| told.by == by) {
-                told.deltas.push_back(revision);
+                told.touch(revision);
                 if let Some(board) = &self.board {
                     board.post(name, seen.sighting());
                 }
@@ -243,8 +267,10 @@ impl Presence {
             let has_it = self.applied_among(&nodes, name).is_some_and(|applied| applied >= revision);
             match self.seen_among(&nodes, name).report.filter(|_| has_it) {
                 Some((report, _)) => {
-                    // What changed nothing for a node is beyond its last report, and cut nothing there.
-                    let cuts = report.cuts.iter().filter(|cut| cut.covers(revision));
+                    // What changed nothing for a node cut nothing there, whatever a later revision cut that it applied since.
+                    let told = nodes.seen.get(name).and_then(|seen| seen.told.as_ref());
+                    let is_untouched = told.is_some_and(|told| told.was_untouched_by(revision));
+                    let cuts = report.cuts.iter().filter(|cut| !is_untouched && cut.covers(revision));
                     let flows = cuts.fold(0_u64, |sum, cut| sum.saturating_add(cut.flows));
                     receipt.flows = receipt.flows.saturating_add(flows);
                     receipt.nodes.push(NodeReceipt { node: name.clone(), flows });
@@ -372,6 +398,22 @@ mod tests {
         assert_eq!((receipt.flows, flows, receipt.missing), (5, vec![2, 3], vec![name("n3")]));
         let later = presence.receipt(Revision(9), &registered);
         assert_eq!((later.flows, later.missing), (4, vec![name("n1"), name("n3")]));
+    }
+
+    #[test]
+    fn what_changed_nothing_for_a_node_cut_nothing_there_whatever_it_applied_since() {
+        let presence = Arc::new(Presence::default());
+        let (n1, registered) = (name("n1"), [name("n1")]);
+        let watcher = crate::scope::Scopes::default().open(&n1).0;
+        let _open = presence.connect(n1.clone());
+        presence.begin(&n1, watcher, Revision(4));
+        presence.report(&n1, applied(4), Timestamp::now());
+        presence.plan(Revision(5), []);
+        presence.plan(Revision(6), [(&n1, watcher)]);
+        let cut = Cut { after: Revision(4), applied: Revision(6), flows: 3 };
+        presence.report(&n1, Report { cuts: vec![cut], ..applied(6) }, Timestamp::now());
+        assert_eq!(presence.receipt(Revision(5), &registered).flows, 0);
+        assert_eq!(presence.receipt(Revision(6), &registered).flows, 3);
     }
 
     #[test]

@@ -133,6 +133,8 @@ async fn a_report_about_another_store_or_the_future_is_refused() {
 #[tokio::test]
 async fn a_receipt_waits_for_the_nodes_and_says_what_each_cut() {
     let world = World::with_nodes().await;
+    // What the rule is about runs there: else it would change nothing for the node.
+    world.n1.claim(&claim("appA", &["10.255.1.7"])).await.expect("claimed");
     let _watch = world.n1.watch(Revision(0), None).await.expect("watch");
     let revision =
         world.operator.put_rule(&rule("deny appA appB 80"), &Default::default()).await.expect("rule").rule.revision;
