@@ -1,23 +1,25 @@
 //! The node: one task that owns the kernel's side and everything that must agree with it. All who want something of it
 //! send a request; what the policy API wants arrives as the latest state.
 
+mod handle;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use common::{
-    Address, Direction, DropReason, Identity,
-    event::{Charge, Counter, Usage},
+    Address, Identity,
+    event::Charge,
     placement::{Placement, Standing},
     settings::Settings,
 };
 use policy_api::model::{Action, AppName, History, Mode, NodeName, Overlay, Replica, Report, Revision, Rule, RuleId};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{error, info, warn};
@@ -26,14 +28,16 @@ use crate::{
     clock::ApiClock,
     compile::{compile, governed, is_isolated},
     cut::{Receipts, end_in_background},
-    datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook, Lost, Outcome},
+    datapath::{Attachment, Datapath, DatapathError, ENDPOINTS, Hook},
     endpoint::{Endpoint, Registry},
-    link::{LinkError, Links, netns::NetnsId},
+    link::{LinkError, Links},
     reconcile::Programmed,
     state::StateError,
     watch::State,
     ways::{Fit, tunnel},
 };
+
+pub use handle::{Counted, NodeHandle, Request, Status};
 
 /// How often everything is looked at, whether or not something was heard.
 const VERIFY_EVERY: Duration = Duration::from_secs(2);
@@ -52,109 +56,6 @@ pub enum NodeError {
     Full,
     #[error("the agent is stopping")]
     Stopping,
-}
-
-/// What others ask of the node.
-pub enum Request {
-    /// Programs and guards an endpoint whose host end is still down, then brings it up.
-    Add(Box<Endpoint>, oneshot::Sender<Result<(), NodeError>>),
-    /// Remembers the revision that placed an endpoint.
-    Placed(u32, Revision),
-    /// Takes an endpoint out of the datapath; its veth is deleted first.
-    Remove(u32, oneshot::Sender<Result<Option<Endpoint>, NodeError>>),
-    Status(oneshot::Sender<Status>),
-    Counters(oneshot::Sender<Result<Counted, DatapathError>>),
-    Usage(oneshot::Sender<Result<Vec<(u32, Usage)>, DatapathError>>),
-    EventsLost(oneshot::Sender<Result<u64, DatapathError>>),
-}
-
-/// What the node is doing.
-#[derive(Clone, Debug)]
-pub struct Status {
-    pub node: NodeName,
-    pub revision: Option<Revision>,
-    pub epoch: u32,
-    pub ready: bool,
-    pub detail: Option<String>,
-    pub endpoints: Vec<Endpoint>,
-    pub rows_used: usize,
-    pub rows_capacity: u32,
-    /// Attachments that were found missing and repaired.
-    pub repairs: u64,
-    /// Who wraps what is sent to other nodes: programs, or the VXLAN device.
-    pub tunnel: &'static str,
-    /// Addresses of endpoints that are closed because a deny did not fit.
-    pub closed: Vec<Ipv4Addr>,
-}
-
-/// What the programs counted.
-#[derive(Clone, Debug)]
-pub struct Counted {
-    pub outcomes: Vec<Outcome>,
-    pub lost: Lost,
-}
-
-impl Counted {
-    /// Each outcome, summed over the endpoints; also those that never happened.
-    pub fn totals(&self) -> Vec<(Direction, Option<DropReason>, Counter)> {
-        let mut totals: Vec<(Direction, Option<DropReason>, Counter)> = Vec::new();
-        for Outcome { direction, dropped, counter, .. } in &self.outcomes {
-            match totals.iter_mut().find(|total| (total.0, total.1) == (*direction, *dropped)) {
-                Some((_, _, total)) => {
-                    total.packets += counter.packets;
-                    total.bytes += counter.bytes;
-                }
-                None => totals.push((*direction, *dropped, *counter)),
-            }
-        }
-        totals
-    }
-}
-
-/// A way to ask the node.
-#[derive(Clone)]
-pub struct NodeHandle(mpsc::Sender<Request>);
-
-impl NodeHandle {
-    pub async fn add(&self, endpoint: Endpoint) -> Result<(), NodeError> {
-        self.ask(|reply| Request::Add(Box::new(endpoint), reply)).await?
-    }
-
-    pub async fn placed(&self, ifindex: u32, revision: Revision) -> Result<(), NodeError> {
-        self.0.send(Request::Placed(ifindex, revision)).await.map_err(|_| NodeError::Stopping)
-    }
-
-    pub async fn remove(&self, ifindex: u32) -> Result<Option<Endpoint>, NodeError> {
-        self.ask(|reply| Request::Remove(ifindex, reply)).await?
-    }
-
-    pub async fn status(&self) -> Result<Status, NodeError> {
-        self.ask(Request::Status).await
-    }
-
-    pub async fn counters(&self) -> Result<Counted, NodeError> {
-        Ok(self.ask(Request::Counters).await??)
-    }
-
-    /// Events that were not told since the maps were made.
-    pub async fn events_lost(&self) -> Result<u64, NodeError> {
-        Ok(self.ask(Request::EventsLost).await??)
-    }
-
-    /// What each rule let pass here, by its number.
-    pub async fn usage(&self) -> Result<Vec<(u32, Usage)>, NodeError> {
-        Ok(self.ask(Request::Usage).await??)
-    }
-
-    pub async fn in_netns(&self, netns: NetnsId) -> Result<Option<Endpoint>, NodeError> {
-        Ok(self.status().await?.endpoints.into_iter().find(|endpoint| endpoint.netns == netns))
-    }
-
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, NodeError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(request(reply)).await.map_err(|_| NodeError::Stopping)?;
-        answer.await.map_err(|_| NodeError::Stopping)
-    }
 }
 
 /// The node's parts, ready to run.
