@@ -58,8 +58,7 @@ impl Desired {
 }
 
 /// Compiles for one node: rules that touch an app with an endpoint here, and placements of all instances elsewhere that this
-/// node was told of. Rules that are
-/// `lapsed` are left out: allows whose time is over by this node's own clock.
+/// node was told of. Rules that are `lapsed` are left out: allows whose time is over by this node's own clock.
 pub fn compile(
     replica: &Replica,
     node: &NodeName,

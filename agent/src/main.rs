@@ -174,7 +174,7 @@ async fn join(keyring: &Keyring, api: &Arc<Api>, options: &RunOptions) -> Result
             (Err(IdentityError::Api(error)), _) if error.problem().is_some() => {
                 bail!("the policy API refuses this node: {error}")
             }
-            (Err(error @ (IdentityError::File { .. } | IdentityError::NoToken { .. })), _) => return Err(error.into()),
+            (Err(error @ (IdentityError::File(_) | IdentityError::NoToken { .. })), _) => return Err(error.into()),
             (Err(error), _) => {
                 warn!(%error, "waiting for the policy API");
                 tokio::time::sleep(pause).await;

@@ -105,15 +105,25 @@ pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 
 /// The value of a file; nothing if there is no file.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            let read =
-                serde_json::from_slice(&bytes).map_err(|error| failed("understand", path)(io::Error::other(error)))?;
-            Ok(Some(read))
-        }
+    let understood =
+        |text: String| serde_json::from_str(&text).map_err(|error| failed("understand", path)(io::Error::other(error)));
+    load_text(path)?.map(understood).transpose()
+}
+
+/// The text of a file; nothing if there is no file.
+pub fn load_text(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
+}
+
+/// Writes a text that must still be there when this has returned, whatever becomes of the machine.
+pub fn save_text(path: &Path, text: &str) -> Result<()> {
+    replace(path, text.as_bytes())?;
+    let of_its_own = |parent: &Path| File::open(parent)?.sync_all();
+    path.parent().map_or(Ok(()), of_its_own).map_err(failed("keep", path))
 }
 
 fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {

@@ -4,10 +4,8 @@
 //! The policy API says when to renew, so that no clock of this node's has a part in it.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -21,12 +19,13 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{ApiConfig, limited};
+use crate::state::{self, StateError};
 
 /// What keeps this node from proving itself.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error("{path}: {source}")]
-    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] StateError),
     #[error(transparent)]
     Api(#[from] ClientError),
     #[error(
@@ -55,16 +54,16 @@ impl Keyring {
     pub fn open(state_dir: &Path, node: NodeName, config: ApiConfig) -> Result<Self, IdentityError> {
         let directory = state_dir.to_owned();
         let path = key_path(&directory);
-        let identity = match read(&path)? {
+        let identity = match state::load_text(&path)? {
             Some(pem) => Identity::of_key(&pem)?,
             None => {
                 let identity = Identity::generate()?;
                 // Before anybody hears of it: an answer that is lost can be asked for again with the same key.
-                write(&path, &identity.key_pem())?;
+                state::save_text(&path, &identity.key_pem())?;
                 identity
             }
         };
-        if let Some(certificate) = read(&directory.join(CERTIFICATE))? {
+        if let Some(certificate) = state::load_text(&directory.join(CERTIFICATE))? {
             identity.certify(&certificate)?;
         }
         let anonymous = Client::new(config.client(Credentials::None))?;
@@ -102,7 +101,7 @@ impl Keyring {
 
     fn keep(&self, certified: &Certified) -> Result<Duration, IdentityError> {
         self.identity.certify(&certified.certificate)?;
-        write(&self.directory.join(CERTIFICATE), &certified.certificate)?;
+        state::save_text(&self.directory.join(CERTIFICATE), &certified.certificate)?;
         Ok(Duration::from_secs(certified.renew_in))
     }
 
@@ -154,29 +153,6 @@ impl ApiConfig {
     fn client(&self, credentials: Credentials) -> ClientConfig {
         ClientConfig { api: self.urls.clone(), credentials, ca_pem: self.ca_pem.clone() }
     }
-}
-
-fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(IdentityError::File { path: path.to_owned(), source }),
-    }
-}
-
-/// Whole or not at all, and never readable by others.
-fn write(path: &Path, text: &str) -> Result<(), IdentityError> {
-    const OWNER_ONLY: u32 = 0o600;
-    let partial = path.with_extension("partial");
-    let all = || -> io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
-    };
-    all().map_err(|source| IdentityError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
