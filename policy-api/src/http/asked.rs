@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Context, answer, failure::Failure};
+use super::{Context, answer, failure::Failure, node::node_name};
 use crate::{
-    model::{Fields, Invalid, NodeName, Revision, strict_json},
+    model::{Fields, Invalid, Revision, strict_json},
     store::{Answer, Command, Idempotency, NodeGrant, Principal, Write},
 };
 
@@ -43,7 +43,7 @@ impl Asked {
 
     /// The node that asks, which must be the one that the path names.
     pub(super) fn node(&self, named: &str) -> Result<&NodeGrant, Failure> {
-        let name: NodeName = named.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+        let name = node_name(named)?;
         match &self.principal {
             Principal::Node(grant) if grant.name == name => Ok(grant),
             Principal::Joining(grant, _) if grant.name == name => Ok(grant),

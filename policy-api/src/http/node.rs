@@ -50,7 +50,7 @@ pub(super) async fn certify(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let name: NodeName = name.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+    let name = node_name(&name)?;
     let mut fields = Fields::of_body(open_json(request, CSR).await?)?;
     let csr = fields.text("csr")?.ok_or_else(|| fields.missing("csr", CSR_REMEDY))?;
     fields.finish()?;
@@ -88,7 +88,7 @@ pub(super) async fn set(
     request: Request,
 ) -> Result<Response, Failure> {
     let asked = Asked::read(request, SMALL).await?;
-    let name: NodeName = name.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+    let name = node_name(&name)?;
     let settings = NodeSettings::from_json(asked.json()?)?;
     asked.write_rules(&context, Command::SetNode(name, settings)).await
 }
@@ -99,7 +99,7 @@ pub(super) async fn remove(
     request: Request,
 ) -> Result<Response, Failure> {
     let asked = Asked::read(request, SMALL).await?;
-    let name: NodeName = name.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?;
+    let name = node_name(&name)?;
     let stands = context.store.read(|state| state.replica().nodes.contains_key(&name));
     if stands && !asked.is_dry_run()? {
         // First: without the node's record nothing says that the token was used.
@@ -162,6 +162,11 @@ pub(super) async fn usage(
     let report = UsageReport::from_json(asked.json()?)?;
     context.store.note_usage(&name, &report)?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The name of a node, as a path has it.
+pub(super) fn node_name(text: &str) -> Result<NodeName, Failure> {
+    Ok(text.parse().map_err(|invalid: Invalid| invalid.in_field("name"))?)
 }
 
 /// Whether the report can be about what stands here.
