@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use common::{Address, Protocol, conntrack::Side, event::CutFlow};
+use common::{Address, Protocol, Side, event::CutFlow};
 use policy_api::model::{Cut, Revision};
 use tracing::{debug, warn};
 

@@ -2,11 +2,12 @@
 
 use crate::{
     address::Address,
-    conntrack::{Entry, Tuple, flag},
+    conntrack::{Entry, flag},
     identity::Identity,
     packet::{Bytes, Ethertype, parse_frame, parse_source},
     path::Findings,
     rule::RuleId,
+    tuple::Tuple,
     verdict::{Direction, DropReason, Note},
 };
 

@@ -9,14 +9,13 @@
 use core::mem::MaybeUninit;
 
 use crate::{
-    conntrack::{
-        Binding, Class, Conntrack, Entry, Epoch, Inserted, Side, Traffic, Tuple, Word, charge, credit, retire,
-    },
+    conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Traffic, Word, charge, credit, retire},
     decide::{Answer, Decision, Question, Rules, decide_into},
     packet::{Kind, Packet, Protocol},
     placement::End,
     rule::{Layer, RuleId},
     settings::{Settings, Ticks},
+    tuple::{Side, Tuple},
     verdict::{DropReason, Grounds, Note, Outcome, Pass, Verdict},
 };
 

@@ -4,7 +4,7 @@
 //! not allocate, and knows numbers only: names of apps, rules as users write them and BPF maps are somebody else's.
 //!
 //! Read in this order: [`packet`] (bytes to fields), [`placement`] (who may send from where), [`rule`] and [`decide`]
-//! (what policy says), [`conntrack`] (flows), [`datagram`] (fragments), [`judge`](mod@judge) (the verdict on a flow), [`path`] (the whole way of a packet,
+//! (what policy says), [`tuple`] and [`conntrack`] (flows), [`datagram`] (fragments), [`judge`](mod@judge) (the verdict on a flow), [`path`] (the whole way of a packet,
 //! one function per program), [`refusal`] and [`event`] (what is told about it).
 #![no_std]
 
@@ -32,10 +32,11 @@ pub mod refusal;
 pub mod rule;
 pub mod settings;
 pub mod terms;
+pub mod tuple;
 pub mod verdict;
 
 pub use address::{Address, Mac};
-pub use conntrack::{Entry, Tuple};
+pub use conntrack::Entry;
 pub use decide::{Answer, Decision, Question, Rules, decide};
 pub use identity::Identity;
 pub use judge::{Ends, Node, Softening, judge};
@@ -43,6 +44,7 @@ pub use packet::{Family, Fragment, Kind, Packet, Protocol};
 pub use port::{PortPrefix, PortRange};
 pub use rule::{Action, Layer, Party, RuleId, Ruling};
 pub use terms::{Term, Terms};
+pub use tuple::{Side, Tuple};
 pub use verdict::{Direction, DropReason, Grounds, Note, Outcome, Pass, Verdict};
 
 /// The version of every layout in this crate that a pinned map holds; it names the pin directory, so that programs never

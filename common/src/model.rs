@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     address::Address,
-    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Traffic, Tuple, Word, flag},
+    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Traffic, Word, flag},
     datagram::{Datagram, DatagramKey, Datagrams},
     decide::Rules,
     event::{Charge, Usage},
@@ -16,6 +16,7 @@ use crate::{
     rule::{Lengths, Membership, PairKey, Party, Row, RowKey, RuleId, Scope},
     settings::{Settings, Ticks},
     terms::{Term, Terms},
+    tuple::Tuple,
 };
 
 /// A node without a kernel.

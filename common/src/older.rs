@@ -4,10 +4,7 @@
 //! A layout is told by its [`SCHEMA`](crate::SCHEMA). Of one that is not known here nothing is read, and flows are opened
 //! again by their next packets, as far as rules allow.
 
-use crate::{
-    conntrack::{Entry, Tuple},
-    settings::Ticks,
-};
+use crate::{conntrack::Entry, settings::Ticks, tuple::Tuple};
 
 /// A flow's key; every layout that is known here has the same.
 pub fn tuple(schema: u32, key: &[u8]) -> Option<Tuple> {
@@ -56,7 +53,7 @@ const fn is_known(schema: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::{Side, flag};
+    use crate::{conntrack::flag, tuple::Side};
 
     /// As layout 1 has it.
     fn first_layout(word: u64, flags: u32, seen: u32, rule: u32) -> [u8; 24] {

@@ -7,7 +7,6 @@ use core::mem::MaybeUninit;
 
 use crate::{
     address::{Address, GATEWAY_V4, GATEWAY_V6, Mac},
-    conntrack::Tuple,
     datagram::{Datagrams, recall, remember},
     identity::Identity,
     judge::{Ends, Matter, Node, Reviewed, Softening, review, try_matter},
@@ -16,6 +15,7 @@ use crate::{
         parse_frame, parse_source,
     },
     placement::{End, Endpoint, Place, Placement, Standing, Tag, prove_tag},
+    tuple::Tuple,
     verdict::{DropReason, Grounds, Outcome, Pass},
 };
 

@@ -14,8 +14,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use common::{
-    Address, Entry, Identity, Node, RuleId, Rules, Tuple,
-    conntrack::{Class, Conntrack, Epoch, Inserted, Side, Traffic, Word, flag},
+    Address, Entry, Identity, Node, RuleId, Rules, Side, Tuple,
+    conntrack::{Class, Conntrack, Epoch, Inserted, Traffic, Word, flag},
     decide::{Decision, Question, Widening},
     event::{Charge, EventKind, Usage},
     judge::{Matter, consult},
