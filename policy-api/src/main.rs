@@ -17,7 +17,7 @@ use policy_api::{
     init::{Init, NodeWish, init},
     model::{History, Invalid, Prefix},
     server::{Server, ServerConfig},
-    store::{Copied, Location, OverlayWish, accept, back_up, longest_overlay, restore},
+    store::{Copied, Location, OverlayWish, Retention, accept, back_up, longest_overlay, restore},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -156,6 +156,12 @@ struct ServeArgs {
     /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
     #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
     keep_owners: Duration,
+    /// How long the history is kept: who changed what, and what stood then: 1h to 3650d.
+    #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
+    keep_history: Duration,
+    /// How much of it is kept at most, in MiB; the oldest goes first. In etcd it takes a part of the quota (2 GiB, as a rule).
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    keep_history_size: u64,
 }
 
 fn main() -> ExitCode {
@@ -254,7 +260,11 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         directory: args.place.dir,
         names: args.place.names,
         heartbeat: args.heartbeat,
-        owners_kept: args.keep_owners,
+        retention: Retention {
+            owners: args.keep_owners,
+            history: args.keep_history,
+            history_bytes: args.keep_history_size << 20,
+        },
         certificate_lifetime: args.certificate_lifetime,
         requests_per_second: args.requests_per_second,
     };

@@ -16,7 +16,7 @@ use tracing::{error, info};
 use crate::{
     directory::{Directory, DirectoryError},
     http::{self, Context, Issuer},
-    store::{DatabaseError, Location, OverlayWish, Store},
+    store::{DatabaseError, Location, OverlayWish, Retention, Store},
     tls::{Authority, Identifying, TlsError},
     watch::{Planner, Planning, Presence, Timing},
 };
@@ -32,8 +32,8 @@ pub struct ServerConfig {
     pub names: Vec<String>,
     pub overlay: OverlayWish,
     pub heartbeat: Duration,
-    /// How long it is known who had an address, after he gave it up.
-    pub owners_kept: Duration,
+    /// How much of the past is kept.
+    pub retention: Retention,
     /// How long a node's certificate is good for; nodes renew theirs long before.
     pub certificate_lifetime: Duration,
     /// How many requests each caller may make.
@@ -144,8 +144,8 @@ impl Server {
 
 /// Opening waits for the disk or the network.
 async fn open(config: &ServerConfig) -> Result<Store, ServeError> {
-    let (location, overlay, owners_kept) = (config.store.clone(), config.overlay, config.owners_kept);
-    let opening = tokio::task::spawn_blocking(move || Store::open_keeping(&location, overlay, owners_kept)).await;
+    let (location, overlay, retention) = (config.store.clone(), config.overlay, config.retention);
+    let opening = tokio::task::spawn_blocking(move || Store::open_keeping(&location, overlay, retention)).await;
     Ok(opening.map_err(|panic| ServeError::Listen { address: config.listen, source: io::Error::other(panic) })??)
 }
 

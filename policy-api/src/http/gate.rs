@@ -33,12 +33,17 @@ pub(super) struct Gate {
     pub(super) index: usize,
 }
 
+/// What a request is called, for whoever writes down where a change came from.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
 /// What an answer is called, in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let (admitted, who) = match gate.admit(&request) {
         Ok(Some(principal)) => {
             let who = principal.to_string();

@@ -110,6 +110,20 @@ impl Change {
     }
 }
 
+impl Key {
+    /// What takes the item away.
+    pub fn deletion(&self) -> Change {
+        match self.clone() {
+            Self::App(name) => Change::DeleteApp { name },
+            Self::Group(name) => Change::DeleteGroup { name },
+            Self::Rule(id) => Change::DeleteRule { id },
+            Self::Node(name) => Change::DeleteNode { name },
+            Self::Binding(address) => Change::DeleteBinding { address },
+            Self::Isolation(Target { app, instance }) => Change::DeleteIsolation { app, instance },
+        }
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,10 +6,12 @@
 
 mod answer;
 mod app;
+mod at;
 mod binding;
 mod change;
 mod credential;
 mod digest;
+mod entry;
 mod fields;
 mod group;
 mod history;
@@ -36,10 +38,12 @@ pub use self::{
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
     app::{App, AppSettings, GroupWish},
+    at::At,
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
     credential::{KeyId, TokenId},
     digest::Digest,
+    entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Seal, Spread},
     fields::Fields,
     group::Group,
     history::{ETag, History, Revision},

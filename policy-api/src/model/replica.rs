@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use super::{
     app::App,
     binding::Binding,
-    change::{Change, WatchLine},
+    change::{Change, Key, WatchLine},
     digest::Digest,
     group::Group,
     history::{History, Revision},
@@ -72,6 +72,18 @@ impl Replica {
         let isolations =
             self.isolations.values().map(|isolation| Change::PutIsolation { isolation: isolation.clone() });
         groups.chain(apps).chain(nodes).chain(bindings).chain(rules).chain(isolations)
+    }
+
+    /// The item with this key, as the change that would make it.
+    pub fn item(&self, key: &Key) -> Option<Change> {
+        Some(match key {
+            Key::App(name) => Change::PutApp { app: self.apps.get(name)?.clone() },
+            Key::Group(name) => Change::PutGroup { group: self.groups.get(name)?.clone() },
+            Key::Rule(id) => Change::PutRule { rule: self.rules.get(id)?.clone() },
+            Key::Node(name) => Change::PutNode { node: self.nodes.get(name)?.clone() },
+            Key::Binding(address) => Change::PutBinding { binding: self.bindings.get(address)?.clone() },
+            Key::Isolation(target) => Change::PutIsolation { isolation: self.isolations.get(target)?.clone() },
+        })
     }
 
     /// Makes the changes of one revision.

@@ -9,7 +9,7 @@ use std::{
 use common::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, numbers::Resting};
+use super::{Refusal, chain::Tip, numbers::Resting};
 use crate::model::{
     App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName, Overlay,
     Replica, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, Tuple,
@@ -55,6 +55,9 @@ pub(super) struct Head {
     /// Behind the identity that was given out again last.
     #[serde(default)]
     pub(super) next_reused_identity: u32,
+    /// The end of the journal.
+    #[serde(default)]
+    pub(super) tip: Tip,
     pub(super) digest: Digest,
 }
 
@@ -76,6 +79,7 @@ impl Head {
             resting_identities: Resting::default(),
             resting_slices: Resting::default(),
             next_reused_identity: 0,
+            tip: Tip::default(),
             digest: Digest::default(),
         }
     }
@@ -141,6 +145,14 @@ impl State {
 
     pub(super) fn head(&self) -> Head {
         self.head
+    }
+
+    pub(super) fn tip(&self) -> Tip {
+        self.head.tip
+    }
+
+    pub(super) fn set_tip(&mut self, tip: Tip) {
+        self.head.tip = tip;
     }
 
     /// How many rows all rules together need.

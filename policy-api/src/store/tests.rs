@@ -112,6 +112,22 @@ pub(super) fn allow_on(port: u16) -> Write {
     Write::new(Command::PutRule(rule("web", "db", &port.to_string(), Action::Allow)), Principal::Operator)
 }
 
+/// Makes a file what the third version wrote, which sealed nothing.
+pub(super) fn make_of_schema_3(connection: &rusqlite::Connection) {
+    let batch = "
+        ALTER TABLE journal RENAME TO sealed;
+        CREATE TABLE journal (
+            revision INTEGER PRIMARY KEY, time TEXT NOT NULL, who TEXT NOT NULL, changes TEXT NOT NULL
+        );
+        INSERT INTO journal SELECT line ->> 'revision', line ->> 'time', line ->> 'who', line -> 'changes' FROM sealed
+            WHERE line -> 'changes' IS NOT NULL;
+        DROP TABLE sealed;
+        UPDATE meta SET value = json_remove(value, '$.tip') WHERE key = 'head';
+        PRAGMA user_version = 3;
+    ";
+    connection.execute_batch(batch).expect("made older");
+}
+
 /// Reads what a watch has to say, without waiting.
 pub(super) fn follow(store: &Store, follower: &mut Follower, subscription: &mut Subscription) {
     match std::mem::replace(&mut subscription.start, Start::Resume(Vec::new())) {
@@ -275,7 +291,7 @@ fn what_has_an_end_is_taken_away_by_an_ordinary_revision(kind: Kind) {
     store.close();
     if let Location::Sqlite(path) = place.location() {
         let connection = sqlite::database::connect(&path).expect("connection");
-        let who = "SELECT who FROM journal WHERE revision = 5";
+        let who = "SELECT line ->> 'who' FROM journal WHERE line ->> 'revision' = 5";
         assert_eq!(connection.query_row(who, [], |row| row.get::<_, String>(0)).expect("journal"), "expiry");
     }
     assert_eq!(rules(&place.open()), [BUILT_IN, RuleId(2)]);
@@ -345,6 +361,7 @@ fn a_store_of_the_first_schema_is_brought_up_to_date() {
     store.close();
     let connection = sqlite::database::connect(&place.file()).expect("connection");
     // As the first version wrote it: no tables of usage and ownership, apps without mode and groups, a head without groups.
+    make_of_schema_3(&connection);
     let older = "DROP TABLE usage; DROP TABLE ownership; PRAGMA user_version = 1;
         UPDATE item SET change = json_remove(change, '$.app.mode', '$.app.groups') WHERE key LIKE 'app/%';
         UPDATE meta SET value = json_remove(value, '$.next_group') WHERE key = 'head';";

@@ -118,7 +118,7 @@ impl Prepared {
             names: Vec::new(),
             overlay: OverlayWish::default(),
             heartbeat: HEARTBEAT,
-            owners_kept: policy_api::store::OWNERS_KEPT,
+            retention: policy_api::store::Retention::default(),
             certificate_lifetime,
             requests_per_second,
         };
