@@ -6,6 +6,7 @@
 
 mod error;
 mod identity;
+mod past;
 mod tls;
 mod watch;
 
@@ -25,11 +26,11 @@ use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, Certified, ChangeSet, ChangesAnswer, CheckAnswer,
     CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
     IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView,
-    Problem, Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status,
-    Target, Timestamp, UsageReport,
+    Problem, Reason, Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView,
+    Status, Target, Timestamp, UsageReport,
 };
 
-pub use self::{error::ClientError, identity::Identity, watch::Watch};
+pub use self::{error::ClientError, identity::Identity, past::Past, watch::Watch};
 
 /// What a client must be told.
 #[derive(Clone)]
@@ -62,6 +63,8 @@ pub struct WriteOptions {
     pub idempotency_key: Option<String>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// Why it is made, for the history.
+    pub reason: Option<Reason>,
 }
 
 /// All rules that were asked for, and the state they were read in.
@@ -351,6 +354,9 @@ impl Client {
             }
             if let Some(key) = &key {
                 request = request.header("idempotency-key", key);
+            }
+            if let Some(reason) = &options.reason {
+                request = request.header("netpol-reason", reason.as_str().as_bytes());
             }
             if options.dry_run {
                 request = request.query(&[("dry_run", "true")]);

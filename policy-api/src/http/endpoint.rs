@@ -68,6 +68,8 @@ const fn may(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
 
 const LIMIT: Parameter = may("limit", Kind::Number, "At most so many items, 1 to 1000");
 const CURSOR: Parameter = may("cursor", Kind::Text, "`next` of the page before");
+const AT: Parameter =
+    may("at", Kind::Text, "What stood when this revision was the last, or at this time (RFC 3339, the API's clock)");
 const PAGE: &[Parameter] = &[LIMIT, CURSOR];
 const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
 
@@ -114,6 +116,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             may("source", Kind::Text, "Rules with exactly this source"),
             may("destination", Kind::Text, "Rules with exactly this destination"),
             may("app", Kind::Text, "Rules with this app on either side"),
+            AT,
             LIMIT,
             CURSOR,
         ],
@@ -171,6 +174,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             must("destination", Kind::Text, "The same; `host` may stand on one side only"),
             may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
             may("port", Kind::Number, "The destination's port; absent: all ports"),
+            AT,
         ],
         body: &[],
         answers: &[(200, "The verdict and what it rests on")],
@@ -197,7 +201,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         path: "/v1/apps",
         access: Access::Known,
         summary: "Lists apps",
-        query: PAGE,
+        query: &[AT, LIMIT, CURSOR],
         body: &[],
         answers: &[(200, "A page of apps")],
         handler: || get(read::apps),
@@ -287,7 +291,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         path: "/v1/instances",
         access: Access::Known,
         summary: "Lists live instances, an item per address",
-        query: &[may("app", Kind::Text, "Instances of this app"), LIMIT, CURSOR],
+        query: &[may("app", Kind::Text, "Instances of this app"), AT, LIMIT, CURSOR],
         body: &[],
         answers: &[(200, "A page of bindings")],
         handler: || get(read::instances),

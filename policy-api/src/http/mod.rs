@@ -12,6 +12,7 @@ mod gate;
 mod health;
 mod limit;
 mod metrics;
+mod moment;
 mod node;
 mod openapi;
 mod read;

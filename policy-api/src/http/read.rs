@@ -15,10 +15,11 @@ use super::{
     answer::Page,
     asked::{Asked, SMALL},
     failure::Failure,
+    moment::Moment,
 };
 use crate::{
     model::{AppName, Binding, BindingState, GroupName, Invalid, LookupAnswer, NodeName, NodeView, Status, Timestamp},
-    store::{Owners, Refusal, Store},
+    store::{Owners, Refusal, State as Standing, Store},
     watch::Seen,
 };
 
@@ -101,12 +102,16 @@ async fn only_page(request: Request) -> Result<Page, Failure> {
 }
 
 pub(super) async fn apps(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let page = only_page(request).await?;
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let page = Page::from_fields(&mut query)?;
+    let moment = Moment::from_fields(&mut query)?;
+    query.finish()?;
     let range = behind(page.after::<AppName>()?);
-    let list = context.store.read(|state| {
+    let look = |state: &Standing| {
         let apps = state.replica().apps.range(range).map(|(_, app)| app.clone());
         page.of(state.revision(), apps, |app| app.name.to_string())
-    });
+    };
+    let list = moment.read(&context, look).await?;
     Ok(Json(list).into_response())
 }
 
@@ -153,9 +158,10 @@ pub(super) async fn instances(State(context): State<Context>, request: Request) 
     let mut query = Asked::read(request, SMALL).await?.query()?;
     let page = Page::from_fields(&mut query)?;
     let app: Option<AppName> = query.parsed("app")?;
+    let moment = Moment::from_fields(&mut query)?;
     query.finish()?;
     let after: Option<Place> = page.after()?;
-    let list = context.store.read(|state| {
+    let look = |state: &Standing| {
         if let Some(app) = app.as_ref().filter(|app| state.app(app).is_none()) {
             let known = state.replica().apps.keys().map(AppName::as_str);
             return Err(Refusal::not_found("app", "an app", app.as_str(), known));
@@ -170,7 +176,8 @@ pub(super) async fn instances(State(context): State<Context>, request: Request) 
         let addresses = rest.chain(behind.flat_map(|(_, instance)| instance.addresses.iter()));
         let bindings = addresses.filter_map(|address| state.binding(*address).cloned());
         Ok(page.of(state.revision(), bindings, |binding| format!("{}/{}", binding.instance_name(), binding.address)))
-    })?;
+    };
+    let list = moment.read(&context, look).await??;
     Ok(Json(list).into_response())
 }
 
