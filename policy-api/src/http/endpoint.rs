@@ -52,6 +52,8 @@ pub(super) enum Kind {
     Labels,
     /// A list of rules.
     Rules,
+    /// A list of apps and what to change of them.
+    Apps,
     /// A list of cuts.
     Cuts,
     /// A list of what rules are used for.
@@ -88,6 +90,19 @@ pub(super) const USAGE: &[Parameter] = &[
     must("flows", Kind::Number, "Flows that it decided about"),
     may("last_hit", Kind::Text, "When it last decided"),
 ];
+
+const NAME: Parameter = must("name", Kind::Text, "The app");
+const MODE: Parameter =
+    may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported");
+const GROUPS: Parameter = may("groups", Kind::Texts, "The groups it is in, and no others; at most 8");
+const ADD_GROUPS: Parameter = may("add_groups", Kind::Texts, "Groups it is in besides");
+const REMOVE_GROUPS: Parameter = may("remove_groups", Kind::Texts, "Groups it is in no longer");
+
+/// Settings of an app; what is absent stays.
+const APP: &[Parameter] = &[MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
+
+/// Members of an app in a change set.
+pub(super) const NAMED_APP: &[Parameter] = &[NAME, MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
 
 /// Members of a rule in a request.
 pub(super) const RULE: &[Parameter] = &[
@@ -158,10 +173,16 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/v1/changes",
         access: Access::Operator,
-        summary: "Deletes and creates rules, all or nothing, in one revision; takes `If-Match` and `Idempotency-Key`",
+        summary: "Deletes rules, sets groups and apps, creates rules: all or nothing, in one revision; takes `If-Match` and \
+                  `Idempotency-Key`",
         query: DRY_RUN,
-        body: &[may("create", Kind::Rules, "Rules to create"), may("delete", Kind::Texts, "Ids of rules to delete")],
-        answers: &[(200, "What was created and deleted")],
+        body: &[
+            may("groups", Kind::Texts, "Groups that shall stand"),
+            may("apps", Kind::Apps, "Apps to set"),
+            may("create", Kind::Rules, "Rules to create"),
+            may("delete", Kind::Texts, "Ids of rules to delete"),
+        ],
+        answers: &[(200, "What was set, created and deleted")],
         handler: || post(rule::change),
     },
     Endpoint {
@@ -212,12 +233,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         access: Access::Operator,
         summary: "Sets an app's mode and groups, and creates it if it is new; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
-        body: &[
-            may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported"),
-            may("groups", Kind::Texts, "The groups it is in, and no others; at most 8"),
-            may("add_groups", Kind::Texts, "Groups it is in besides"),
-            may("remove_groups", Kind::Texts, "Groups it is in no longer"),
-        ],
+        body: APP,
         answers: &[(201, "The app, created"), (200, "The app, updated or unchanged")],
         handler: || put(app::set),
     },

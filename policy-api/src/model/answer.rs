@@ -68,6 +68,8 @@ pub struct Deleted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangesAnswer {
     pub revision: Revision,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<AppAnswer>,
     pub created: Vec<RuleAnswer>,
     pub deleted: Vec<Deleted>,
     #[serde(default, skip_serializing_if = "is_false")]

@@ -9,6 +9,7 @@ mod app;
 mod at;
 mod binding;
 mod change;
+mod change_set;
 mod credential;
 mod digest;
 mod entry;
@@ -37,10 +38,11 @@ pub use self::{
         API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
-    app::{App, AppSettings, GroupWish},
+    app::{App, AppSettings, AppWish, GroupWish},
     at::At,
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
+    change_set::ChangeSet,
     credential::{KeyId, TokenId},
     digest::Digest,
     entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Seal, Spread},
@@ -59,7 +61,7 @@ pub use self::{
     query::{CheckQuery, RuleFilter},
     receipt::{Cut, NodeReceipt, Receipt},
     replica::{Follower, Inconsistent, Replica},
-    rule::{Action, ChangeSet, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
+    rule::{Action, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
     selector::Selector,
     time::Timestamp,
     usage::{RuleUsage, RuleView, Usage, UsageReport},

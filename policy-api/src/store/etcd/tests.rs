@@ -41,7 +41,7 @@ fn of_port(answer: &Result<Answer, Refusal>) -> RuleId {
 fn many_rules(count: u32) -> Write {
     let one =
         |number: u32| rule(&format!("app{}", number / 1000), "db", &(number % 1000 + 1).to_string(), Action::Allow);
-    let set = ChangeSet { create: (0..count).map(one).collect(), delete: vec![] };
+    let set = ChangeSet::of_rules((0..count).map(one).collect(), vec![]);
     Write::new(Command::Change(set), Principal::Operator)
 }
 

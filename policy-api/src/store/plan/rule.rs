@@ -115,18 +115,25 @@ impl Draft<'_> {
         allows
     }
 
-    /// Deletes, then creates: so one change can replace a rule by a narrower one.
+    /// Deletes, then sets and creates: so one change can replace a rule by a narrower one.
     pub(super) fn change(&mut self, set: &ChangeSet) -> Result<ChangesAnswer, Refusal> {
         let mut gone = Vec::with_capacity(set.delete.len());
         for (i, id) in set.delete.iter().enumerate() {
             gone.push(self.delete_rule(*id, &format!("delete[{i}]"))?);
+        }
+        for (i, group) in set.groups.iter().enumerate() {
+            self.group(group, &format!("groups[{i}]"))?;
+        }
+        let mut apps = Vec::with_capacity(set.apps.len());
+        for (i, wish) in set.apps.iter().enumerate() {
+            apps.push(self.set_app(&wish.name, &wish.settings, &format!("apps[{i}]"))?);
         }
         let mut created = Vec::with_capacity(set.create.len());
         for (i, spec) in set.create.iter().enumerate() {
             created.push(self.put_rule(spec, &format!("create[{i}]"))?);
         }
         let deleted = self.all_deleted(&gone);
-        Ok(ChangesAnswer { revision: self.resulting_revision(), created, deleted, dry_run: false })
+        Ok(ChangesAnswer { revision: self.resulting_revision(), apps, created, deleted, dry_run: false })
     }
 
     /// As [`Draft::deleted`], looking once per pair: a set may delete all of a pair's many rules.

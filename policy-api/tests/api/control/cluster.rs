@@ -136,7 +136,7 @@ async fn assert_kept(apis: &Apis, written: &Written) {
     }
     let delete: Vec<RuleId> = ids(&one).await.into_iter().filter(|id| id.0 > 1).collect();
     assert_eq!(ids(&other).await.len(), delete.len() + 1);
-    one.change(&ChangeSet { create: vec![], delete }, &Default::default()).await.expect("deleted");
+    one.change(&ChangeSet::of_rules(vec![], delete), &Default::default()).await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,7 +90,7 @@ async fn what_was_answered_survives_kill_9() {
         assert_standing(&client, &answered).await;
         // So that every round finds as much as the first one.
         let delete = std::mem::take(&mut answered);
-        client.change(&ChangeSet { create: vec![], delete }, &Default::default()).await.expect("deleted");
+        client.change(&ChangeSet::of_rules(vec![], delete), &Default::default()).await.expect("deleted");
         let writers: Vec<_> = (0..8).map(|writer| tokio::spawn(write_until_gone(client.clone(), writer))).collect();
         // Not always at the same moment.
         tokio::time::sleep(Duration::from_millis(100 + u64::try_from(round % 7).expect("few") * 50)).await;
