@@ -19,6 +19,7 @@ mod history;
 mod invalid;
 mod isolation;
 mod json;
+mod lifetime;
 mod name;
 mod node;
 mod ports;
@@ -52,6 +53,7 @@ pub use self::{
     invalid::{Invalid, InvalidField},
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
+    lifetime::Lifetime,
     name::{AppName, AppPattern, GroupName, NodeName, nearest_name},
     node::{Certified, Join, Joined, Node, NodeAnswer, NodeDeleted, NodeSettings, NodeView, Overlay, Report, Slices},
     ports::Ports,
