@@ -15,6 +15,8 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod init;
 pub mod model;
+#[cfg(feature = "policy")]
+pub mod policy;
 #[cfg(feature = "server")]
 pub mod scope;
 #[cfg(feature = "server")]

@@ -182,6 +182,18 @@ impl Rule {
         self.protocol.wire().iter().map(|_| self.ports.rows()).sum()
     }
 
+    pub fn is_built_in(&self) -> bool {
+        self.created_by == Self::BUILT_IN
+    }
+
+    /// Whether nothing is to be updated, where a rule with the same tuple is asked for.
+    pub fn is_as(&self, spec: &RuleSpec) -> bool {
+        self.mode == spec.mode
+            && self.expires_at == spec.expires_at
+            && self.on_deny() == spec.on_deny.unwrap_or_default()
+            && self.reason == spec.reason
+    }
+
     pub fn on_deny(&self) -> OnDeny {
         self.on_deny.unwrap_or_default()
     }

@@ -28,7 +28,7 @@ impl Draft<'_> {
         let tuple = spec.tuple();
         let standing = self.rules.get(&tuple).or_else(|| self.state.rule_with(&tuple)).cloned();
         match standing.filter(|rule| !self.deleted.contains(&rule.id)) {
-            Some(rule) if is_as_asked(&rule, spec) => Ok(answer(&rule, Outcome::Unchanged)),
+            Some(rule) if rule.is_as(spec) => Ok(answer(&rule, Outcome::Unchanged)),
             Some(rule) => {
                 let updated = Rule {
                     mode: spec.mode,
@@ -152,14 +152,6 @@ impl Draft<'_> {
         });
         deleted.collect()
     }
-}
-
-/// Whether nothing is to be updated of a rule with the same tuple.
-fn is_as_asked(rule: &Rule, spec: &RuleSpec) -> bool {
-    rule.mode == spec.mode
-        && rule.expires_at == spec.expires_at
-        && rule.on_deny() == spec.on_deny.unwrap_or_default()
-        && rule.reason == spec.reason
 }
 
 /// The rule that a store is born with: a node reaches its own endpoints, for health checks.
