@@ -12,6 +12,7 @@ pub(crate) mod help;
 mod machine;
 mod node;
 mod observe;
+mod policy;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
+pub(crate) use policy::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs};
 pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
 pub(crate) use value::Patience;
 pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
@@ -75,6 +77,16 @@ pub(crate) enum Command {
     /// Set an app's mode and groups, or delete it
     #[command(subcommand, after_help = help::APP)]
     App(AppCommand),
+
+    /// Make what files say stand, all or nothing
+    #[command(after_help = help::APPLY)]
+    Apply(ApplyArgs),
+    /// Say what stands otherwise than files say. Exit code 0: nothing, 1: something
+    #[command(after_help = help::DIFF)]
+    Diff(DiffArgs),
+    /// Write what stands as a file that `apply` reads
+    #[command(after_help = help::EXPORT)]
+    Export(ExportArgs),
 
     /// Would this connection be allowed, and by which rule? Exit code 0: allowed, 1: denied
     #[command(after_help = help::CHECK)]

@@ -65,17 +65,20 @@ impl Api {
             .output()
             .expect("netpol-api starts");
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
-        let mut process = Command::new(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1s", "--store", &store, "--dir"])
-            .arg(&dir)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("netpol-api starts");
-        let url = listening(&mut process);
+        let (process, url) = serve(&dir, &store);
         shell.set("NETPOL_API", &url);
         shell.set("NETPOL_CA", &dir.join("ca.pem").to_string_lossy());
         shell.set("NETPOL_TOKEN_FILE", &dir.join("operator.token").to_string_lossy());
         Self { shell, url, process }
+    }
+
+    /// Kills the API as a machine that loses its power does, and starts another one over the same store.
+    pub(crate) fn kill_and_start_again(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+        let store = format!("sqlite://{}", self.shell.path("policy.db").display());
+        (self.process, self.url) = serve(&self.dir(), &store);
+        self.shell.set("NETPOL_API", &self.url);
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
@@ -140,6 +143,17 @@ fn binary() -> PathBuf {
     let path = Path::new(NETPOL).with_file_name("netpol-api");
     assert!(path.exists(), "{} is missing: run `cargo build -p policy-api` first", path.display());
     path
+}
+
+fn serve(dir: &Path, store: &str) -> (Child, String) {
+    let mut process = Command::new(binary())
+        .args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1s", "--store", store, "--dir"])
+        .arg(dir)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("netpol-api starts");
+    let url = listening(&mut process);
+    (process, url)
 }
 
 /// Reads the line that says where it listens, and goes on reading so that it never blocks on a full pipe.

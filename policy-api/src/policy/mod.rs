@@ -74,6 +74,17 @@ fn place(tuple: &Tuple) -> impl Ord + use<> {
     (source.clone(), destination.clone(), *protocol, ports.clone(), *action)
 }
 
+impl WantedRule {
+    /// As it is asked for, where its end is a time; one that lasts so long has none before it is made.
+    pub fn whole(&self) -> RuleSpec {
+        let expires_at = match self.end {
+            End::At(time) => Some(time),
+            End::Never | End::After(_) => None,
+        };
+        RuleSpec { expires_at, ..self.spec.clone() }
+    }
+}
+
 impl From<&Rule> for WantedRule {
     fn from(rule: &Rule) -> Self {
         let Tuple { source, destination, protocol, ports, action } = rule.tuple();
