@@ -79,6 +79,7 @@ async fn run(options: RunOptions) -> Result<()> {
     datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;
     datapath.start_sweep()?;
     let events = datapath.take_events()?;
+    let living = datapath.flows.values()?;
 
     let fixed = vec![
         Attachment { hook: Hook::ToUnderlay, interface: uplink.name.clone(), ifindex: uplink.index },
@@ -119,7 +120,7 @@ async fn run(options: RunOptions) -> Result<()> {
     background.spawn(read_events(events, state, node.clone(), flows.clone(), joined.overlay, strangers));
     background.spawn(name_strangers(api.clone(), waiting, flows.clone()));
     background.spawn(attacher.clone().settle_for_ever());
-    background.spawn(tell_usage(api.clone(), node.clone(), counting_since(&options.state_dir)?));
+    background.spawn(tell_usage(api.clone(), node.clone(), living, counting_since(&options.state_dir)?));
     say_when_ready(node.clone());
     let admin = Admin { attacher, node, flows, api };
     tokio::select! {

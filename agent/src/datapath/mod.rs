@@ -31,7 +31,7 @@ pub use attach::{Attachment, Hook, WantedWay, Way};
 pub use endpoint::EndpointTable;
 pub use event::{Counters, EventReader, Lost, Outcome};
 pub use object::{ENDPOINTS, Sizes};
-pub use table::{EpochCell, Table};
+pub use table::{EpochCell, Table, Values};
 pub use upgrade::TakenOver;
 
 /// Why the kernel's side does not do what it should.

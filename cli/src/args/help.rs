@@ -171,7 +171,10 @@ Examples:
 What files say is made to stand in one revision, or nothing is changed. A rule of a file is whole: what it leaves
 out is as by default. Of an app, what is left out stays. Applying twice is the same as once: a rule with `ttl`
 that stands is not made longer, and one whose `expires_at` is past is passed over. The built-in rule is never
-pruned, and isolations are no part of files.";
+pruned, and isolations are no part of files.
+
+Live flows that a dry run counts are those that live by rules that would change or go, or that a new deny may
+hit, as nodes counted them in the last ten seconds. Of these go on those that something else allows.";
 
 pub(crate) const DIFF: &str = "\
 Examples:

@@ -20,6 +20,8 @@ pub(crate) struct Applied<'a> {
     updated: Vec<Change<'a>>,
     deleted: &'a [RuleView],
     unchanged: usize,
+    /// That live by rules that change or go, or that new denies may hit.
+    live_flows: u64,
     /// Rules of the files that are not made, because their end is past.
     over: &'a [RuleSpec],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +55,7 @@ impl<'a> Applied<'a> {
     }
 
     pub(crate) fn done(difference: &'a Difference, revision: Revision) -> Self {
-        let Difference { groups, apps, created, updated, deleted, unchanged, over } = difference;
+        let Difference { groups, apps, created, updated, deleted, unchanged, over, live_flows } = difference;
         let change = |Updated { before, spec }: &'a Updated| Change { before, after: spec };
         Self {
             dry_run: false,
@@ -64,6 +66,7 @@ impl<'a> Applied<'a> {
             updated: updated.iter().map(change).collect(),
             deleted,
             unchanged: *unchanged,
+            live_flows: *live_flows,
             over,
             receipt: None,
             wait: None,
@@ -88,7 +91,12 @@ impl<'a> Applied<'a> {
         let [created, updated, deleted] =
             if self.dry_run { ["to create", "to update", "to delete"] } else { ["created", "updated", "deleted"] };
         let rules = phrase::count(self.created.len(), "rule");
-        let revision = if self.dry_run { String::new() } else { format!("; revision {}", self.revision) };
+        let flows = usize::try_from(self.live_flows).unwrap_or(usize::MAX);
+        let revision = if self.dry_run {
+            format!("; touches {}", phrase::count(flows, "live flow"))
+        } else {
+            format!("; revision {}", self.revision)
+        };
         format!(
             "{rules} {created}, {} {updated}, {} {deleted}, {} unchanged{revision}",
             self.updated.len(),
@@ -107,8 +115,9 @@ impl Answer for Applied<'_> {
         let created = |spec: &RuleSpec| format!("{} {}", sign("+", Tone::Good), said(spec, look));
         lines.extend(self.created.iter().map(created));
         lines.extend(self.updated.iter().map(|change| format!("{} {}", sign("~", Tone::Plain), change.line(look))));
-        let deleted =
-            |view: &RuleView| format!("{} {} {}", sign("-", Tone::Bad), view.rule.id, painted(&view.rule, look));
+        let deleted = |view: &RuleView| {
+            format!("{} {} {}{}", sign("-", Tone::Bad), view.rule.id, painted(&view.rule, look), living(view))
+        };
         lines.extend(self.deleted.iter().map(deleted));
         if !self.is_empty() || !self.dry_run {
             lines.push(self.sum());
@@ -169,7 +178,15 @@ impl Change<'_> {
         let changed = pairs.into_iter().filter(|(_, before, after)| before != after);
         let changed: Vec<String> = changed.map(|(what, before, after)| format!("{what} {before} -> {after}")).collect();
         let words = paint(&phrase::tuple(&rule.tuple()), tone(rule.action), look);
-        format!("{} {words}  {}", rule.id, changed.join(", "))
+        format!("{} {words}  {}{}", rule.id, changed.join(", "), living(self.before))
+    }
+}
+
+/// What lives by a rule; nothing, where nothing does.
+fn living(view: &RuleView) -> String {
+    match usize::try_from(view.usage.live).unwrap_or(usize::MAX) {
+        0 => String::new(),
+        flows => format!("  ({})", phrase::count(flows, "live flow")),
     }
 }
 

@@ -88,6 +88,7 @@ pub(super) const USAGE: &[Parameter] = &[
     must("packets", Kind::Number, "In both directions"),
     must("bytes", Kind::Number, "In both directions"),
     must("flows", Kind::Number, "Flows that it decided about"),
+    may("live", Kind::Number, "Flows that began on this node and live by it now"),
     may("last_hit", Kind::Text, "When it last decided"),
 ];
 

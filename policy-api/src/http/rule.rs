@@ -1,6 +1,6 @@
 //! Rules over HTTP.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     check,
-    model::{ChangeSet, CheckQuery, Invalid, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector, Usage},
+    model::{
+        ChangeSet, CheckQuery, Invalid, NodeName, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector, Usage,
+    },
     store::{Command, Refusal, State as Standing},
 };
 
@@ -81,7 +83,10 @@ pub(super) async fn list(State(context): State<Context>, request: Request) -> Re
 
 /// Rules with what they are used for.
 fn views(context: &Context, rules: Vec<Arc<Rule>>) -> impl Iterator<Item = RuleView> {
-    let usage = context.store.usage(rules.iter().map(|rule| rule.id));
+    let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
+    let connected: BTreeSet<NodeName> =
+        registered.into_iter().filter(|node| context.presence.seen(node).is_connected()).collect();
+    let usage = context.store.usage(rules.iter().map(|rule| rule.id), |node| connected.contains(node));
     rules.into_iter().zip(usage).map(|(rule, usage)| RuleView { rule: Rule::clone(&rule), usage })
 }
 

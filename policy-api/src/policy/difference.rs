@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{End, Policy, Settings, WantedRule, place};
+use super::{End, Policy, Settings, WantedRule, place, touched};
 use crate::model::{
     App, AppName, AppSettings, AppWish, ChangeSet, Group, GroupName, GroupWish, Mode, Rule, RuleSpec, RuleView,
     Selector, Timestamp,
@@ -42,6 +42,8 @@ pub struct Difference {
     pub unchanged: usize,
     /// Rules of the files whose end is past.
     pub over: Vec<RuleSpec>,
+    /// Live flows that live by a rule that changes or goes, or that a new deny may hit: at most so many are cut.
+    pub live_flows: u64,
 }
 
 /// An app that is not as files say.
@@ -91,6 +93,7 @@ impl Difference {
             .filter(|view| !policy.rules.contains_key(&view.rule.tuple()) && prune.covers(&view.rule));
         difference.deleted = gone.cloned().collect();
         difference.deleted.sort_by_cached_key(|view| place(&view.rule.tuple()));
+        difference.live_flows = touched::flows(&difference, standing);
         difference
     }
 

@@ -6,6 +6,7 @@
 
 mod difference;
 mod read;
+mod touched;
 mod write;
 mod yaml;
 

@@ -161,6 +161,34 @@ fn pruning_spares_the_rule_that_a_store_is_born_with() {
 }
 
 #[test]
+fn a_change_touches_the_flows_of_rules_that_go_or_change_and_those_that_a_new_deny_may_hit() {
+    let mut stands = standing(
+        &policy(
+            "
+rules:
+- {source: a, destination: b, ports: [80], action: allow}
+- {source: a, destination: b, ports: [443], action: allow}
+- {source: x, destination: b, ports: [80], action: allow}
+- {source: host, destination: b, ports: [80], action: allow}
+",
+        )
+        .ordered()
+        .iter()
+        .map(|wanted| wanted.spec.clone())
+        .collect::<Vec<_>>(),
+    );
+    // In their order: host 80, a 80, a 443, x 80.
+    stands.rules.iter_mut().zip([1, 10, 100, 1_000]).for_each(|(view, live)| view.usage.live = live);
+    let touched = |text: &str| Difference::of(&policy(text), &stands, &Prune::Nothing).live_flows;
+    assert_eq!(touched("rules: [{source: a, destination: c, action: allow}]"), 0);
+    assert_eq!(touched("rules: [{source: a, destination: b, ports: [80], action: allow, mode: audit}]"), 10);
+    assert_eq!(touched("rules: [{source: any, destination: b, ports: [1-100], action: deny}]"), 1_010);
+    assert_eq!(touched("rules: [{source: a, destination: b, protocol: any, action: deny}]"), 110);
+    assert_eq!(touched("rules: [{source: a, destination: b, protocol: any, action: deny, mode: audit}]"), 0);
+    assert_eq!(Difference::of(&Policy::default(), &stands, &Prune::Rules).live_flows, 1_111);
+}
+
+#[test]
 fn a_rule_that_lasts_so_long_is_not_made_longer_each_time_and_one_that_is_over_is_not_made() {
     let lasting = policy("rules: [{source: a, destination: b, action: allow, ttl: 2h}]");
     let end = |text: &str| {

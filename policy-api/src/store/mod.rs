@@ -230,10 +230,10 @@ impl Store {
         })
     }
 
-    /// What these rules are used for, on all nodes together.
-    pub fn usage(&self, rules: impl IntoIterator<Item = RuleId>) -> Vec<Usage> {
+    /// What these rules are used for, on all nodes together; what lives by them, on those that are there.
+    pub fn usage(&self, rules: impl IntoIterator<Item = RuleId>, is_there: impl Fn(&NodeName) -> bool) -> Vec<Usage> {
         let counts = self.shared.usage();
-        rules.into_iter().map(|rule| counts.of(rule)).collect()
+        rules.into_iter().map(|rule| counts.of(rule, &is_there)).collect()
     }
 
     /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.

@@ -326,7 +326,7 @@ fn an_end_that_is_put_off_is_the_one_that_counts(kind: Kind) {
 }
 
 fn counted(since: Timestamp, id: RuleId, packets: u64) -> UsageReport {
-    let usage = Usage { packets, bytes: packets * 60, flows: 1, last_hit: Some(since) };
+    let usage = Usage { packets, bytes: packets * 60, flows: 1, live: 0, last_hit: Some(since) };
     UsageReport { since, rules: vec![crate::model::RuleUsage { id, usage }] }
 }
 
@@ -346,11 +346,11 @@ fn what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule(kind: Kind)
     assert_eq!(store.read(State::revision), before, "counts are no change of policy");
     store.close();
     let store = place.open();
-    let total = store.usage([BUILT_IN]);
+    let total = store.usage([BUILT_IN], |_| true);
     assert_eq!((total[0].packets, total[0].flows, total[0].last_hit), (7, 2, Some(start)));
     runtime.block_on(store.write(Write::new(Command::DeleteRule(BUILT_IN), Principal::Operator))).expect("removed");
     store.close();
-    assert_eq!(place.open().usage([BUILT_IN]), [Usage::default()]);
+    assert_eq!(place.open().usage([BUILT_IN], |_| true), [Usage::default()]);
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn a_store_of_the_first_schema_is_brought_up_to_date() {
     let web: App =
         store.read(|state| state.app(&"web".parse().expect("name")).map(|app| App::clone(app))).expect("web");
     assert_eq!((web.mode, web.groups.len()), (Mode::Enforce, 0));
-    assert_eq!(store.usage([BUILT_IN]), [Usage::default()]);
+    assert_eq!(store.usage([BUILT_IN], |_| true), [Usage::default()]);
 }
 
 of_every_kind! {

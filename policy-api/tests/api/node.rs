@@ -167,7 +167,7 @@ async fn rules_show_what_they_are_used_for_on_all_nodes_together() {
     let id = world.operator.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("rule").rule.id;
     let since = Timestamp::now();
     let counted = |packets| {
-        let usage = Usage { packets, bytes: 60 * packets, flows: 1, last_hit: Some(since) };
+        let usage = Usage { packets, bytes: 60 * packets, flows: 1, live: 2, last_hit: Some(since) };
         UsageReport { since, rules: vec![RuleUsage { id, usage }] }
     };
     world.n1.report_usage(&name("n1"), &counted(5)).await.expect("noted");
@@ -176,6 +176,10 @@ async fn rules_show_what_they_are_used_for_on_all_nodes_together() {
     assert_eq!(refusal(other), (403, Some("Authorization".to_owned())));
     let usage = world.operator.rule(id).await.expect("rule").usage;
     assert_eq!((usage.packets, usage.bytes, usage.flows, usage.last_hit), (7, 420, 2, Some(since)));
+    assert_eq!(usage.live, 0, "no node is there that could say what lives");
+    let mut watch = world.n1.watch(Revision(0), None).await.expect("a watch");
+    watch.next().await.expect("a line");
+    assert_eq!(world.operator.rule(id).await.expect("rule").usage.live, 2);
     let listed = world.operator.list_rules(&Default::default()).await.expect("list").items;
     assert_eq!(listed.iter().map(|view| view.usage.packets).collect::<Vec<_>>(), [0, 7]);
     world.server.stop().await;
