@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy_api::{
     directory::Found,
+    http::Compat,
     init::{Init, NodeWish, init},
     model::{History, Invalid, Prefix},
     server::{Server, ServerConfig},
@@ -162,6 +163,12 @@ struct ServeArgs {
     /// How much of it is kept at most, in MiB; the oldest goes first. In etcd it takes a part of the quota (2 GiB, as a rule).
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     keep_history_size: u64,
+    /// Serve the paths of Cloud Foundry's policy server, too: /networking/v0 and /networking/v1.
+    #[arg(long)]
+    cf_compat: bool,
+    /// An origin that browsers may ask those paths from; may be repeated, * is all.
+    #[arg(long, value_name = "ORIGIN", requires = "cf_compat")]
+    cf_allow_origin: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -267,6 +274,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         },
         certificate_lifetime: args.certificate_lifetime,
         requests_per_second: args.requests_per_second,
+        cf_compat: args.cf_compat.then_some(Compat { origins: args.cf_allow_origin }),
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;
     eprintln!("listening on https://{}", server.address());

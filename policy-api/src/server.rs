@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use crate::{
     directory::{Directory, DirectoryError},
-    http::{self, Context, Issuer},
+    http::{self, Compat, Context, Issuer},
     store::{DatabaseError, Location, OverlayWish, Retention, Store},
     tls::{Authority, Identifying, TlsError},
     watch::{Planner, Planning, Presence, Timing},
@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub certificate_lifetime: Duration,
     /// How many requests each caller may make.
     pub requests_per_second: NonZeroU32,
+    /// Whether Cloud Foundry's paths are served, too.
+    pub cf_compat: Option<Compat>,
 }
 
 /// What keeps us from serving.
@@ -92,7 +94,8 @@ impl Server {
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;
         let limit = config.requests_per_second;
-        let router = http::router(Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped));
+        let context = Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped);
+        let router = http::router(context, config.cf_compat.as_ref());
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
         let mut server = server

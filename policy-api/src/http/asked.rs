@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Context, answer, failure::Failure, gate::RequestId, node::node_name};
 use crate::{
     model::{Fields, Invalid, Origin, Reason, Revision, strict_json},
-    store::{Answer, Command, Idempotency, NodeGrant, Principal, Write},
+    store::{Answer, Command, Idempotency, NodeGrant, Principal, Refusal, Write},
 };
 
 /// How large bodies may be.
@@ -53,6 +53,10 @@ impl Asked {
             Principal::Joining(grant, _) if grant.name == name => Ok(grant),
             other => Err(Failure::not_permitted(&other.to_string(), &format!("the certificate of node `{name}`"))),
         }
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     pub(super) fn json(&self) -> Result<Value, Failure> {
@@ -98,15 +102,29 @@ impl Asked {
     /// The same, with the answer still to be made a response.
     pub(super) async fn do_write(&self, context: &Context, command: Command, dry_run: bool) -> Result<Answer, Failure> {
         let write = Write {
-            command,
-            by: self.principal.clone(),
-            origin: self.origin.clone(),
             if_match: self.if_match()?,
             idempotency: self.idempotency()?,
             dry_run,
-            acknowledged: acknowledged(context),
+            ..self.plain(context, command)
         };
         Ok(context.store.write(write).await?)
+    }
+
+    /// Does a write that nothing in the request binds to anything.
+    pub(super) async fn command(&self, context: &Context, command: Command) -> Result<Answer, Refusal> {
+        context.store.write(self.plain(context, command)).await
+    }
+
+    fn plain(&self, context: &Context, command: Command) -> Write {
+        Write {
+            command,
+            by: self.principal.clone(),
+            origin: self.origin.clone(),
+            if_match: None,
+            idempotency: None,
+            dry_run: false,
+            acknowledged: acknowledged(context),
+        }
     }
 
     fn if_match(&self) -> Result<Option<crate::model::ETag>, Failure> {

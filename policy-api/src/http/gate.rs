@@ -88,7 +88,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 impl Gate {
     /// Who asks, if that matters here and they may.
-    fn admit(&self, request: &Request) -> Result<Option<Principal>, Failure> {
+    pub(super) fn admit(&self, request: &Request) -> Result<Option<Principal>, Failure> {
         let limits = &self.context.limits;
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
         let unknown = || limits.unknown(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));

@@ -17,9 +17,7 @@ use super::{
 };
 use crate::{
     check,
-    model::{
-        ChangeSet, CheckQuery, Invalid, NodeName, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector, Usage,
-    },
+    model::{ChangeSet, CheckQuery, Invalid, NodeName, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector, Usage},
     store::{Command, Refusal, State as Standing},
 };
 

@@ -3,6 +3,7 @@
 mod app;
 mod backup;
 mod bad_input;
+mod cf;
 mod control;
 mod credential;
 

@@ -4,6 +4,7 @@ use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use policy_api::{
     client::{Client, ClientConfig, ClientError, Credentials},
+    http::Compat,
     init::{Init, init},
     model::{AppName, Claim, Join, NodeName, Report, Revision, RuleSpec, WatchLine},
     server::{Server, ServerConfig},
@@ -111,7 +112,12 @@ impl Prepared {
         certificate_lifetime: Duration,
         requests_per_second: NonZeroU32,
     ) -> Server {
-        let config = ServerConfig {
+        let config = ServerConfig { certificate_lifetime, requests_per_second, ..self.config(listen) };
+        Server::start(config).await.expect("server")
+    }
+
+    fn config(&self, listen: &str) -> ServerConfig {
+        ServerConfig {
             listen: listen.parse().expect("address"),
             store: self.store(),
             directory: self.pki(),
@@ -119,10 +125,10 @@ impl Prepared {
             overlay: OverlayWish::default(),
             heartbeat: HEARTBEAT,
             retention: policy_api::store::Retention::default(),
-            certificate_lifetime,
-            requests_per_second,
-        };
-        Server::start(config).await.expect("server")
+            certificate_lifetime: Duration::from_secs(3_600),
+            requests_per_second: MANY,
+            cf_compat: None,
+        }
     }
 }
 
@@ -140,10 +146,23 @@ impl World {
         Self::with(Duration::from_secs(3_600), MANY).await
     }
 
+    /// A world that serves Cloud Foundry's paths, too, to browsers from this origin.
+    pub(crate) async fn with_cf(origin: &str) -> Self {
+        let prepared = Prepared::new();
+        let compat = Compat { origins: vec![origin.to_owned()] };
+        let config = ServerConfig { cf_compat: Some(compat), ..prepared.config("127.0.0.1:0") };
+        let server = Server::start(config).await.expect("server");
+        Self::around(prepared, server)
+    }
+
     /// A world where nodes' certificates are good for so long, and each caller may ask so often.
     pub(crate) async fn with(lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
         let prepared = Prepared::new();
         let server = prepared.serve_with("127.0.0.1:0", lifetime, requests_per_second).await;
+        Self::around(prepared, server)
+    }
+
+    fn around(prepared: Prepared, server: Server) -> Self {
         let api = [format!("https://{}", server.address())];
         let [operator, n1, n2] =
             ["operator.token", "join/n1.token", "join/n2.token"].map(|token| prepared.client(&api, token));
