@@ -25,7 +25,7 @@ pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
-pub(crate) use policy::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs};
+pub(crate) use policy::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs, RollbackArgs};
 pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
 pub(crate) use value::Patience;
 pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Write what stands as a file that `apply` reads
     #[command(after_help = help::EXPORT)]
     Export(ExportArgs),
+    /// Make the rules as they were at a revision, as a new revision
+    #[command(after_help = help::ROLLBACK)]
+    Rollback(RollbackArgs),
 
     /// Would this connection be allowed, and by which rule? Exit code 0: allowed, 1: denied
     #[command(after_help = help::CHECK)]

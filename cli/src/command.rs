@@ -37,6 +37,7 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Apply(args) => policy::apply(args, settings).await,
         Command::Diff(args) => policy::diff(args, settings).await,
         Command::Export(args) => policy::export(args, settings).await,
+        Command::Rollback(args) => policy::rollback(args, settings).await,
         Command::List(args) => list::rules(args, settings).await,
         Command::Check(args) => check::check(args, settings).await,
         Command::Lookup(args) => lookup::lookup(args, settings).await,

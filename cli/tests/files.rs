@@ -107,6 +107,31 @@ fn pruning_takes_what_no_file_has_and_never_the_built_in_rule() {
 }
 
 #[test]
+fn a_rollback_makes_the_rules_as_they_were_and_can_be_rolled_back() {
+    let api = Api::as_born();
+    let shell = &api.shell;
+    shell.netpol(&format!("apply -f {} --no-wait", write(shell, "web.yaml", WEB))).exits(0);
+    let (then, exported) = (api.revision(), shell.netpol("export").exits(0).stdout);
+    shell.netpol("revoke r2 --no-wait").exits(0);
+    shell.netpol("revoke r1 --no-wait").exits(0);
+    shell.netpol("app set web --mode enforce").exits(0);
+    shell.netpol("deny web db --no-wait").exits(0);
+    let (now, changed) = (api.revision(), shell.netpol("export").exits(0).stdout);
+    shell
+        .netpol(&format!("rollback {then} --dry-run"))
+        .exits(0)
+        .prints("~ app web  mode enforce -> audit")
+        .prints("+ deny group:front -> db icmp")
+        .prints("- r5 deny web -> db tcp/all")
+        .prints("2 rules to create, 0 to update, 1 to delete, 2 unchanged; touches 0 live flows");
+    shell.netpol(&format!("rollback {then} --no-wait")).exits(0).tells(&format!("undo: netpol rollback {now}"));
+    assert_eq!((shell.netpol("export").exits(0).stdout, api.revision()), (exported, now + 1));
+    shell.netpol(&format!("rollback {now} --no-wait")).exits(0);
+    assert_eq!(shell.netpol("export").exits(0).stdout, changed);
+    shell.netpol("rollback 9999").exits(1).tells("9999");
+}
+
+#[test]
 fn a_file_that_is_wrong_is_refused_by_file_line_and_field_and_changes_nothing() {
     let api = Api::start();
     let shell = &api.shell;

@@ -20,6 +20,7 @@ Policy as files
   apply       Make what files say stand, all or nothing
   diff        What stands otherwise than files say
   export      Write what stands as a file
+  rollback    Make the rules as they were at a revision
 
 Ask
   check       Would this connection be allowed, and by which rule?
@@ -193,6 +194,15 @@ Examples:
 
 All rules, the built-in one too, in the order of their ends; apps that rules name or that are set otherwise than
 a new app is; groups. The same policy is the same text. Isolations are not in it.";
+
+pub(crate) const ROLLBACK: &str = "\
+Examples:
+  netpol rollback 1207 --dry-run
+  netpol rollback 1207 --wait
+  netpol rollback 2026-01-31T12:00:00Z
+
+Rules that came since go, rules that went come again under new ids, and rules and apps that were set otherwise
+are set back: in one new revision, so that it can be undone. Rules whose end is past stay gone.";
 
 pub(crate) const CHECK: &str = "\
 Examples:

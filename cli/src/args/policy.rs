@@ -1,9 +1,12 @@
-//! Flags of the commands that speak about policy as files: apply, diff, export.
+//! Flags of the commands that speak about policy as a whole: apply, diff, export, rollback.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use policy_api::{model::AppName, policy::Prune};
+use policy_api::{
+    model::{AppName, At},
+    policy::Prune,
+};
 
 use super::rule::{ReceiptArgs, WaitArgs};
 
@@ -57,6 +60,16 @@ pub(crate) struct ChangeArgs {
 pub(crate) struct DiffArgs {
     #[command(flatten)]
     pub(crate) files: FilesArgs,
+}
+
+/// Flags of `rollback`.
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArgs {
+    /// The revision, or the time, to go back to
+    #[arg(value_name = "REVISION|TIME")]
+    pub(crate) to: At,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
 }
 
 /// Flags of `export`.

@@ -70,6 +70,8 @@ fn every_form_of_the_contract_is_accepted() {
         "apply --file - --wait=2s --no-wait",
         "diff -f policy.yaml --prune",
         "export --app web",
+        "rollback 12 --dry-run",
+        "rollback 2026-01-31T12:00:00Z --wait",
         "check appA appB --port 8080",
         "check appA appB --protocol icmp",
         "lookup 10.255.1.2",

@@ -1,15 +1,16 @@
-//! `apply`, `diff` and `export`: files against what stands, and one change that makes them agree.
+//! `apply`, `diff`, `export` and `rollback`: files, or what stood once, against what stands, and one change that makes them agree.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use policy_api::client::{Client, ClientError, WriteOptions};
-use policy_api::model::{ETag, Receipt, Revision, RuleFilter};
+use policy_api::model::{AppName, ETag, Receipt, Revision, Rule, RuleFilter};
 use policy_api::policy::{self, Difference, File, Policy, Prune, Standing};
 
 use super::{connect, receipt, wait};
-use crate::args::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs};
+use crate::args::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs, RollbackArgs};
 use crate::failure::{Exit, Failure, plain};
 use crate::output::phrase;
 use crate::output::policy::{Applied, Exported};
@@ -32,9 +33,7 @@ pub(crate) async fn diff(args: &DiffArgs, settings: &Settings) -> Result<Exit, F
 pub(crate) async fn export(args: &ExportArgs, settings: &Settings) -> Result<Exit, Failure> {
     let mut standing = look(&connect::client(settings)?).await?.standing;
     if let Some(app) = &args.app {
-        let is_its = |rule: &policy_api::model::Rule| {
-            [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app))
-        };
+        let is_its = |rule: &Rule| [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app));
         standing.rules.retain(|view| is_its(&view.rule));
     }
     let mut whole = standing.policy();
@@ -48,16 +47,22 @@ pub(crate) async fn export(args: &ExportArgs, settings: &Settings) -> Result<Exi
     Ok(Exit::Ok)
 }
 
+/// Makes rules, and the settings of apps that are there, as they were: what came since goes, what went comes again.
+pub(crate) async fn rollback(args: &RollbackArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let client = connect::client(settings)?;
+    let past = client.at(args.to);
+    let (rules, mut apps) = (past.rules(&RuleFilter::default()).await?.items, past.apps().await?.items);
+    let there: BTreeSet<AppName> = client.apps().await?.items.into_iter().map(|app| app.name).collect();
+    apps.retain(|app| there.contains(&app.name));
+    let wanted = Policy::of_past(rules.iter().map(|view| &view.rule), &apps);
+    make_stand(&wanted, &Prune::Everything, &args.change, settings).await
+}
+
 /// How often a change is planned again, because somebody else changed rules in between.
 const ATTEMPTS: usize = 5;
 
 /// Plans and makes one change, in the state that it was planned for and in no other.
-pub(crate) async fn make_stand(
-    wanted: &Policy,
-    prune: &Prune,
-    args: &ChangeArgs,
-    settings: &Settings,
-) -> Result<Exit, Failure> {
+async fn make_stand(wanted: &Policy, prune: &Prune, args: &ChangeArgs, settings: &Settings) -> Result<Exit, Failure> {
     let client = connect::client(settings)?;
     let mut attempt = 1;
     loop {

@@ -20,7 +20,7 @@ pub use self::{
     read::{BadFile, File, read},
     write::write,
 };
-use crate::model::{AppName, GroupName, Mode, Rule, RuleSpec, Timestamp, Tuple};
+use crate::model::{App, AppName, GroupName, Mode, Rule, RuleSpec, Timestamp, Tuple};
 
 /// What files say: the settings of apps, groups, and rules, no two of which are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,13 @@ pub enum End {
 }
 
 impl Policy {
+    /// What stood at some time: its rules, and the settings of its apps.
+    pub fn of_past<'a>(rules: impl IntoIterator<Item = &'a Rule>, apps: &[App]) -> Self {
+        let settings = |app: &App| Settings { mode: Some(app.mode), groups: Some(app.groups.clone()) };
+        let apps = apps.iter().map(|app| (app.name.clone(), settings(app))).collect();
+        Self { apps, ..Self::of_rules(rules) }
+    }
+
     /// A policy of these rules alone.
     pub fn of_rules<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Self {
         let rules = rules.into_iter().map(|rule| (rule.tuple(), WantedRule::from(rule))).collect();
