@@ -194,7 +194,7 @@ impl Attacher {
                 note: None,
             }),
             Err(error @ (ApiError::Problem(_) | ApiError::Config(_))) => Err(AttachError::Refused(error)),
-            Err(error @ (ApiError::Unreachable { .. } | ApiError::Protocol(_))) => {
+            Err(error @ (ApiError::Unreachable { .. } | ApiError::Busy { .. } | ApiError::Protocol(_))) => {
                 debug!(%error, "attaching without the policy API");
                 let placed = self.place_alone(request, &pool, pair)?;
                 Ok(Placed { pair: wanted(placed.pair), ..placed })

@@ -51,6 +51,16 @@ enum Ended {
     State(#[from] StateError),
 }
 
+impl Ended {
+    /// How long the API wants not to be asked.
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Api(error) => error.retry_after().unwrap_or_default(),
+            Self::Inconsistent(_) | Self::Silent | Self::State(_) => Duration::ZERO,
+        }
+    }
+}
+
 /// Several heartbeats long.
 const SILENCE: Duration = Duration::from_secs(20);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -92,7 +102,7 @@ impl Follow {
             if was_connected {
                 warn!(%error, "the watch ended; enforcing the last state meanwhile");
             }
-            sleep(scattered(pause)).await;
+            sleep(scattered(pause) + error.retry_after()).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -34,6 +34,15 @@ pub enum IdentityError {
     NoToken { key: PathBuf, token: PathBuf, source: io::Error },
 }
 
+impl IdentityError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api(error) => error.retry_after(),
+            Self::File(_) | Self::NoToken { .. } => None,
+        }
+    }
+}
+
 /// The key and the certificate, and where they are kept.
 pub struct Keyring {
     directory: PathBuf,
@@ -107,8 +116,8 @@ impl Keyring {
 
     /// Renews the certificate for ever: when it is time, and when the policy API was not to be reached for a while, because a
     /// machine that slept has a certificate that is over and does not know.
-    pub async fn renew(self, first: Option<Duration>, mut connected: watch::Receiver<bool>) {
-        let mut next = first.unwrap_or_default();
+    pub async fn renew(self, first: Duration, mut connected: watch::Receiver<bool>) {
+        let mut next = first;
         loop {
             tokio::select! {
                 () = sleep(next) => {}
@@ -118,7 +127,7 @@ impl Keyring {
                 Ok(next) => next,
                 Err(error) => {
                     warn!(%error, "the node's certificate cannot be renewed; trying again");
-                    PAUSE
+                    PAUSE.max(error.retry_after().unwrap_or_default())
                 }
             };
         }

@@ -3,6 +3,7 @@
 
 mod follow;
 mod identity;
+mod join;
 mod report;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use tokio::{sync::watch, time::timeout};
 
 pub use follow::{Follow, Followed};
 pub use identity::{IdentityError, Keyring};
+pub use join::{JoinError, Place, join};
 pub use policy_api::client::ClientError as ApiError;
 pub use report::send_reports;
 

@@ -26,7 +26,7 @@ use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, Certified, ChangeSet, ChangesAnswer, CheckAnswer,
     CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
     IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView,
-    Problem, Reason, Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView,
+    Reason, Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView,
     Status, Target, Timestamp, UsageReport,
 };
 
@@ -477,12 +477,21 @@ async fn refuse_problem(response: Response) -> Result<Response, ClientError> {
     if response.status().is_success() {
         return Ok(response);
     }
-    let status = response.status();
+    let (status, retry_after) = (response.status(), retry_after(response.headers()));
     let body = response.bytes().await.map_err(|error| ClientError::Protocol(error::whole(&error)))?;
-    match serde_json::from_slice::<Problem>(&body) {
-        Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+    match serde_json::from_slice(&body).map(Box::new) {
+        Ok(problem) if [UNAVAILABLE, reqwest::StatusCode::TOO_MANY_REQUESTS].contains(&status) => {
+            Err(ClientError::Busy { problem, retry_after })
+        }
+        Ok(problem) => Err(ClientError::Problem(problem)),
         Err(_) => Err(ClientError::Protocol(format!("status {status} without a problem description"))),
     }
+}
+
+/// In seconds, as our APIs say it; what is no number of seconds says nothing.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {

@@ -41,6 +41,9 @@ const TOO_MANY: Kind = ("too-many", "Too many requests", StatusCode::TOO_MANY_RE
 const STORE: Kind = ("store", "The store failed", StatusCode::SERVICE_UNAVAILABLE);
 const UNSURE: Kind = ("unsure", "Nobody knows whether it was done", StatusCode::SERVICE_UNAVAILABLE);
 
+/// How long a store that failed is left in peace.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 impl Failure {
     fn new((kind, title, status): Kind, detail: impl Into<String>, field: Option<&str>) -> Self {
         let problem = Problem {
@@ -102,11 +105,15 @@ impl Failure {
     }
 
     pub(super) fn not_ready() -> Self {
-        Self::new(STORE, "the last write could not be stored; the log says why", None)
+        Self::of_store("the last write could not be stored; the log says why", None)
     }
 
     pub(super) fn not_following() -> Self {
-        Self::new(STORE, "what other APIs commit does not reach this one; ask another one", None)
+        Self::of_store("what other APIs commit does not reach this one; ask another one", None)
+    }
+
+    fn of_store(detail: impl Into<String>, field: Option<&str>) -> Self {
+        Self { retry_after: Some(STORE_PAUSE), ..Self::new(STORE, detail, field) }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -125,7 +132,7 @@ impl From<Refusal> for Failure {
             Refusal::KeyReused => KEY_REUSED,
             Refusal::Full { .. } => FULL,
             Refusal::Exhausted(_) | Refusal::Resting(_) => EXHAUSTED,
-            Refusal::Store(_) => STORE,
+            Refusal::Store(_) => return Self::of_store(refusal.to_string(), refusal.field()),
             Refusal::Unsure(_) => UNSURE,
         };
         Self::new(kind, refusal.to_string(), refusal.field())

@@ -252,7 +252,7 @@ pub(crate) fn claim(name: &str, addresses: &[&str]) -> Claim {
 /// The status and the field of a refusal.
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, Option<String>) {
     match answer {
-        Err(ClientError::Problem(problem)) => (problem.status, problem.field),
+        Err(ClientError::Problem(problem) | ClientError::Busy { problem, .. }) => (problem.status, problem.field),
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use policy_api::{
-    client::{Client, ClientError},
+    client::Client,
     model::{ChangeSet, RuleFilter, RuleId},
     store::restore,
 };
@@ -144,7 +144,8 @@ async fn a_full_disk_refuses_writes_loses_none_and_takes_them_again_when_there_i
     }
     assert!(answered.len() > 20, "only {} fitted", answered.len());
     let refused = client.put_rule(&rule("allow full db 1"), &Default::default()).await.expect_err("no room");
-    assert!(matches!(&refused, ClientError::Problem(problem) if problem.status == 503), "{refused}");
+    assert_eq!((refused.status(), refused.is_refusal()), (Some(503), false), "{refused}");
+    assert!(refused.retry_after().is_some(), "nothing says when to come back");
     assert!(!client.status().await.expect("reads go on").store_healthy);
     assert_standing(&client, &answered).await;
 
