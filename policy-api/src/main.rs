@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy_api::{
+    challenge::Underlay,
     directory::Found,
     http::Compat,
     init::{Init, NodeWish, init},
@@ -148,6 +149,10 @@ struct ServeArgs {
     /// Time between heartbeats of a watch, at most 5s: readers give up after three.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
+    /// Whether a node that joins has to prove that it is at its underlay address: proven (it shows what we send there, to UDP
+    /// port 789), or believed (where we have no way to those addresses: a node may then claim any that no other has).
+    #[arg(long, value_name = "HOW", default_value = "proven", hide_possible_values = true)]
+    underlay: Underlay,
     /// How long a node's certificate is good for: 10s to 30d. Nodes renew theirs at half of it.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
     certificate_lifetime: Duration,
@@ -263,6 +268,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
     let config = ServerConfig {
         listen: args.listen,
         overlay: args.place.overlay(),
+        underlay: args.underlay,
         store: args.place.store,
         directory: args.place.dir,
         names: args.place.names,

@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use tracing::{error, info};
 
 use crate::{
+    challenge::{Challenger, Underlay},
     directory::{Directory, DirectoryError},
     http::{self, Compat, Context, Issuer},
     store::{DatabaseError, Location, OverlayWish, Retention, Store},
@@ -31,6 +32,8 @@ pub struct ServerConfig {
     /// Names and addresses of ours besides `listen`, `localhost`, `127.0.0.1` and those that `init` was told.
     pub names: Vec<String>,
     pub overlay: OverlayWish,
+    /// What it takes for a node to be believed to be at its underlay address.
+    pub underlay: Underlay,
     pub heartbeat: Duration,
     /// How much of the past is kept.
     pub retention: Retention,
@@ -89,7 +92,8 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let timing = Timing { heartbeat: config.heartbeat, stall: STALL };
-        let issuer = Issuer { authority: authority.clone(), lifetime: config.certificate_lifetime };
+        let challenger = Challenger::new(&authority, config.underlay);
+        let issuer = Issuer { authority: authority.clone(), challenger, lifetime: config.certificate_lifetime };
         let presence = Arc::new(Presence::shared_by(store.board()));
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;

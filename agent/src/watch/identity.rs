@@ -18,7 +18,7 @@ use policy_api::{
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::{ApiConfig, limited};
+use super::{ApiConfig, limited, underlay::join_from};
 use crate::state::{self, StateError};
 
 /// What keeps this node from proving itself.
@@ -32,13 +32,21 @@ pub enum IdentityError {
         "the policy API does not know the key in {key}, and --token-file {token} cannot be read: {source}; give the join token that `netpol-api init --node` wrote"
     )]
     NoToken { key: PathBuf, token: PathBuf, source: io::Error },
+    #[error(
+        "cannot listen at UDP port {port} of {underlay}, where the policy API sends what proves that this node is there: {source}; --underlay must be an address of this node, and the port free"
+    )]
+    NoListener { underlay: IpAddr, port: u16, source: io::Error },
+    #[error(
+        "this node is not proven to be at {underlay}: nothing good comes from the policy API to UDP port {port} there; let that through to this node, or serve the API with `--underlay believed`"
+    )]
+    Unproven { underlay: IpAddr, port: u16 },
 }
 
 impl IdentityError {
-    fn retry_after(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Api(error) => error.retry_after(),
-            Self::File(_) | Self::NoToken { .. } => None,
+            Self::File(_) | Self::NoToken { .. } | Self::NoListener { .. } | Self::Unproven { .. } => None,
         }
     }
 }
@@ -101,8 +109,8 @@ impl Keyring {
             source,
         })?;
         let client = Client::new(self.config.client(Credentials::Token(token.trim().to_owned())))?;
-        let join = Join { underlay, csr: Some(self.identity.request()?) };
-        let Joined { certified, .. } = limited(client.join(&self.node, &join)).await?;
+        let join = Join { csr: Some(self.identity.request()?), ..Join::at(underlay) };
+        let Joined { certified, .. } = join_from(&client, &self.node, &join).await?;
         let certified = certified.ok_or_else(|| ClientError::Protocol("no certificate came of joining".to_owned()))?;
         info!("joined with the token, which is good for no other key from now on");
         self.keep(&certified)

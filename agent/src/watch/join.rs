@@ -43,15 +43,13 @@ pub async fn join(keyring: &Keyring, api: &Arc<Api>, underlay: IpAddr, state_dir
                 return Ok(place);
             }
             Err(IdentityError::Api(error)) if error.is_refusal() => return Err(JoinError::Refused(error)),
-            Err(IdentityError::Api(error)) => error,
-            Err(error @ (IdentityError::File(_) | IdentityError::NoToken { .. })) => {
-                return Err(JoinError::Identity(error));
-            }
+            Err(error @ (IdentityError::Api(_) | IdentityError::Unproven { .. })) => error,
+            Err(error) => return Err(JoinError::Identity(error)),
         };
         let wait = error.retry_after().unwrap_or_default();
-        if let Some(joined) = remembered {
+        if let (Some(joined), IdentityError::Api(_)) = (&remembered, &error) {
             warn!(%error, "starting without the policy API, with what it last said");
-            return Ok(Place { joined, renew_in: wait });
+            return Ok(Place { joined: joined.clone(), renew_in: wait });
         }
         warn!(%error, "waiting for the policy API");
         sleep(pause.max(wait)).await;

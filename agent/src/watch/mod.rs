@@ -5,6 +5,7 @@ mod follow;
 mod identity;
 mod join;
 mod report;
+mod underlay;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -68,8 +69,8 @@ impl Api {
         self.connected.subscribe()
     }
 
-    pub async fn join(&self, underlay: IpAddr) -> Result<Joined, ClientError> {
-        limited(self.client.join(&self.node, &Join { underlay, csr: None })).await
+    pub async fn join(&self, underlay: IpAddr) -> Result<Joined, IdentityError> {
+        underlay::join_from(&self.client, &self.node, &Join::at(underlay)).await
     }
 
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, ClientError> {

@@ -147,7 +147,8 @@ fn binary() -> PathBuf {
 
 fn serve(dir: &Path, store: &str) -> (Child, String) {
     let mut process = Command::new(binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1s", "--store", store, "--dir"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1s", "--underlay", "believed"])
+        .args(["--store", store, "--dir"])
         .arg(dir)
         .stderr(Stdio::piped())
         .spawn()
@@ -176,7 +177,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
     let identity = prove(config, key, &name, underlay).await;
     let client = Client::new(ClientConfig { credentials: Credentials::Identity(identity), ..config.clone() });
     let client = client.expect("a client");
-    let joined = client.join(&name, &Join { underlay, csr: None }).await.expect("the node may join");
+    let joined = client.join(&name, &Join::at(underlay)).await.expect("the node may join");
     if let Some(app) = conduct.runs() {
         let first = joined.node.slices.slice_v4.address().to_string();
         let address = first.strip_suffix(".0").map(|net| format!("{net}.2")).expect("a /24");

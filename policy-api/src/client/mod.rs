@@ -258,7 +258,7 @@ impl Client {
     /// Joins with the token that this client has, and makes what the node proves itself by from then on.
     pub async fn enrol(&self, name: &NodeName, underlay: IpAddr) -> Result<(Arc<Identity>, Joined), ClientError> {
         let identity = Identity::generate()?;
-        let joined = self.join(name, &Join { underlay, csr: Some(identity.request()?) }).await?;
+        let joined = self.join(name, &Join { csr: Some(identity.request()?), ..Join::at(underlay) }).await?;
         if let Some(certified) = &joined.certified {
             identity.certify(&certified.certificate)?;
         }

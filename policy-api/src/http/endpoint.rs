@@ -393,8 +393,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
                 Kind::Text,
                 "A certificate signing request (PKCS #10, PEM) by the node's key; absent: by a certificate",
             ),
+            may("proof", Kind::Text, "What was sent to UDP port 789 of that address"),
         ],
-        answers: &[(200, "The node, and a certificate for its key")],
+        answers: &[
+            (200, "The node, and a certificate for its key"),
+            (428, "The node is not known to be at that address; a proof was sent there, to join again with"),
+        ],
         handler: || post(node::join),
     },
     Endpoint {

@@ -1,6 +1,6 @@
 //! How refusals leave: `application/problem+json` with a kind for programs and a sentence for people.
 
-use std::time::Duration;
+use std::{io, net::IpAddr, time::Duration};
 
 use axum::{
     http::{StatusCode, header},
@@ -8,7 +8,7 @@ use axum::{
 };
 
 use crate::{
-    model::{InvalidField, NodeName, Problem},
+    model::{CHALLENGE_PORT, InvalidField, NodeName, Problem},
     store::{AheadOfStore, Refusal},
 };
 
@@ -33,6 +33,7 @@ const NO_PATH: Kind = ("no-such-path", "There is no such path", StatusCode::NOT_
 const NO_METHOD: Kind = ("no-such-method", "The path does not take this method", StatusCode::METHOD_NOT_ALLOWED);
 const CONFLICT: Kind = ("conflict", "The request contradicts what stands", StatusCode::CONFLICT);
 const AHEAD: Kind = ("ahead", "The store was put back to an earlier state", StatusCode::CONFLICT);
+const UNPROVEN: Kind = (Problem::UNPROVEN, "The node may not be where it says", StatusCode::PRECONDITION_REQUIRED);
 const PRECONDITION: Kind = ("changed", "The rules have changed", StatusCode::PRECONDITION_FAILED);
 const KEY_REUSED: Kind = ("key-reused", "The key was used for another request", StatusCode::UNPROCESSABLE_ENTITY);
 const FULL: Kind = ("full", "The nodes have no room for it", StatusCode::CONFLICT);
@@ -47,7 +48,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 impl Failure {
     fn new((kind, title, status): Kind, detail: impl Into<String>, field: Option<&str>) -> Self {
         let problem = Problem {
-            kind: format!("urn:netpol:problem:{kind}"),
+            kind: format!("{}{kind}", Problem::KIND),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
@@ -89,6 +90,21 @@ impl Failure {
 
     pub(super) fn not_permitted(who: &str, wanted: &str) -> Self {
         Self::new(NOT_PERMITTED, format!("`{who}` may not do this; use {wanted}"), Some("Authorization"))
+    }
+
+    pub(super) fn unproven(underlay: IpAddr) -> Self {
+        let detail = format!(
+            "field `underlay`: `{underlay}` is not proven; join again with what was sent to its UDP port {CHALLENGE_PORT} as `proof`"
+        );
+        Self::new(UNPROVEN, detail, Some("underlay"))
+    }
+
+    pub(super) fn beyond_reach(underlay: IpAddr, error: &io::Error) -> Self {
+        let detail = format!(
+            "field `underlay`: `{underlay}` cannot be proven, as the policy API cannot send to it ({error}); give its machine a route \
+             there, or serve it with `--underlay believed`"
+        );
+        Self::new(CONFLICT, detail, Some("underlay"))
     }
 
     pub(super) fn too_many(wait: Duration) -> Self {

@@ -28,6 +28,7 @@ use tokio::sync::watch::Receiver;
 pub use self::cf::Compat;
 use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
 use crate::{
+    challenge::Challenger,
     store::Store,
     tls::Authority,
     watch::{Planner, Presence, Timing},
@@ -70,9 +71,10 @@ impl Context {
     }
 }
 
-/// Makes certificates for nodes.
+/// Makes certificates for nodes that are where they say.
 pub struct Issuer {
     pub authority: Authority,
+    pub challenger: Challenger,
     pub lifetime: Duration,
 }
 

@@ -32,20 +32,60 @@ impl FromStr for KeyId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let refuse = || Invalid::new(text, "names no key", "use 64 hexadecimal digits");
-        let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !digits {
-            return Err(refuse());
-        }
-        let mut bytes = [0; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| refuse())?;
-        }
-        Ok(Self(bytes))
+        bytes_of(text).map(Self).ok_or_else(|| Invalid::new(text, "names no key", "use 64 hexadecimal digits"))
     }
 }
 
+fn bytes_of(digits: &str) -> Option<[u8; 32]> {
+    // Neither signs, which numbers may have, nor characters of several bytes.
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
 text_serde!(KeyId);
+
+/// What the policy API sends to an underlay address, and takes for a proof that a node is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct UnderlayProof([u8; 32]);
+
+impl UnderlayProof {
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for UnderlayProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for UnderlayProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnderlayProof")
+    }
+}
+
+impl FromStr for UnderlayProof {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let remedy = "send what came to the address";
+        bytes_of(text).map(Self).ok_or_else(|| Invalid::of("the proof", "is none", remedy))
+    }
+}
+
+text_serde!(UnderlayProof);
 
 /// Which join token a node came with: the beginning of the token's hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

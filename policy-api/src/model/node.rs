@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     answer::Outcome,
-    credential::{KeyId, TokenId},
+    credential::{KeyId, TokenId, UnderlayProof},
     fields::Fields,
     history::{History, Revision},
     invalid::{Invalid, InvalidField},
@@ -103,9 +103,21 @@ pub struct Join {
     /// it proves itself by already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr: Option<String>,
+    /// What the API sent to that address; absent: nothing yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<UnderlayProof>,
 }
 
+/// The UDP port at which a node that joins receives what proves that it is at its underlay address. Below 1024, so that on its
+/// machine only root, or whoever root lets, receives there.
+pub const CHALLENGE_PORT: u16 = 789;
+
 impl Join {
+    /// A wish to be known to be there, by what the node proves itself by already.
+    pub fn at(underlay: IpAddr) -> Self {
+        Self { underlay, csr: None, proof: None }
+    }
+
     pub fn from_json(value: Value) -> Result<Self, InvalidField> {
         let mut fields = Fields::of_body(value)?;
         let remedy = "use the node's own address on the underlay, like `192.168.1.10`";
@@ -113,12 +125,13 @@ impl Join {
             .standard("underlay", "is not an address", remedy)?
             .ok_or_else(|| fields.missing("underlay", remedy))?;
         let csr = fields.text("csr")?;
+        let proof = fields.parsed("proof")?;
         fields.finish()?;
         let broadcast = matches!(underlay, IpAddr::V4(v4) if v4.is_broadcast());
         if underlay.is_unspecified() || underlay.is_multicast() || underlay.is_loopback() || broadcast {
             return Err(Invalid::new(underlay, "cannot be a node's address", remedy).in_field("underlay"));
         }
-        Ok(Self { underlay: underlay.to_canonical(), csr })
+        Ok(Self { underlay: underlay.to_canonical(), csr, proof })
     }
 }
 

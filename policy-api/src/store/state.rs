@@ -305,6 +305,11 @@ impl State {
         self.by_underlay.get(&underlay)
     }
 
+    /// Whether nobody was found to be at this address yet, who could be.
+    pub fn is_unproven(&self, underlay: IpAddr) -> bool {
+        self.node_at(underlay).is_none() && !self.overlay.contains(underlay)
+    }
+
     pub fn instance(&self, app: &AppName, number: u32) -> Option<&Instance> {
         self.live.get(&(app.clone(), number))
     }

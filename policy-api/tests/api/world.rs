@@ -3,6 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use policy_api::{
+    challenge::Underlay,
     client::{Client, ClientConfig, ClientError, Credentials},
     http::Compat,
     init::{Init, init},
@@ -123,6 +124,8 @@ impl Prepared {
             directory: self.pki(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
+            // No machine has the addresses that these nodes say they are at.
+            underlay: Underlay::Believed,
             heartbeat: HEARTBEAT,
             retention: policy_api::store::Retention::default(),
             certificate_lifetime: Duration::from_secs(3_600),
@@ -282,5 +285,5 @@ pub(crate) async fn next_news(watch: &mut policy_api::client::Watch) -> WatchLin
 
 /// A node's wish to be registered with the key that it has, at this address.
 pub(crate) fn at(underlay: &str) -> Join {
-    Join { underlay: ip(underlay), csr: None }
+    Join::at(ip(underlay))
 }

@@ -25,7 +25,16 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(prepared: &Prepared) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netpol-api"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--store", &prepared.store().to_string(), "--dir"]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--underlay",
+            "believed",
+            "--store",
+            &prepared.store().to_string(),
+            "--dir",
+        ]);
         command.arg(prepared.pki());
         Self::spawn(command)
     }
