@@ -19,6 +19,7 @@ pub mod init;
 pub mod model;
 #[cfg(feature = "policy")]
 pub mod policy;
+pub mod private;
 #[cfg(feature = "server")]
 pub mod scope;
 #[cfg(feature = "server")]

@@ -71,7 +71,7 @@ impl Keyring {
     pub fn open(state_dir: &Path, node: NodeName, config: ApiConfig) -> Result<Self, IdentityError> {
         let directory = state_dir.to_owned();
         let path = key_path(&directory);
-        let identity = match state::load_text(&path)? {
+        let identity = match state::load_secret(&path)? {
             Some(pem) => Identity::of_key(&pem)?,
             None => {
                 let identity = Identity::generate()?;
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_refused_and_not_replaced() {
         let directory = tempfile::tempdir().expect("directory");
-        fs::write(key_path(directory.path()), "nonsense").expect("written");
+        state::save_text(&key_path(directory.path()), "nonsense").expect("written");
         assert!(Keyring::open(directory.path(), "n1".parse().expect("name"), config()).is_err());
         assert_eq!(fs::read_to_string(key_path(directory.path())).expect("key"), "nonsense");
     }
