@@ -12,7 +12,7 @@ use policy_api::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -109,11 +109,14 @@ impl Follow {
 
     async fn follow_once(&mut self, pause: &mut Duration) -> Result<(), Ended> {
         let since = self.follower.held().map_or(Revision::default(), |(_, replica)| replica.revision());
+        let asked = Instant::now();
         let mut watch = self.api.client.watch_scope(self.follower.held()).await?;
+        // No later line of a watch is on its way for longer than it took to ask for it and to be told the time first.
+        let mut longest = None;
         loop {
             let line = timeout(SILENCE, watch.next()).await.map_err(|_| Ended::Silent)??;
             if let WatchLine::Clock { now } = line {
-                let clock = ApiClock::shows(now);
+                let clock = ApiClock::shows(now, *longest.get_or_insert_with(|| asked.elapsed()));
                 clock.keep(&self.directory)?;
                 self.clock.send_replace(Some(clock));
                 continue;

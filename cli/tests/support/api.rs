@@ -215,6 +215,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
             rows_used: 1,
             rows_capacity: 100_000,
             detail: None,
+            clock: None,
             cuts: cuts.clone(),
         };
         client.report(&name, &report).await.expect("the report is taken");

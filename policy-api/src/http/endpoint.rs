@@ -2,7 +2,7 @@
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Context, app, health, metrics, node, openapi, read, rule, watch};
+use super::{Context, app, health, lookup, metrics, node, openapi, read, rule, watch};
 
 /// One method on one path.
 pub(super) struct Endpoint {
@@ -56,6 +56,7 @@ pub(super) enum Kind {
     Apps,
     /// A list of cuts.
     Cuts,
+    Clock,
     /// A list of what rules are used for.
     Usage,
 }
@@ -80,6 +81,12 @@ pub(super) const CUT: &[Parameter] = &[
     must("after", Kind::Number, "The revision before"),
     must("applied", Kind::Number, "The revision that was applied"),
     must("flows", Kind::Number, "Live flows that it cut"),
+];
+
+/// Members of a reading of a node's clock.
+pub(super) const CLOCK: &[Parameter] = &[
+    must("ahead_ms", Kind::Number, "By how much it is ahead of the API's; negative where it is behind"),
+    must("error_ms", Kind::Number, "How wrong that may be"),
 ];
 
 /// Members of a rule's counts in a report of usage.
@@ -216,7 +223,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             200,
             "The binding of the address; with `at`, also since when and until when it was the instance's",
         )],
-        handler: || get(read::lookup),
+        handler: || get(lookup::lookup),
     },
     Endpoint {
         method: "get",
@@ -448,6 +455,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             must("rows_used", Kind::Number, "Rows in its maps"),
             must("rows_capacity", Kind::Number, "Rows that its maps hold"),
             may("detail", Kind::Text, "For people"),
+            may("clock", Kind::Clock, "How its clock stands to the API's"),
             may("cuts", Kind::Cuts, "What the last changes cut, at most 64; no later than the revision that cut it"),
         ],
         answers: &[(204, "Noted")],

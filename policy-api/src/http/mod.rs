@@ -12,6 +12,7 @@ mod failure;
 mod gate;
 mod health;
 mod limit;
+mod lookup;
 mod metrics;
 mod moment;
 mod node;

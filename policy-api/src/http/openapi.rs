@@ -3,7 +3,7 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{Access, CUT, ENDPOINTS, Endpoint, Kind, NAMED_APP, Parameter, RULE, USAGE};
+use super::endpoint::{Access, CLOCK, CUT, ENDPOINTS, Endpoint, Kind, NAMED_APP, Parameter, RULE, USAGE};
 use crate::model::Problem;
 
 pub(super) async fn document() -> Json<Value> {
@@ -24,7 +24,7 @@ fn describe() -> Value {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "certificate": {"type": "mutualTLS"}},
             "schemas": {
                 "Problem": problem(), "RuleSpec": object(RULE), "AppWish": object(NAMED_APP), "Cut": object(CUT),
-                "RuleUsage": object(USAGE),
+                "Clock": object(CLOCK), "RuleUsage": object(USAGE),
             },
         },
     })
@@ -107,6 +107,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Rules => list_of("RuleSpec"),
         Kind::Apps => list_of("AppWish"),
         Kind::Cuts => list_of("Cut"),
+        Kind::Clock => json!({"$ref": "#/components/schemas/Clock"}),
         Kind::Usage => list_of("RuleUsage"),
     }
 }

@@ -10,6 +10,7 @@ mod at;
 mod binding;
 mod change;
 mod change_set;
+mod clock;
 mod credential;
 mod digest;
 mod entry;
@@ -44,6 +45,7 @@ pub use self::{
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
     change_set::ChangeSet,
+    clock::ClockReading,
     credential::{KeyId, TokenId, UnderlayProof},
     digest::Digest,
     entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Seal, Spread},

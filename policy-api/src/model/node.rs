@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     answer::Outcome,
+    clock::ClockReading,
     credential::{KeyId, TokenId, UnderlayProof},
     fields::Fields,
     history::{History, Revision},
@@ -93,6 +94,9 @@ pub struct NodeView {
     pub rows_capacity: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How its clock stands to the API's, when it last said something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockReading>,
 }
 
 /// A node's request to be registered.
@@ -206,6 +210,9 @@ pub struct Report {
     pub rows_capacity: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How its clock stands to the API's, if it knows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockReading>,
     /// What its last changes of policy cut, oldest first; reported no later than the revision that cut it is reported as applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cuts: Vec<Cut>,
@@ -229,6 +236,7 @@ impl Report {
                 .number("rows_capacity", u64::MAX)?
                 .ok_or_else(|| fields.missing("rows_capacity", number))?,
             detail: fields.text("detail")?,
+            clock: fields.object("clock")?.map(ClockReading::from_fields).transpose()?,
             cuts: cuts(&mut fields)?,
         };
         fields.finish()?;
@@ -285,6 +293,12 @@ mod tests {
         assert!(
             with_cuts(json!([{"after": 7, "applied": 7, "flows": 3}, {"after": 7, "applied": 8, "flows": 1}])).is_ok()
         );
+        let mut with_clock = report.clone();
+        with_clock["clock"] = json!({"ahead_ms": -7, "error_ms": 2});
+        let clock = Report::from_json(with_clock.clone()).expect("a clock").clock;
+        assert_eq!(clock, Some(ClockReading { ahead_ms: -7, error_ms: 2 }));
+        with_clock["clock"] = json!({"ahead_ms": 0.5, "error_ms": 2});
+        assert_eq!(Report::from_json(with_clock).expect_err("half a millisecond").field, "clock.ahead_ms");
         assert_eq!(with_cuts(json!([{"after": 5, "applied": 7}])).expect_err("partial").field, "cuts[0].flows");
         for member in ["history", "applied", "ready", "rows_used", "rows_capacity"] {
             let mut partial = report.clone();

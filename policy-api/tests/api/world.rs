@@ -199,6 +199,7 @@ impl World {
             rows_used: 0,
             rows_capacity,
             detail: None,
+            clock: None,
             cuts: Vec::new(),
         };
         self.n1.report(&name("n1"), &report).await
