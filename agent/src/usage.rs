@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
-use common::{Entry, conntrack::Word, event::Usage};
+use common::{
+    conntrack::{Record, Word},
+    event::Usage,
+};
 use policy_api::model::{self, RuleUsage, Timestamp, UsageReport};
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
@@ -52,9 +55,9 @@ type Living = HashMap<u32, u64>;
 const LOOKS_PER_COUNT: u32 = 5;
 
 /// Counts the living flows that began on this node, each at one node only: not what has ended or was cut.
-fn count_living(flows: &Values<Entry>) -> std::io::Result<Living> {
+fn count_living(flows: &Values<Record>) -> std::io::Result<Living> {
     let mut living = Living::new();
-    flows.each(|flow| {
+    flows.each(|Record { entry: flow, .. }| {
         if flow.is_ours() && !flow.is_cut() && !flow.is_ended() && flow.word() != Word::DEAD {
             *living.entry(flow.rule).or_default() += 1;
         }
@@ -63,7 +66,7 @@ fn count_living(flows: &Values<Entry>) -> std::io::Result<Living> {
 }
 
 /// Tells what changed, for ever. All of it again after a reconnection, because the API may have lost what it was told last.
-pub async fn tell_usage(api: Arc<Api>, node: NodeHandle, flows: Values<Entry>, since: Timestamp) {
+pub async fn tell_usage(api: Arc<Api>, node: NodeHandle, flows: Values<Record>, since: Timestamp) {
     let flows = Arc::new(flows);
     let mut told: HashMap<u32, (Usage, u64)> = HashMap::new();
     let (mut living, mut looks) = (Living::new(), 0_u32);
