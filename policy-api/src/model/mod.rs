@@ -17,6 +17,7 @@ mod entry;
 mod fields;
 mod group;
 mod history;
+mod history_query;
 mod invalid;
 mod isolation;
 mod json;
@@ -33,6 +34,7 @@ mod replica;
 mod rule;
 mod selector;
 mod time;
+mod told;
 mod usage;
 
 pub use self::{
@@ -52,6 +54,7 @@ pub use self::{
     fields::Fields,
     group::Group,
     history::{ETag, History, Revision},
+    history_query::{HistoryItem, HistoryQuery, KnownSeal, Misfit, Verified},
     invalid::{Invalid, InvalidField},
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
