@@ -16,10 +16,10 @@ use tracing::{debug, error, warn};
 use super::{
     Context,
     endpoint::{Access, Endpoint},
-    failure::Failure,
+    failure::{Failure, Told},
 };
 use crate::{
-    model::Timestamp,
+    model::{Attempt, Origin, Timestamp},
     store::{NodeGrant, Principal, Refusal},
     tls::Peer,
 };
@@ -37,6 +37,33 @@ pub(super) struct Gate {
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
 
+/// What is asked for, for the history if the asker has no right to it.
+struct Attempted {
+    origin: Origin,
+    method: String,
+    path: String,
+}
+
+impl Attempted {
+    fn of(request: &Request) -> Self {
+        let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+        let id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+        let origin = Origin { from, request: id, reason: None };
+        Self { origin, method: request.method().to_string(), path: shown(request.uri().path()) }
+    }
+
+    async fn note(self, context: &Context, who: &str, detail: String) {
+        let attempt = Attempt { method: self.method, path: self.path, detail: shown(&detail), count: 1 };
+        context.store.note_refusal(who, self.origin, attempt).await;
+    }
+}
+
+/// So much of what a caller chose as is kept for good.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 512;
+    text.chars().take(LONGEST).collect()
+}
+
 /// What an answer is called, in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -44,6 +71,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let began = Instant::now();
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
+    let asked = Attempted::of(&request);
     let (admitted, who) = match gate.admit(&request) {
         Ok(Some(principal)) => {
             let who = principal.to_string();
@@ -51,12 +79,15 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
             (Ok(()), who)
         }
         Ok(None) => (Ok(()), "anybody".to_owned()),
-        Err(failure) => (Err(failure), "nobody known".to_owned()),
+        Err((failure, who)) => (Err(failure), who.map_or_else(|| "nobody known".to_owned(), |who| who.to_string())),
     };
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     };
+    if let Some(Told(detail)) = response.extensions_mut().remove() {
+        asked.note(&gate.context, &who, detail).await;
+    }
     let status = response.status();
     gate.context.metrics.count(gate.index, status);
     let (method, path, id_text) = (gate.endpoint.method, gate.endpoint.path, id.to_str().unwrap_or_default());
@@ -87,21 +118,24 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 impl Gate {
-    /// Who asks, if that matters here and they may.
-    pub(super) fn admit(&self, request: &Request) -> Result<Option<Principal>, Failure> {
+    /// Who asks, if that matters here and they may; else who it was that may not, if that is known.
+    pub(super) fn admit(&self, request: &Request) -> Result<Option<Principal>, (Failure, Option<Principal>)> {
         let limits = &self.context.limits;
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
         let unknown = || limits.unknown(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
         if self.endpoint.access == Access::Open {
-            return unknown().map(|()| None);
+            return unknown().map(|()| None).map_err(|failure| (failure, None));
         }
         let principal = match self.principal(request.headers(), request.extensions().get().cloned().flatten()) {
             Ok(principal) => principal,
             // Who guesses is soon told nothing more.
-            Err(failure) => return Err(unknown().err().unwrap_or(failure)),
+            Err(failure) => return Err((unknown().err().unwrap_or(failure), None)),
         };
-        limits.known(&principal)?;
-        self.permit(principal).map(Some)
+        let permitted = limits.known(&principal).and_then(|()| self.permit(&principal));
+        match permitted {
+            Ok(()) => Ok(Some(principal)),
+            Err(failure) => Err((failure, Some(principal))),
+        }
     }
 
     fn principal(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Principal, Failure> {
@@ -111,13 +145,13 @@ impl Gate {
         }
     }
 
-    fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
+    fn permit(&self, principal: &Principal) -> Result<(), Failure> {
         let who = principal.to_string();
-        match (self.endpoint.access, &principal) {
+        match (self.endpoint.access, principal) {
             (Access::Open | Access::Known, Principal::Operator | Principal::Node(_))
             | (Access::Operator, Principal::Operator)
             | (Access::Node | Access::Joining, Principal::Node(_))
-            | (Access::Joining, Principal::Joining(..)) => Ok(principal),
+            | (Access::Joining, Principal::Joining(..)) => Ok(()),
             (Access::Operator, _) => Err(Failure::not_permitted(&who, "the operator's token")),
             (Access::Open | Access::Known | Access::Node, Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the certificate that the node got when it joined"))
