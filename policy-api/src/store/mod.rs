@@ -486,6 +486,8 @@ fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(),
 }
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 mod etcd_cluster;
 #[cfg(test)]
