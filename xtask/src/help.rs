@@ -86,7 +86,11 @@ cargo xtask soak NAME
 Runs one test file of tests/tests, or the tests that NAME is part of, at the long setting: more rounds, more
 packets. What `cargo xtask test` runs of each takes at most a minute.
 
+`fuzz` is none of them: it feeds what reads frames, watch lines, requests and files of policy with anything, a
+minute each (fuzz/fuzz_targets). Installs cargo-fuzz into .tools/, once. What breaks one is kept in fuzz/artifacts.
+
   cargo xtask soak forgery
+  cargo xtask soak fuzz
   cargo xtask soak lifecycle";
 
 pub(crate) fn text(topic: Topic) -> &'static str {

@@ -7,6 +7,7 @@ mod api;
 mod bench;
 mod command;
 mod demo;
+mod fuzz;
 mod help;
 mod lint;
 mod progress;
@@ -49,6 +50,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Command::Lint(scope) => lint::run(*scope).map(|()| ExitCode::SUCCESS),
         Command::Test { filter } => suite::run(filter.as_deref(), suite::Effort::Ci),
+        Command::Soak { name } if name == "fuzz" => fuzz::run().map(|()| ExitCode::SUCCESS),
         Command::Soak { name } => suite::run(Some(name), suite::Effort::Soak),
         Command::Api => api::run().map(|()| ExitCode::SUCCESS),
         Command::Demo => demo::run(),

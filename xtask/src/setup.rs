@@ -12,6 +12,7 @@ use crate::progress::{self, Failure};
 use crate::workspace;
 
 const BPF_LINKER: &str = "0.13.0";
+const CARGO_FUZZ: &str = "0.13.2";
 const SCHEMATHESIS: &str = "4.32.5";
 
 /// Debian packages: namespaces and traffic for tests, captures, peers for benches; what compiles etcd's protocol;
@@ -97,6 +98,19 @@ impl Toolchain {
         let found = entries.map(|entry| entry.path()).find(|path| file_name(path).starts_with("libLLVM.so."));
         found.ok_or_else(|| Failure::new("setup", format!("no libLLVM.so.* in {}", directory.display()), RUSTUP))
     }
+}
+
+/// What feeds what reads bytes of others with anything.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf, Failure> {
+    let tools = workspace::tools();
+    let program = tools.join("bin/cargo-fuzz");
+    if program.exists() {
+        return Ok(program);
+    }
+    let mut install = workspace::command("cargo");
+    install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--root"]).arg(&tools);
+    progress::step("install cargo-fuzz", &mut install, "it is built from the package registry")?;
+    Ok(program)
 }
 
 /// What asks the API by its description; from Python's registry, in an environment of its own.
