@@ -282,7 +282,8 @@ impl Store {
             if !state.replica().nodes.contains_key(node) {
                 return Err(Refusal::conflict("name", node, "has not joined".to_owned(), "join first"));
             }
-            self.shared.usage().tell(node, report, |rule| state.rule(rule).is_some())
+            self.shared.usage().tell(node, report, |rule| state.rule(rule).is_some());
+            Ok(())
         })
     }
 
