@@ -1,7 +1,7 @@
 //! A live flow between two instances: both ends send all the time, and every delivery is counted and timed.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::instance::{Family, Instance};
 use super::patience::{PATIENCE, await_that};
-use super::probe::Transport;
+use super::probe::{Transport, listen};
 
 /// One message, sent once per tick by each end.
 const MESSAGE: [u8; 8] = *b"live one";
@@ -153,7 +153,7 @@ impl Flow {
     }
 
     fn start_tcp(&mut self, from: &Instance, to: &Instance, destination: SocketAddr) -> Result<()> {
-        let listener = to.namespace.inside(|| TcpListener::bind(destination).context("listen"))?;
+        let listener = to.namespace.inside(|| listen(destination))?;
         let client = from
             .namespace
             .inside(|| TcpStream::connect_timeout(&destination, PATIENCE).context("connect a live TCP flow"))?;

@@ -123,7 +123,7 @@ fn ask_tcp(
     destination: SocketAddr,
     patience: Duration,
 ) -> Result<Outcome> {
-    let listener = to.namespace.inside(|| TcpListener::bind(destination).context("listen"))?;
+    let listener = to.namespace.inside(|| listen(destination))?;
     listener.set_nonblocking(true)?;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -134,6 +134,21 @@ fn ask_tcp(
         let arrived = server.join().expect("the server thread returns its errors")?;
         conclude(arrived, answered?, started.elapsed())
     })
+}
+
+/// Listens there. A child that another test is about to run has what was open when it was forked, for a moment longer than
+/// this process.
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
+    const MOMENT: Duration = Duration::from_secs(5);
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < MOMENT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bound => return bound.context("listen"),
+        }
+    }
 }
 
 fn question_tcp(destination: SocketAddr, patience: Duration) -> std::io::Result<()> {
