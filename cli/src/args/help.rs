@@ -121,16 +121,17 @@ Examples:
   netpol history -w                          print what comes, until Ctrl-C
   netpol history verify                      prove that it is what was written
 
-IN-FORCE is when every registered node had the change in force. Containers that begin and end are entries of kind
-placement, which are shown where they are asked for. What stood at an entry: netpol list --at REVISION";
+IN-FORCE is when every registered node had the change in force. Containers that begin and end are
+of kind placement, and shown where they are asked for. What stood then: netpol list --at REVISION";
 
 pub(crate) const HISTORY_VERIFY: &str = "\
 Examples:
   netpol history verify
   netpol history verify --known 1207:5d41…   also hold it against what an earlier verify printed
 
-Each entry is sealed over the one before it. Whoever can write to the store could seal everything anew, but not so that
-it has the seal that you keep elsewhere. Exit code 1: it does not fit, and the first entry that does not is named.";
+Each entry is sealed over the one before it. Whoever can write to the store could seal all of it anew,
+but not so that it has the seal that you keep elsewhere. Exit code 1: it does not fit, and the first
+entry that does not is named.";
 
 pub(crate) const ISOLATE: &str = "\
 Examples:

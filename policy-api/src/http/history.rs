@@ -11,10 +11,11 @@ use super::{
     answer::Page,
     asked::{Asked, SMALL},
     failure::Failure,
+    moment::read_past,
 };
 use crate::{
     model::{API_VERSION, HistoryQuery, Invalid, KnownSeal, List},
-    store::{DatabaseError, Listing, Refusal, Store},
+    store::{Listing, State as Standing},
 };
 
 pub(super) async fn list(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
@@ -26,8 +27,8 @@ pub(super) async fn list(State(context): State<Context>, request: Request) -> Re
     let behind: Option<u64> = page.after()?;
     let listing = if oldest_first { Listing::OldestFirst(behind) } else { Listing::NewestFirst(behind) };
     let limit = page.limit;
-    let found = read(&context, move |store| store.history(&wanted, listing, limit)).await?;
-    let revision = context.store.read(crate::store::State::revision);
+    let found = read_past(&context, move |store| Ok(store.history(&wanted, listing, limit)?)).await?;
+    let revision = context.store.read(Standing::revision);
     let next = found.next.map(|number| number.to_string());
     Ok(Json(List { api_version: API_VERSION.to_owned(), items: found.items, revision, next }).into_response())
 }
@@ -44,16 +45,6 @@ pub(super) async fn verify(State(context): State<Context>, request: Request) -> 
     let mut query = Asked::read(request, SMALL).await?.query()?;
     let known: Option<KnownSeal> = query.parsed("known")?;
     query.finish()?;
-    let verified = read(&context, move |store| store.verify_history(known)).await?;
+    let verified = read_past(&context, move |store| Ok(store.verify_history(known)?)).await?;
     Ok(Json(verified).into_response())
-}
-
-/// Reading waits for the disk or the network.
-async fn read<T: Send + 'static>(
-    context: &Context,
-    read: impl FnOnce(&Store) -> Result<T, DatabaseError> + Send + 'static,
-) -> Result<T, Failure> {
-    let store = context.store.clone();
-    let done = tokio::task::spawn_blocking(move || read(&store)).await;
-    Ok(done.map_err(|error| Refusal::Store(error.to_string()))?.map_err(Refusal::from)?)
 }

@@ -25,7 +25,7 @@ mod watch;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
-use tokio::sync::watch::Receiver;
+use tokio::sync::{Semaphore, watch::Receiver};
 
 pub use self::cf::Compat;
 use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
@@ -48,7 +48,11 @@ pub struct Context {
     pub stop: Receiver<bool>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
+    readers_of_the_past: Arc<Semaphore>,
 }
+
+/// How many may read what is past at once; others wait.
+const READERS_OF_THE_PAST: usize = 4;
 
 impl Context {
     pub fn new(
@@ -69,6 +73,7 @@ impl Context {
             stop,
             metrics: Arc::default(),
             limits: Arc::new(Limits::new(requests_per_second)),
+            readers_of_the_past: Arc::new(Semaphore::new(READERS_OF_THE_PAST)),
         }
     }
 }

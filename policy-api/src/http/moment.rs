@@ -3,7 +3,7 @@
 use super::{Context, failure::Failure};
 use crate::{
     model::{At, Fields, Invalid, Timestamp},
-    store::{Refusal, State},
+    store::{Principal, Refusal, State, Store},
 };
 
 /// When a query asks about.
@@ -14,14 +14,24 @@ pub(super) enum Moment {
 }
 
 impl Moment {
-    pub(super) fn from_fields(fields: &mut Fields) -> Result<Self, Failure> {
-        match fields.parsed("at")? {
-            None => Ok(Self::Now),
-            Some(At::Time(time)) if time > Timestamp::now() => {
+    /// Of the past only those may ask whom it is for: what a node must enforce is never past.
+    pub(super) fn from_fields(fields: &mut Fields, by: &Principal) -> Result<Self, Failure> {
+        match (fields.parsed("at")?, by) {
+            (None, _) => Ok(Self::Now),
+            (Some::<At>(_), Principal::Node(_) | Principal::Joining(..)) => {
+                Err(Failure::not_permitted(&by.to_string(), "the operator's token to ask about the past"))
+            }
+            (Some(at), _) => Self::of(at),
+        }
+    }
+
+    fn of(at: At) -> Result<Self, Failure> {
+        match at {
+            At::Time(time) if time > Timestamp::now() => {
                 let invalid = Invalid::new(time, "lies in the future", "use a time that is past, or a revision");
                 Err(invalid.in_field("at").into())
             }
-            Some(at) => Ok(Self::Past(at)),
+            at => Ok(Self::Past(at)),
         }
     }
 
@@ -31,9 +41,25 @@ impl Moment {
         if let At::Revision(revision) = at {
             context.store.reach(revision).await;
         }
-        let store = context.store.clone();
-        let reading = tokio::task::spawn_blocking(move || store.past(at)).await;
-        let state = reading.map_err(|error| Refusal::Store(error.to_string()))??;
+        let state = read_past(context, move |store| store.past(at)).await?;
         Ok(look(&state))
     }
+}
+
+/// Reads what is past, which waits for the disk or the network and may take long: a few at a time.
+pub(super) async fn read_past<T: Send + 'static>(
+    context: &Context,
+    read: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Failure> {
+    let failed = |error: String| Failure::from(Refusal::Store(error));
+    let turn =
+        context.readers_of_the_past.clone().acquire_owned().await.map_err(|closed| failed(closed.to_string()))?;
+    let store = context.store.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = read(&store);
+        // Kept also where nobody waits for it any more.
+        drop(turn);
+        read
+    });
+    Ok(reading.await.map_err(|error| failed(error.to_string()))??)
 }

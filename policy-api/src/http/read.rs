@@ -36,9 +36,10 @@ async fn only_page(request: Request) -> Result<Page, Failure> {
 }
 
 pub(super) async fn apps(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let asked = Asked::read(request, SMALL).await?;
+    let mut query = asked.query()?;
     let page = Page::from_fields(&mut query)?;
-    let moment = Moment::from_fields(&mut query)?;
+    let moment = Moment::from_fields(&mut query, asked.principal())?;
     query.finish()?;
     let range = behind(page.after::<AppName>()?);
     let look = |state: &Standing| {
@@ -89,10 +90,11 @@ impl FromStr for Place {
 }
 
 pub(super) async fn instances(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let asked = Asked::read(request, SMALL).await?;
+    let mut query = asked.query()?;
     let page = Page::from_fields(&mut query)?;
     let app: Option<AppName> = query.parsed("app")?;
-    let moment = Moment::from_fields(&mut query)?;
+    let moment = Moment::from_fields(&mut query, asked.principal())?;
     query.finish()?;
     let after: Option<Place> = page.after()?;
     let look = |state: &Standing| {

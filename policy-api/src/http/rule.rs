@@ -56,10 +56,11 @@ pub(super) async fn show(
 }
 
 pub(super) async fn list(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let asked = Asked::read(request, SMALL).await?;
+    let mut query = asked.query()?;
     let page = Page::from_fields(&mut query)?;
     let filter = RuleFilter::from_fields(&mut query)?;
-    let moment = Moment::from_fields(&mut query)?;
+    let moment = Moment::from_fields(&mut query, asked.principal())?;
     query.finish()?;
     let after: Option<RuleId> = page.after()?;
     let look = |state: &Standing| {
@@ -101,8 +102,9 @@ fn refuse_unknown(state: &Standing, filter: &RuleFilter) -> Result<(), Refusal> 
 }
 
 pub(super) async fn check(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let mut fields = Asked::read(request, SMALL).await?.query()?;
-    let moment = Moment::from_fields(&mut fields)?;
+    let asked = Asked::read(request, SMALL).await?;
+    let mut fields = asked.query()?;
+    let moment = Moment::from_fields(&mut fields, asked.principal())?;
     let query = CheckQuery::from_fields(fields)?;
     let answer = moment.read(&context, |state| check::check(state, &query)).await??;
     Ok(Json(answer).into_response())

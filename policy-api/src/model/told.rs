@@ -7,7 +7,7 @@ use super::{
     entry::{EntryKind, HistoryEntry},
     isolation::Isolation,
     node::Node,
-    rule::Rule,
+    rule::{Reason, Rule},
 };
 
 impl HistoryEntry {
@@ -32,9 +32,11 @@ impl HistoryEntry {
                 .iter()
                 .map(|restored| format!("restored from a copy: history {} goes on as {}", restored.from, restored.to))
                 .collect(),
-            EntryKind::Intent | EntryKind::Node | EntryKind::Placement => {
-                self.changes.iter().map(|change| told(change, self.item_before(&change.key()))).collect()
-            }
+            EntryKind::Intent | EntryKind::Node | EntryKind::Placement => self
+                .changes
+                .iter()
+                .map(|change| told(change, self.item_before(&change.key()), self.reason.as_ref()))
+                .collect(),
         }
     }
 
@@ -43,12 +45,13 @@ impl HistoryEntry {
     }
 }
 
-fn told(change: &Change, before: Option<&Change>) -> String {
+/// In words; the reason that the entry gives anyway is not said again.
+fn told(change: &Change, before: Option<&Change>, reason: Option<&Reason>) -> String {
     match (change, before) {
         (Change::PutRule { rule }, Some(Change::PutRule { rule: before })) => {
             changed(&named(rule), &rule_parts(before), &rule_parts(rule))
         }
-        (Change::PutRule { rule }, _) => format!("{} created{}", named(rule), besides(rule)),
+        (Change::PutRule { rule }, _) => format!("{} created{}", named(rule), besides(rule, reason)),
         (Change::DeleteRule { .. }, Some(Change::PutRule { rule })) => format!("{} deleted", named(rule)),
         (Change::DeleteRule { id }, _) => format!("rule {id} deleted"),
         (Change::PutApp { app }, Some(Change::PutApp { app: before })) => {
@@ -87,8 +90,9 @@ fn named(rule: &Rule) -> String {
 /// Of one thing, what may change in place: its name and its value.
 type Parts = Vec<(&'static str, String)>;
 
-fn besides(rule: &Rule) -> String {
-    let standard = Rule { mode: Default::default(), expires_at: None, on_deny: None, reason: None, ..rule.clone() };
+fn besides(rule: &Rule, said: Option<&Reason>) -> String {
+    let reason = rule.reason.clone().filter(|reason| Some(reason) == said);
+    let standard = Rule { mode: Default::default(), expires_at: None, on_deny: None, reason, ..rule.clone() };
     let unlike = rule_parts(rule).into_iter().zip(rule_parts(&standard)).filter(|(part, usual)| part != usual);
     unlike.map(|((name, value), _)| format!(", {name} {value}")).collect()
 }

@@ -45,3 +45,12 @@ async fn a_time_to_come_a_revision_to_come_and_what_is_none_are_refused_naming_t
     let later = policy_api::model::Timestamp::now().after(std::time::Duration::from_secs(60)).expect("a time");
     assert_eq!(rules(At::Time(later)).await, (400, Some("at".to_owned())));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_told_nothing_of_the_past() {
+    let world = World::with_nodes().await;
+    let asked = world.n1.at(At::Revision(Revision(1))).rules(&RuleFilter::default()).await;
+    assert_eq!(refusal(asked).0, 403);
+    assert_eq!(refusal(world.n1.history(&Default::default(), false, None, 10).await).0, 403);
+    assert_eq!(refusal(world.n1.verify_history(None).await).0, 403);
+}
