@@ -17,10 +17,11 @@ use super::{
     Context,
     endpoint::{Access, Endpoint},
     failure::Failure,
+    refused::{self, Refused},
 };
 use crate::{
-    model::Timestamp,
-    store::{NodeGrant, Principal, Refusal},
+    model::{Timestamp, TokenHash},
+    store::{NodeGrant, Principal, Refusal, User},
     tls::Peer,
 };
 
@@ -39,13 +40,13 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
-    let (admitted, who) = match gate.admit(&request) {
+    let (admitted, who) = match gate.identify(&request) {
+        Ok(None) => (Ok(()), "anybody".to_owned()),
         Ok(Some(principal)) => {
             let who = principal.to_string();
-            request.extensions_mut().insert(principal);
-            (Ok(()), who)
+            let permitted = gate.permit(principal).map(|principal| drop(request.extensions_mut().insert(principal)));
+            (permitted, who)
         }
-        Ok(None) => (Ok(()), "anybody".to_owned()),
         Err(failure) => (Err(failure), "nobody known".to_owned()),
     };
     let mut response = match admitted {
@@ -54,7 +55,9 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     };
     let status = response.status();
     gate.context.metrics.count(gate.index, status);
-    let (method, path, id_text) = (gate.endpoint.method, gate.endpoint.path, id.to_str().unwrap_or_default());
+    let id_text = id.to_str().unwrap_or_default();
+    let (method, path) = (gate.endpoint.method, gate.endpoint.path);
+    refused::note(&Refused { who: &who, method, path, request: id_text }, &response);
     let took = began.elapsed();
     if status.is_server_error() {
         warn!(request = id_text, who, method, path, status = status.as_u16(), ?took, "a request failed");
@@ -82,8 +85,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 impl Gate {
-    /// Who asks, if that matters here and they may.
-    fn admit(&self, request: &Request) -> Result<Option<Principal>, Failure> {
+    /// Who asks, if that matters here and they do not ask too often.
+    fn identify(&self, request: &Request) -> Result<Option<Principal>, Failure> {
         let limits = &self.context.limits;
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
         let unknown = || limits.unknown(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
@@ -96,7 +99,7 @@ impl Gate {
             Err(failure) => return Err(unknown().err().unwrap_or(failure)),
         };
         limits.known(&principal)?;
-        self.permit(principal).map(Some)
+        Ok(Some(principal))
     }
 
     fn principal(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Principal, Failure> {
@@ -109,16 +112,22 @@ impl Gate {
     fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
         let who = principal.to_string();
         match (self.endpoint.access, &principal) {
-            (Access::Open | Access::Known, Principal::Operator | Principal::Node(_))
-            | (Access::Operator, Principal::Operator)
+            (Access::Open | Access::Known, Principal::Operator | Principal::User(_) | Principal::Node(_))
+            | (Access::User, Principal::Operator | Principal::User(_))
             | (Access::Node | Access::Joining, Principal::Node(_))
             | (Access::Joining, Principal::Joining(..)) => Ok(principal),
-            (Access::Operator, _) => Err(Failure::not_permitted(&who, "the operator's token")),
+            (Access::User, Principal::Node(_) | Principal::Joining(..)) => {
+                Err(Failure::not_permitted(&who, "the token of a user or of the operator"))
+            }
             (Access::Open | Access::Known | Access::Node, Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the certificate that the node got when it joined"))
             }
-            (Access::Node, Principal::Operator) => Err(Failure::not_permitted(&who, "the node's own certificate")),
-            (Access::Joining, Principal::Operator) => Err(Failure::not_permitted(&who, "the node's join token")),
+            (Access::Node, Principal::Operator | Principal::User(_)) => {
+                Err(Failure::not_permitted(&who, "the node's own certificate"))
+            }
+            (Access::Joining, Principal::Operator | Principal::User(_)) => {
+                Err(Failure::not_permitted(&who, "the node's join token"))
+            }
         }
     }
 
@@ -128,6 +137,9 @@ impl Gate {
         let token =
             value.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let (_, token) = token.ok_or_else(Failure::unknown_caller)?;
+        if let Some(user) = self.user(token) {
+            return Ok(Principal::User(user));
+        }
         match self.context.store.tokens().principal(token) {
             Ok(Some(principal)) => Ok(principal),
             Ok(None) => Err(Failure::unknown_caller()),
@@ -136,6 +148,17 @@ impl Gate {
                 Err(Refusal::Store(failure.to_string()).into())
             }
         }
+    }
+}
+
+impl Gate {
+    /// Whom an API token lets in.
+    fn user(&self, token: &str) -> Option<User> {
+        let hash = TokenHash::of(token);
+        self.context.store.read(|state| {
+            let token = state.token_with(&hash).filter(|token| !token.is_over(Timestamp::now()))?;
+            Some(User::Token(token.name.clone(), hash))
+        })
     }
 }
 

@@ -15,6 +15,8 @@ mod metrics;
 mod node;
 mod openapi;
 mod read;
+mod refused;
+mod right;
 mod rule;
 mod watch;
 

@@ -10,42 +10,65 @@ use super::invalid::{Invalid, text_serde};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; 32]);
 
+/// The SHA-256 of a token. No salt and no stretching: 256 random bits cannot be guessed from their hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenHash([u8; 32]);
+
 impl KeyId {
     pub fn of(public_key: &[u8]) -> Self {
         Self(Sha256::digest(public_key).into())
     }
 }
 
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+impl TokenHash {
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
-
-impl FromStr for KeyId {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let refuse = || Invalid::new(text, "names no key", "use 64 hexadecimal digits");
-        let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !digits {
-            return Err(refuse());
+/// Implements `Display`, `Debug`, `FromStr` and serde: 64 hexadecimal digits.
+macro_rules! hash_type {
+    ($name:ident, $names_none:literal) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
-        let mut bytes = [0; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| refuse())?;
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
         }
-        Ok(Self(bytes))
-    }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let refuse = || Invalid::of("the text", $names_none, "use 64 hexadecimal digits");
+                from_hex(text).map(Self).ok_or_else(refuse)
+            }
+        }
+
+        text_serde!($name);
+    };
 }
 
-text_serde!(KeyId);
+hash_type!(KeyId, "names no key");
+hash_type!(TokenHash, "is no hash of a token");
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut bytes = [0; 32];
+    for (i, byte) in bytes.iter_mut().enumerate().filter(|_| digits) {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    digits.then_some(bytes)
+}
 
 /// Which join token a node came with: the beginning of the token's hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

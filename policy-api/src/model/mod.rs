@@ -5,12 +5,15 @@
 //! refused; answers and watch lines are read by serde, which ignores members it does not know. No IO, no HTTP.
 
 mod answer;
+mod api_token;
 mod app;
+mod ask;
 mod binding;
 mod change;
 mod credential;
 mod digest;
 mod fields;
+mod grant;
 mod group;
 mod history;
 mod invalid;
@@ -27,6 +30,7 @@ mod receipt;
 mod replica;
 mod rule;
 mod selector;
+mod team;
 mod time;
 mod usage;
 
@@ -35,18 +39,21 @@ pub use self::{
         API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
+    api_token::{ApiToken, TokenAnswer, TokenRevoked, TokenSpec, WhoAmI},
     app::{App, AppSettings, GroupWish},
+    ask::{May, MayAnswer, RequestAnswer, RequestDeleted, RequestId, RuleRequest, Written},
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
-    credential::{KeyId, TokenId},
+    credential::{KeyId, TokenHash, TokenId},
     digest::Digest,
     fields::Fields,
+    grant::{Grant, Grants},
     group::Group,
     history::{ETag, History, Revision},
     invalid::{Invalid, InvalidField},
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
-    name::{AppName, AppPattern, GroupName, NodeName, nearest_name},
+    name::{AppName, AppPattern, GroupName, NodeName, TeamName, TokenName, nearest_name},
     node::{Certified, Join, Joined, Node, NodeAnswer, NodeDeleted, NodeSettings, NodeView, Overlay, Report, Slices},
     ports::Ports,
     prefix::Prefix,
@@ -57,6 +64,7 @@ pub use self::{
     replica::{Follower, Inconsistent, Replica},
     rule::{Action, ChangeSet, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
     selector::Selector,
+    team::{Team, TeamAnswer, TeamDeleted, TeamSettings},
     time::Timestamp,
     usage::{RuleUsage, RuleView, Usage, UsageReport},
 };

@@ -17,6 +17,7 @@ mod owners;
 mod plan;
 mod principal;
 mod refusal;
+mod rights;
 mod sqlite;
 mod state;
 mod token;
@@ -41,7 +42,7 @@ use self::{
     usage::Counts,
     writer::{Job, Writer},
 };
-use crate::model::{Change, Digest, History, NodeName, Revision, RuleId, Timestamp, Usage, UsageReport};
+use crate::model::{Change, Digest, History, Key, NodeName, Revision, RuleId, Timestamp, Usage, UsageReport};
 
 pub use self::{
     backup::{BackupError, Copied, accept, back_up, restore},
@@ -52,8 +53,9 @@ pub use self::{
     location::Location,
     owners::{KEPT as OWNERS_KEPT, Owners},
     plan::{Answer, Command, Registration},
-    principal::{NodeGrant, Principal},
-    refusal::Refusal,
+    principal::{NodeGrant, Principal, User},
+    refusal::{Denied, Refusal},
+    rights::Rights,
     state::{Instance, State},
     token::{Token, Tokens},
     writer::{Clock, Idempotency, Write},
@@ -78,8 +80,8 @@ const REACH: Duration = Duration::from_secs(3);
 /// What the writer shares with readers.
 struct Shared {
     published: RwLock<Published>,
-    /// Nodes that were removed, or are known by another key now.
-    expelled: broadcast::Sender<NodeName>,
+    /// Nodes that were removed, or are known by another key now, and tokens that are void.
+    expelled: broadcast::Sender<Key>,
     /// Locked after `published`, where both are.
     usage: Mutex<Counts>,
     healthy: AtomicBool,
@@ -237,18 +239,23 @@ impl Store {
             succeeds,
             revision: head,
             digest: state.replica().digest(),
-            start: resumed.map_or_else(|| Start::Snapshot(state.replica().items().collect()), Start::Resume),
+            start: resumed.map_or_else(|| Start::Snapshot(told(state)), Start::Resume),
             deltas: published.deltas.subscribe(),
         })
     }
 
-    /// Returns when this node is removed, or known by another key: what was begun by its old one ends.
-    pub fn expulsion(&self, node: NodeName) -> impl Future<Output = ()> + Send + use<> {
+    /// Returns when this node is removed or known by another key, or this token is void: what was begun by it ends.
+    pub fn expulsion(&self, of: Key) -> impl Future<Output = ()> + Send + use<> {
         let mut expelled = self.shared.expelled.subscribe();
         async move {
-            // One that missed so many that this was lost is as good as expelled: its node comes back if it may.
-            while expelled.recv().await.is_ok_and(|name| name != node) {}
+            // One that missed so many that this was lost is as good as expelled: who it was comes back if they may.
+            while expelled.recv().await.is_ok_and(|key| key != of) {}
         }
+    }
+
+    /// What would come of a command, by what is published: nothing is done.
+    pub fn preview(&self, command: &Command, by: &Principal, now: Timestamp) -> Result<Answer, Refusal> {
+        self.read(|state| Ok(plan::plan(state, command, by, now, None)?.answer.into_dry_run()))
     }
 
     /// Histories whose followers may go over to this one. Another process says so, so it is asked each time; where the disk
@@ -302,9 +309,9 @@ impl Shared {
             state.set_capacity(node, rows);
         }
         for Entry { revision, changes, json, .. } in entries {
-            for node in expelled(state, &changes) {
+            for key in expelled(state, &changes) {
                 // Nobody watching is no error.
-                let _watchers = self.expelled.send(node);
+                let _watchers = self.expelled.send(key);
             }
             let base = state.revision();
             state.apply(revision, &changes);
@@ -364,12 +371,12 @@ impl Shared {
     }
 }
 
-/// Nodes whose key is void once these changes are made.
-fn expelled(state: &State, changes: &[Change]) -> Vec<NodeName> {
+/// Nodes whose key, and tokens that are void once these changes are made.
+fn expelled(state: &State, changes: &[Change]) -> Vec<Key> {
     let is_void = |name: &NodeName, key| state.replica().nodes.get(name).is_some_and(|node| node.key != key);
     let expelled = |change: &Change| match change {
-        Change::DeleteNode { name } => Some(name.clone()),
-        Change::PutNode { node } => is_void(&node.name, node.key).then(|| node.name.clone()),
+        Change::DeleteNode { .. } | Change::DeleteToken { .. } => Some(change.key()),
+        Change::PutNode { node } => is_void(&node.name, node.key).then(|| change.key()),
         _ => None,
     };
     changes.iter().filter_map(expelled).collect()
@@ -399,6 +406,11 @@ pub enum Start {
 pub struct AheadOfStore {
     pub asked: Revision,
     pub head: Revision,
+}
+
+/// Everything that stands, as others are told of it.
+fn told(state: &State) -> Vec<Change> {
+    state.replica().items().map(|item| item.without_hash().into_owned()).collect()
 }
 
 fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(), AheadOfStore> {
