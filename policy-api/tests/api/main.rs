@@ -10,6 +10,7 @@ mod credential;
 mod etcd_cluster;
 mod limit;
 mod node;
+mod right;
 mod rule;
 mod scope;
 mod watch;

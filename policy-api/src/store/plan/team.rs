@@ -1,6 +1,6 @@
 //! Teams: what they own, and their end.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::Draft;
 use crate::{
@@ -29,12 +29,12 @@ impl Draft<'_> {
     }
 
     /// What two teams owned, either could open.
-    fn check_apart<'s>(
+    fn check_apart(
         &self,
         name: &TeamName,
         field: &'static str,
-        wanted: &'s std::collections::BTreeSet<AppPattern>,
-        owned: impl Fn(&Team) -> &std::collections::BTreeSet<AppPattern>,
+        wanted: &BTreeSet<AppPattern>,
+        owned: impl Fn(&Team) -> &BTreeSet<AppPattern>,
     ) -> Result<(), Refusal> {
         for (i, pattern) in wanted.iter().enumerate() {
             let others = self.state.replica().teams.values().filter(|team| team.name != *name);
