@@ -16,6 +16,8 @@ pub mod http;
 pub mod init;
 pub mod model;
 #[cfg(feature = "server")]
+pub mod oidc;
+#[cfg(feature = "server")]
 pub mod scope;
 #[cfg(feature = "server")]
 pub mod server;

@@ -16,6 +16,7 @@ use policy_api::{
     directory::Found,
     init::{Init, NodeWish, init},
     model::{History, Invalid, Prefix},
+    oidc::{KeySource, ProviderConfig, RoleOf},
     server::{Server, ServerConfig},
     store::{Copied, Location, OverlayWish, accept, back_up, longest_overlay, restore},
 };
@@ -47,8 +48,12 @@ enum Command {
         netpol-api serve --dir /etc/netpol/api --listen 192.168.1.1:7443 \\\n    \
         --store 'etcd://a:2379,b:2379,c:2379/netpol?ca=/etc/netpol/etcd/ca.pem&cert=/etc/netpol/etcd/api.pem&key=/etc/netpol/etcd/api.key'\n\n\
         A store in a file is served by one process. One in etcd is served by as many as you like, each with a copy of --dir:\n\
-        name them all in `--api`, and any of them may die. Beyond loopback etcd wants client certificates.")]
-    Serve(ServeArgs),
+        name them all in `--api`, and any of them may die. Beyond loopback etcd wants client certificates.\n\n\
+        Users of an OpenID provider, beside those with tokens of `netpol token create`:\n  \
+        netpol-api serve … --oidc-issuer https://id.example.org --oidc-audience netpol \\\n    \
+        --oidc-keys https://id.example.org/jwks.json --oidc-claim groups \\\n    \
+        --oidc-role shop-developers=writer:shop --oidc-role on-call=operator")]
+    Serve(Box<ServeArgs>),
     /// Copies the store into a file, also while it is served.
     #[command(after_help = "Example:\n  \
         netpol-api backup --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n\n\
@@ -156,13 +161,48 @@ struct ServeArgs {
     /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
     #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
     keep_owners: Duration,
+    #[command(flatten)]
+    oidc: OidcArgs,
+}
+
+/// Users whom an OpenID provider vouches for.
+#[derive(Args)]
+struct OidcArgs {
+    /// An OpenID provider whose tokens let users in, as these say it in `iss`.
+    #[arg(long, value_name = "URL", requires_all = ["oidc_audience", "oidc_keys", "oidc_roles"], help_heading = "OpenID")]
+    oidc_issuer: Option<String>,
+    /// Whom its tokens must be for (`aud`).
+    #[arg(long, value_name = "NAME", requires = "oidc_issuer", help_heading = "OpenID")]
+    oidc_audience: Option<String>,
+    /// Where its keys are published (JWKS): a file, or an https URL. Read again every five minutes, and for a new key.
+    #[arg(long, value_name = "FILE|URL", requires = "oidc_issuer", help_heading = "OpenID")]
+    oidc_keys: Option<String>,
+    /// The certificates that the URL's server is known by.
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt", help_heading = "OpenID")]
+    oidc_ca: PathBuf,
+    /// The claim that says what somebody is; `a.b` is member `b` of `a`.
+    #[arg(long, value_name = "NAME", default_value = "groups", help_heading = "OpenID")]
+    oidc_claim: String,
+    /// A value of the claim and the role that it gives: admin, operator, auditor, writer:TEAM or wide:TEAM; may be repeated.
+    #[arg(long = "oidc-role", value_name = "VALUE=ROLE", requires = "oidc_issuer", help_heading = "OpenID")]
+    oidc_roles: Vec<RoleOf>,
+}
+
+impl OidcArgs {
+    fn provider(self) -> anyhow::Result<Option<ProviderConfig>> {
+        let (Some(issuer), Some(audience), Some(keys)) = (self.oidc_issuer, self.oidc_audience, self.oidc_keys) else {
+            return Ok(None);
+        };
+        let keys = KeySource::new(&keys, self.oidc_ca).context("--oidc-keys")?;
+        Ok(Some(ProviderConfig { issuer, audience, keys, claim: self.oidc_claim, roles: self.oidc_roles }))
+    }
 }
 
 fn main() -> ExitCode {
     log();
     let done = match Cli::parse().command {
         Command::Init(args) => prepare(args),
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(*args),
         Command::Backup(args) => save(&args),
         Command::Restore(args) => put_back(&args),
         Command::Accept(args) => let_follow(&args.store, &args.histories),
@@ -257,6 +297,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         owners_kept: args.keep_owners,
         certificate_lifetime: args.certificate_lifetime,
         requests_per_second: args.requests_per_second,
+        provider: args.oidc.provider()?,
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;
     eprintln!("listening on https://{}", server.address());

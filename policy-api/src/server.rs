@@ -16,6 +16,7 @@ use tracing::{error, info};
 use crate::{
     directory::{Directory, DirectoryError},
     http::{self, Context, Issuer},
+    oidc::{KeysError, Provider, ProviderConfig},
     store::{DatabaseError, Location, OverlayWish, Store},
     tls::{Authority, Identifying, TlsError},
     watch::{Planner, Planning, Presence, Timing},
@@ -38,6 +39,8 @@ pub struct ServerConfig {
     pub certificate_lifetime: Duration,
     /// How many requests each caller may make.
     pub requests_per_second: NonZeroU32,
+    /// Who vouches for users besides our own tokens.
+    pub provider: Option<ProviderConfig>,
 }
 
 /// What keeps us from serving.
@@ -51,6 +54,8 @@ pub enum ServeError {
     Directory(#[from] DirectoryError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot read the keys of the OpenID provider: {0}")]
+    Provider(#[from] KeysError),
     #[error("cannot start the planner of watches: {0}")]
     Planner(io::Error),
 }
@@ -79,6 +84,10 @@ impl Server {
     /// Opens the store and listens. When this returns, connections are taken.
     pub async fn start(config: ServerConfig) -> Result<Self, ServeError> {
         let authority = Directory::at(&config.directory).authority()?;
+        let provider = match config.provider.clone() {
+            Some(provider) => Some(Provider::new(provider).await?),
+            None => None,
+        };
         let store = Arc::new(open(&config).await?);
         let names = names(&config, &store);
         let tls = RustlsConfig::from_config(authority.server(&names, OffsetDateTime::now_utc())?);
@@ -92,7 +101,8 @@ impl Server {
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;
         let limit = config.requests_per_second;
-        let router = http::router(Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped));
+        let context = Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped);
+        let router = http::router(context.believing(provider));
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
         let mut server = server

@@ -34,13 +34,26 @@ pub(super) struct Gate {
     pub(super) index: usize,
 }
 
+/// What a caller shows of himself.
+struct Shown {
+    address: IpAddr,
+    proof: Proof,
+}
+
+enum Proof {
+    Certificate(Peer),
+    Token(String),
+    /// Nothing, or nothing that can be read.
+    None,
+}
+
 /// What an answer is called, in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
-    let (admitted, who) = match gate.identify(&request) {
+    let (admitted, who) = match gate.identify(Shown::of(&request)).await {
         Ok(None) => (Ok(()), "anybody".to_owned()),
         Ok(Some(principal)) => {
             let who = principal.to_string();
@@ -84,16 +97,34 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     headers.get(REQUEST_ID).filter(fits).cloned().or_else(random).unwrap_or_else(|| HeaderValue::from_static("none"))
 }
 
+impl Shown {
+    fn of(request: &Request) -> Self {
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+        let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
+        let proof = match (request.headers().get(header::AUTHORIZATION), peer) {
+            (None, Some(peer)) => Proof::Certificate(peer),
+            (None, None) => Proof::None,
+            (Some(value), _) => token(value).map_or(Proof::None, |token| Proof::Token(token.to_owned())),
+        };
+        Self { address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])), proof }
+    }
+}
+
+fn token(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
 impl Gate {
     /// Who asks, if that matters here and they do not ask too often.
-    fn identify(&self, request: &Request) -> Result<Option<Principal>, Failure> {
+    async fn identify(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
         let limits = &self.context.limits;
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
-        let unknown = || limits.unknown(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
+        let address = shown.address;
+        let unknown = || limits.unknown(address);
         if self.endpoint.access == Access::Open {
             return unknown().map(|()| None);
         }
-        let principal = match self.principal(request.headers(), request.extensions().get().cloned().flatten()) {
+        let principal = match self.principal(shown.proof).await {
             Ok(principal) => principal,
             // Who guesses is soon told nothing more.
             Err(failure) => return Err(unknown().err().unwrap_or(failure)),
@@ -102,16 +133,20 @@ impl Gate {
         Ok(Some(principal))
     }
 
-    fn principal(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Principal, Failure> {
-        match peer.filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
-            Some(peer) => known(&self.context, &peer).map(Principal::Node),
-            None => self.bearer(headers),
+    async fn principal(&self, proof: Proof) -> Result<Principal, Failure> {
+        match proof {
+            Proof::Certificate(peer) => known(&self.context, &peer).map(Principal::Node),
+            Proof::Token(token) => self.bearer(&token).await,
+            Proof::None => Err(Failure::unknown_caller()),
         }
     }
 
     fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
         let who = principal.to_string();
         match (self.endpoint.access, &principal) {
+            (_, Principal::User(User::Vouched { grants, .. })) if grants.is_empty() => {
+                Err(Failure::not_permitted(&who, "a claim of the provider that gives a role"))
+            }
             (Access::Open | Access::Known, Principal::Operator | Principal::User(_) | Principal::Node(_))
             | (Access::User, Principal::Operator | Principal::User(_))
             | (Access::Node | Access::Joining, Principal::Node(_))
@@ -132,12 +167,8 @@ impl Gate {
     }
 
     /// Who has the token.
-    fn bearer(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
-        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token =
-            value.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let (_, token) = token.ok_or_else(Failure::unknown_caller)?;
-        if let Some(user) = self.user(token) {
+    async fn bearer(&self, token: &str) -> Result<Principal, Failure> {
+        if let Some(user) = self.user(token).await {
             return Ok(Principal::User(user));
         }
         match self.context.store.tokens().principal(token) {
@@ -152,8 +183,16 @@ impl Gate {
 }
 
 impl Gate {
-    /// Whom an API token lets in.
-    fn user(&self, token: &str) -> Option<User> {
+    /// Whom a token of ours or of the provider lets in.
+    async fn user(&self, token: &str) -> Option<User> {
+        match &self.context.provider {
+            // Ours are hexadecimal.
+            Some(provider) if token.contains('.') => provider.user(token, Timestamp::now()).await,
+            Some(_) | None => self.holder(token),
+        }
+    }
+
+    fn holder(&self, token: &str) -> Option<User> {
         let hash = TokenHash::of(token);
         self.context.store.read(|state| {
             let token = state.token_with(&hash).filter(|token| !token.is_over(Timestamp::now()))?;

@@ -27,6 +27,7 @@ use tokio::sync::watch::Receiver;
 
 use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
 use crate::{
+    oidc::Provider,
     store::Store,
     tls::Authority,
     watch::{Planner, Presence, Timing},
@@ -42,6 +43,7 @@ pub struct Context {
     pub issuer: Arc<Issuer>,
     /// Becomes true when we stop: endless answers end then.
     pub stop: Receiver<bool>,
+    provider: Option<Arc<Provider>>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
 }
@@ -63,9 +65,17 @@ impl Context {
             timing,
             issuer: Arc::new(issuer),
             stop,
+            provider: None,
             metrics: Arc::default(),
             limits: Arc::new(Limits::new(requests_per_second)),
         }
+    }
+}
+
+impl Context {
+    /// The same, where this provider's word counts as much as our own tokens.
+    pub fn believing(self, provider: Option<Provider>) -> Self {
+        Self { provider: provider.map(Arc::new), ..self }
     }
 }
 

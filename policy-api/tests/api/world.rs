@@ -6,6 +6,7 @@ use policy_api::{
     client::{Client, ClientConfig, ClientError, Credentials},
     init::{Init, init},
     model::{AppName, Claim, Join, NodeName, Report, Revision, RuleSpec, WatchLine},
+    oidc::ProviderConfig,
     server::{Server, ServerConfig},
     store::{Location, OverlayWish},
 };
@@ -23,6 +24,7 @@ pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero"
 pub(crate) struct Prepared {
     directory: tempfile::TempDir,
     store: Location,
+    provider: Option<ProviderConfig>,
 }
 
 /// How often a proof repeats itself: `ci` in every run, `soak` under `cargo xtask soak`.
@@ -45,7 +47,7 @@ impl Prepared {
     }
 
     fn at(directory: tempfile::TempDir, store: Location) -> Self {
-        let prepared = Self { directory, store };
+        let prepared = Self { directory, store, provider: None };
         init(&Init {
             directory: prepared.pki(),
             store: prepared.store(),
@@ -55,6 +57,11 @@ impl Prepared {
         })
         .expect("init");
         prepared
+    }
+
+    /// The same, with a provider whose word counts.
+    pub(crate) fn believing(self, provider: ProviderConfig) -> Self {
+        Self { provider: Some(provider), ..self }
     }
 
     pub(crate) fn pki(&self) -> PathBuf {
@@ -121,6 +128,7 @@ impl Prepared {
             owners_kept: policy_api::store::OWNERS_KEPT,
             certificate_lifetime,
             requests_per_second,
+            provider: self.provider.clone(),
         };
         Server::start(config).await.expect("server")
     }
@@ -142,7 +150,10 @@ impl World {
 
     /// A world where nodes' certificates are good for so long, and each caller may ask so often.
     pub(crate) async fn with(lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
-        let prepared = Prepared::new();
+        Self::of(Prepared::new(), lifetime, requests_per_second).await
+    }
+
+    pub(crate) async fn of(prepared: Prepared, lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
         let server = prepared.serve_with("127.0.0.1:0", lifetime, requests_per_second).await;
         let api = [format!("https://{}", server.address())];
         let [operator, n1, n2] =

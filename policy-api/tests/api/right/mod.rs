@@ -1,6 +1,7 @@
 //! Who may: the matrix of roles, teams, selectors and verbs; tokens; requests.
 
 mod matrix;
+mod oidc;
 mod request;
 mod team;
 mod token;
