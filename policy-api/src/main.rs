@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy_api::{
     directory::Found,
-    init::{Init, NodeWish, init},
+    init::{Init, NodeWish, TeamWish, TokenWish, init},
     model::{History, Invalid, Prefix},
     oidc::{KeySource, ProviderConfig, RoleOf},
     server::{Server, ServerConfig},
@@ -36,9 +36,11 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n1 --node n2\n  \
         netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n3=web-*,cache\n  \
-        netpol-api init --dir /etc/netpol/api --store etcd://127.0.0.1:2379 --node n1\n\n\
-        Writes ca.pem, ca.key, operator.token and join/NAME.token, each readable by its owner alone. The store keeps hashes\n\
-        of the tokens. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
+        netpol-api init --dir /etc/netpol/api --store etcd://127.0.0.1:2379 --node n1\n  \
+        netpol-api init --node n1 --team shop=shop-* --token alice=writer:shop\n\n\
+        Writes ca.pem, ca.key, operator.token, join/NAME.token and tokens/NAME.token, each readable by its owner alone. The\n\
+        store keeps hashes of the tokens. Teams and tokens of users are made here as long as nobody serves the store, and\n\
+        by `netpol team set` and `netpol token create` from then on. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
         is void.")]
     Init(InitArgs),
     /// Serves the API over TLS, until SIGTERM or SIGINT.
@@ -140,6 +142,12 @@ struct InitArgs {
     /// A node that may join, and the apps that it may run (all, if it does not say).
     #[arg(long = "node", value_name = "NAME[=APP,…]")]
     nodes: Vec<NodeWish>,
+    /// A team, and the apps that are its own.
+    #[arg(long = "team", value_name = "NAME=APP,…")]
+    teams: Vec<TeamWish>,
+    /// A token for somebody, written to tokens/NAME.token: admin, operator, auditor, writer:TEAM, wide:TEAM.
+    #[arg(long = "token", value_name = "NAME=ROLE,…")]
+    tokens: Vec<TokenWish>,
 }
 
 #[derive(Args)]
@@ -228,16 +236,18 @@ fn prepare(args: InitArgs) -> anyhow::Result<()> {
         directory: args.place.dir,
         store: args.place.store,
         nodes: args.nodes,
+        teams: args.teams,
+        tokens: args.tokens,
         names: args.place.names,
     };
     let report = init(&wish).context("prepare the policy API")?;
     let mut out = std::io::stdout().lock();
-    for (path, found) in report {
+    for (what, found) in report {
         let word = match found {
             Found::Kept => "kept",
             Found::Written => "wrote",
         };
-        writeln!(out, "{word} {}", path.display()).context("write to stdout")?;
+        writeln!(out, "{word} {what}").context("write to stdout")?;
     }
     Ok(())
 }

@@ -52,6 +52,8 @@ impl Prepared {
             directory: prepared.pki(),
             store: prepared.store(),
             nodes: ["n1", "n2=web*"].iter().map(|node| node.parse().expect("node")).collect(),
+            teams: Vec::new(),
+            tokens: Vec::new(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
         })
@@ -100,6 +102,8 @@ impl Prepared {
             directory: self.pki(),
             store: self.store(),
             nodes: vec![node.parse().expect("node")],
+            teams: Vec::new(),
+            tokens: Vec::new(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
         })
