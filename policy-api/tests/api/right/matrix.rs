@@ -338,6 +338,19 @@ async fn an_app_that_is_held_cannot_be_deleted_and_made_anew_by_its_team() {
 }
 
 #[tokio::test]
+async fn who_may_not_remove_a_node_voids_nothing_of_it() {
+    let world = world_of_teams().await;
+    world.prepared.join(&[world.url()], "n1", "192.168.1.1").await;
+    let auditor = user(&world, "aud", "auditor").await;
+    let refused = auditor.remove_node(&name("n1"), &plain()).await.expect_err("an auditor");
+    assert_names_the_role(refused.problem().expect("a refusal"), "token/aud");
+    // Known still, and refused only because another key was registered with it.
+    let token = world.prepared.client(&[world.url()], "join/n1.token");
+    assert_eq!(refusal(token.enrol(&name("n1"), crate::world::ip("192.168.1.1")).await).0, 403);
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn of_many_rules_one_that_has_to_be_asked_for_refuses_them_all() {
     let world = world_of_teams().await;
     let shop = user(&world, "shop", "writer:shop").await;
