@@ -40,7 +40,7 @@ fn a_writer_opens_what_is_his_asks_for_what_is_half_his_and_is_told_who_could_do
 
     alice.netpol("can-i allow shop-web pay-api --port 443").exits(1).prints("team pay has to accept it");
     let asked = alice.netpol("allow shop-web pay-api --port 443 --reason CHG-7").exits(1);
-    let asked = asked.prints("asked q1  allow shop-web -> pay-api tcp/443 of pay").tells("netpol accept q1");
+    let asked = asked.prints("asked q1  allow shop-web -> pay-api tcp/443  of team pay").tells("netpol accept q1");
     assert!(asked.stderr.contains("nothing stands yet"), "{}", asked.stderr);
     bob.netpol("check shop-web shop-db --port 443").exits(1);
     bob.netpol("requests").exits(0).prints("q1").prints("shop").prints("CHG-7");

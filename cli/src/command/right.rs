@@ -13,7 +13,7 @@ use crate::args::{
     CanIArgs, RequestArgs, TeamDeleteArgs, TeamSetArgs, TokenCreateArgs, TokenRevokeArgs, Verb, WatchArgs,
 };
 use crate::failure::{Exit, Failure};
-use crate::output::right::{asked, listed};
+use crate::output::right::listed;
 use crate::output::rule::Written;
 use crate::output::{Answer, Detail, Format, Listing, Printer, phrase};
 use crate::settings::Settings;
@@ -170,7 +170,8 @@ pub(super) fn tell_asked(answer: &RequestAnswer, printer: &Printer) -> Result<Ex
 }
 
 fn said_of_request(request: &RuleRequest) -> String {
-    format!("{}  {} of {}", request.id, phrase::tuple(&request.rule.tuple()), asked(request))
+    let of = request.of.as_ref().map_or_else(|| "operators".to_owned(), |team| format!("team {team}"));
+    format!("{}  {}  of {of}", request.id, phrase::tuple(&request.rule.tuple()))
 }
 
 fn word(outcome: Outcome) -> &'static str {

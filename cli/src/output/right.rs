@@ -79,7 +79,7 @@ impl Row for RuleRequest {
             Field::new(self.id),
             Field::new(phrase::tuple(&self.rule.tuple())),
             Field::new(&self.team),
-            Field::new(asked(self)),
+            Field::new(self.of.as_ref().map_or_else(|| "operators".to_owned(), ToString::to_string)),
             Field::new(phrase::age(self.created_at, now)),
             Field::new(phrase::in_time(self.expires_at, now)),
             Field::new(&self.created_by),
@@ -90,11 +90,6 @@ impl Row for RuleRequest {
     fn name(&self) -> String {
         self.id.to_string()
     }
-}
-
-/// Whose word is asked for.
-pub(crate) fn asked(request: &RuleRequest) -> String {
-    request.of.as_ref().map_or_else(|| "operators".to_owned(), ToString::to_string)
 }
 
 pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {

@@ -23,6 +23,9 @@ impl Draft<'_> {
     ) -> Result<RequestAnswer, Refusal> {
         self.check_end(spec.expires_at, "expires_at".to_owned())?;
         let standing = self.state.requests_of(&team).find(|request| request.rule.tuple() == spec.tuple());
+        // As for a rule: to ask again must not lose why it was asked for.
+        let reason = spec.reason.clone().or_else(|| standing.and_then(|request| request.rule.reason.clone()));
+        let spec = &RuleSpec { reason, ..spec.clone() };
         let (id, outcome) = match standing {
             Some(request) if request.rule == *spec && request.of == of => {
                 let request = RuleRequest::clone(request);

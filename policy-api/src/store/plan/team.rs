@@ -65,8 +65,8 @@ impl Draft<'_> {
         let tokens: Vec<&str> = tokens.map(|token| token.name.as_str()).take(MOST_NAMED).collect();
         if rules > 0 || !tokens.is_empty() {
             let problem = match tokens.as_slice() {
-                [] => format!("has {rules} rules"),
-                tokens => format!("has {rules} rules and tokens: {}", tokens.join(", ")),
+                [] => format!("has rules, {rules} of them"),
+                tokens => format!("has tokens ({}), and rules: {rules}", tokens.join(", ")),
             };
             return Err(Refusal::conflict("name", name, problem, "revoke those first"));
         }

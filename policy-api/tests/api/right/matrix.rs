@@ -338,6 +338,15 @@ async fn an_app_that_is_held_cannot_be_deleted_and_made_anew_by_its_team() {
 }
 
 #[tokio::test]
+async fn who_writes_for_both_teams_asks_nobody() {
+    let world = world_of_teams().await;
+    let both = user(&world, "both", "writer:shop writer:pay").await;
+    let written = both.put_rule(&rule("allow shop-web pay-web 1"), &plain()).await.expect("both ends are theirs");
+    assert_eq!(written.rule.team.map(|team| team.to_string()).as_deref(), Some("shop"), "the source's");
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn who_may_not_remove_a_node_voids_nothing_of_it() {
     let world = world_of_teams().await;
     world.prepared.join(&[world.url()], "n1", "192.168.1.1").await;

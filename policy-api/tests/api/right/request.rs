@@ -36,6 +36,10 @@ async fn a_rule_between_two_teams_stands_when_the_other_team_accepts_it() {
     assert_eq!((request.team.as_str(), request.of.as_ref().map(|team| team.as_str())), ("shop", Some("pay")));
     assert_eq!(verdict(&world).await, VerdictWord::Deny, "nothing stands yet");
     assert_eq!(ask(&shop, "allow shop-web pay-db 1").await, request, "asking again is the same");
+    let why = policy_api::model::RuleSpec { reason: "CHG-7".parse().ok(), ..rule("allow shop-web pay-db 1") };
+    let _asked = shop.put_or_ask(&why, &plain()).await.expect("asked with a reason");
+    let again = ask(&shop, "allow shop-web pay-db 1").await;
+    assert_eq!((again.id, again.rule.reason), (request.id, why.reason), "nor is the reason lost");
 
     for (client, who) in [(&shop, "token/shop"), (&auditor, "token/aud")] {
         let refused = client.accept(request.id, &plain()).await.expect_err("not theirs");

@@ -53,7 +53,7 @@ async fn a_team_goes_when_nothing_is_its_any_more() {
     let made = shop.put_rule(&rule("allow shop-web shop-db 1"), &plain()).await.expect("written");
     let refused = world.operator.delete_team(&name, &plain()).await.expect_err("in use");
     let detail = refused.to_string();
-    assert!(detail.contains("1 rules") && detail.contains("alice"), "{detail}");
+    assert!(detail.contains("rules: 1") && detail.contains("alice"), "{detail}");
     let _asked = shop.put_or_ask(&rule("allow shop-web pay-db 1"), &plain()).await.expect("asked");
     world.operator.delete_rule(made.rule.id, &plain()).await.expect("deleted");
     world.operator.revoke_token(&"alice".parse().expect("name"), &plain()).await.expect("revoked");
