@@ -14,6 +14,7 @@ use tokio::{sync::Mutex, time::interval};
 use tracing::{debug, info, warn};
 
 use crate::{
+    compile::governed,
     endpoint::{Endpoint, host_interface_name},
     link::{
         LinkError, Links, VethPlan,
@@ -194,7 +195,7 @@ impl Attacher {
                 note: None,
             }),
             Err(error @ (ApiError::Problem(_) | ApiError::Config(_))) => Err(AttachError::Refused(error)),
-            Err(error @ (ApiError::Unreachable { .. } | ApiError::Protocol(_))) => {
+            Err(error @ (ApiError::Unreachable { .. } | ApiError::Busy { .. } | ApiError::Protocol(_))) => {
                 debug!(%error, "attaching without the policy API");
                 let placed = self.place_alone(request, &pool, pair)?;
                 Ok(Placed { pair: wanted(placed.pair), ..placed })
@@ -213,14 +214,7 @@ impl Attacher {
             ))
         })?;
         let published = pool.published(&request.app);
-        let note = match published {
-            Some(_) => {
-                "the policy API cannot be reached: attached with an address that is still published for this app"
-            }
-            None => {
-                "the policy API cannot be reached: attached with an address that only this node knows, so traffic stays on this node until the API is back"
-            }
-        };
+        let note = self.note_alone(known, request, published.is_some());
         let live: HashSet<u32> = known
             .bindings
             .values()
@@ -236,8 +230,23 @@ impl Attacher {
             instance: request.instance.unwrap_or(instance),
             identity: app.identity,
             revision: None,
-            note: Some(note.into()),
+            note: Some(note),
         })
+    }
+
+    /// What an instance has and lacks that is attached with the policy API gone.
+    fn note_alone(&self, known: &Replica, request: &AttachRequest, is_published: bool) -> String {
+        let address = if is_published {
+            "with an address that is still published for this app"
+        } else {
+            "with an address that only this node knows, so traffic stays on this node until the API is back"
+        };
+        let rules = if governed(known, &self.name).contains(&request.app) {
+            ""
+        } else {
+            "; this node does not know all of its rules, as the app never ran here: until the API is back it reaches, and is reached by, the node itself and those apps here that did run here before, as far as rules let it"
+        };
+        format!("the policy API does not answer: attached {address}{rules}")
     }
 
     async fn taken(&self) -> Result<HashSet<Ipv4Addr>, AttachError> {

@@ -84,18 +84,14 @@ pub fn compile(
     desired
 }
 
-/// Between apps whose own rules are not here, and between them and the node, there may be denies that nobody here knows, and
-/// a rule about groups or any app must not pass for all there is. Of what they and others say to each other everything is
-/// known, since each rule about that touches the others.
+/// Between apps whose own rules are not here there may be denies that nobody here knows, and a rule about groups or any app must
+/// not pass for all there is. Of what they and others say to each other everything is known, since each rule about that touches
+/// the others; and of what they and the node do, every deny.
 fn unknown_denies(replica: &Replica, node: &NodeName, local_apps: &HashSet<Identity>) -> Vec<Term> {
     let governed = governed(replica, node);
     let known = replica.apps.values().filter(|app| governed.contains(&app.name)).map(|app| app.identity);
     let known: HashSet<Identity> = known.collect();
-    let mut strangers: Vec<Party> = local_apps.difference(&known).map(|app| Party::one(*app)).collect();
-    if strangers.is_empty() {
-        return Vec::new();
-    }
-    strangers.push(Party::HOST);
+    let strangers: Vec<Party> = local_apps.difference(&known).map(|app| Party::one(*app)).collect();
     let ruling = Ruling { action: Action::Deny, rule: common::RuleId(NO_RULE) };
     let between = |source, destination| {
         let term = move |protocol| Term {
@@ -109,7 +105,7 @@ fn unknown_denies(replica: &Replica, node: &NodeName, local_apps: &HashSet<Ident
         Protocol::ALL.into_iter().map(term)
     };
     let pairs = strangers.iter().flat_map(|from| strangers.iter().map(move |to| (*from, *to)));
-    pairs.filter(|pair| *pair != (Party::HOST, Party::HOST)).flat_map(|(from, to)| between(from, to)).collect()
+    pairs.flat_map(|(from, to)| between(from, to)).collect()
 }
 
 /// The number of what is decided by no rule.

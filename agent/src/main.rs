@@ -2,7 +2,7 @@
 
 mod config;
 
-use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use agent::{
     admin::{self, Admin},
@@ -12,22 +12,22 @@ use agent::{
     link::{Links, OverlayDevice, watch_links},
     names::{MOST_WAITING, name_strangers},
     node::{Node, NodeParts},
-    random, state,
+    random,
     usage::{counting_since, tell_usage},
-    watch::{Api, ApiConfig, Follow, Followed, IdentityError, Keyring, send_reports},
+    watch::{Api, ApiConfig, Follow, Followed, Keyring, Place, join, send_reports},
 };
 use anyhow::{Context as _, Result, bail};
 use common::{
     event::{REPORT_DROPS, REPORT_FLOWS},
     settings::{DEFAULT_MARK, Quotas, REFUSE, Settings},
 };
-use policy_api::model::{Joined, NodeName};
+use policy_api::model::NodeName;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::JoinSet,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use config::{Command, Options, RunOptions, Tunnel};
 
@@ -63,7 +63,7 @@ async fn run(options: RunOptions) -> Result<()> {
     let keyring = Keyring::open(&options.state_dir, name.clone(), api_config(&options)?)?;
     let api = Api::new(&keyring, name.clone())?;
     let links = Links::open()?;
-    let (joined, renew_in) = join(&keyring, &api, &options).await?;
+    let Place { joined, renew_in } = join(&keyring, &api, options.underlay, &options.state_dir).await?;
 
     let uplink = links.with_address(options.underlay).await?;
     let uplink = uplink
@@ -79,6 +79,7 @@ async fn run(options: RunOptions) -> Result<()> {
     datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;
     datapath.start_sweep()?;
     let events = datapath.take_events()?;
+    let living = datapath.flows.values()?;
 
     let fixed = vec![
         Attachment { hook: Hook::ToUnderlay, interface: uplink.name.clone(), ifindex: uplink.index },
@@ -119,7 +120,7 @@ async fn run(options: RunOptions) -> Result<()> {
     background.spawn(read_events(events, state, node.clone(), flows.clone(), joined.overlay, strangers));
     background.spawn(name_strangers(api.clone(), waiting, flows.clone()));
     background.spawn(attacher.clone().settle_for_ever());
-    background.spawn(tell_usage(api.clone(), node.clone(), counting_since(&options.state_dir)?));
+    background.spawn(tell_usage(api.clone(), node.clone(), living, counting_since(&options.state_dir)?));
     say_when_ready(node.clone());
     let admin = Admin { attacher, node, flows, api };
     tokio::select! {
@@ -147,41 +148,6 @@ fn api_config(options: &RunOptions) -> Result<ApiConfig> {
     let read = |flag: &str, path: &PathBuf| fs::read(path).with_context(|| format!("{flag}: read {}", path.display()));
     let ca_pem = read("--ca", &options.ca)?;
     Ok(ApiConfig { urls: options.api.clone(), token_file: options.token_file.clone(), ca_pem })
-}
-
-/// The node's place in the overlay, from the policy API, and in how long to renew its certificate; or what was said the last
-/// time it was asked.
-async fn join(keyring: &Keyring, api: &Arc<Api>, options: &RunOptions) -> Result<(Joined, Option<Duration>)> {
-    let path = options.state_dir.join("node.json");
-    let remembered: Option<Joined> = state::load(&path)?;
-    let mut pause = Duration::from_millis(100);
-    loop {
-        let asked = async {
-            let renew_in = keyring.prove(options.underlay).await?;
-            Ok::<_, IdentityError>((api.join(options.underlay).await?, renew_in))
-        };
-        match (asked.await, &remembered) {
-            (Ok((joined, renew_in)), _) => {
-                state::save(&path, &joined)?;
-                return Ok((joined, Some(renew_in)));
-            }
-            (Err(IdentityError::Api(error)), Some(joined))
-                if error.problem().is_none() && joined.node.underlay == options.underlay =>
-            {
-                warn!(%error, "starting without the policy API, with what it last said");
-                return Ok((joined.clone(), None));
-            }
-            (Err(IdentityError::Api(error)), _) if error.problem().is_some() => {
-                bail!("the policy API refuses this node: {error}")
-            }
-            (Err(error @ (IdentityError::File(_) | IdentityError::NoToken { .. })), _) => return Err(error.into()),
-            (Err(error), _) => {
-                warn!(%error, "waiting for the policy API");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
-        }
-    }
 }
 
 /// Drops that each endpoint may report in a second: more than anybody reads, less than a flood.

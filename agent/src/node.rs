@@ -246,6 +246,17 @@ impl Node {
         self.lapse = lapse;
         if moved {
             self.apply(state);
+        } else if self.reads_otherwise_than_reported() {
+            self.report();
+        }
+    }
+
+    fn reads_otherwise_than_reported(&self) -> bool {
+        let reported = self.reports.borrow().as_ref().map(|report| report.clock);
+        let read = self.clock.borrow().as_ref().map(ApiClock::reading);
+        match (reported.flatten(), read) {
+            (Some(reported), Some(read)) => read.differs_from(reported),
+            (reported, read) => reported.is_some() != read.is_some(),
         }
     }
 
@@ -306,6 +317,7 @@ impl Node {
             rows_used: count(self.programmed.row_count()),
             rows_capacity: u64::from(self.rows_capacity),
             detail,
+            clock: self.clock.borrow().as_ref().map(ApiClock::reading),
             cuts: self.receipts.list(),
         }));
     }

@@ -2,13 +2,15 @@
 //! and the endpoints that are here.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use policy_api::model::{Change, Follower, WatchLine};
+use policy_api::{
+    model::{Change, Follower, WatchLine},
+    private,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ impl Journal {
         let path = directory.join("watch.jsonl");
         let failed = |what| failed(what, &path);
         let file =
-            private(OpenOptions::new().create(true).append(true).read(true)).open(&path).map_err(failed("open"))?;
+            private::open(OpenOptions::new().create(true).append(true).read(true), &path).map_err(failed("open"))?;
         let mut follower = Follower::default();
         let mut whole = 0;
         for line in BufReader::new(&file).split(b'\n') {
@@ -112,18 +114,17 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// The text of a file; nothing if there is no file.
 pub fn load_text(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", path)(error)),
-    }
+    private::read(path).map_err(failed("read", path))
+}
+
+/// The same of what nobody else may know.
+pub fn load_secret(path: &Path) -> Result<Option<String>> {
+    private::read_secret(path).map_err(failed("read", path))
 }
 
 /// Writes a text that must still be there when this has returned, whatever becomes of the machine.
 pub fn save_text(path: &Path, text: &str) -> Result<()> {
-    replace(path, text.as_bytes())?;
-    let of_its_own = |parent: &Path| File::open(parent)?.sync_all();
-    path.parent().map_or(Ok(()), of_its_own).map_err(failed("keep", path))
+    private::keep(path, text.as_bytes()).map_err(failed("keep", path))
 }
 
 fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
@@ -131,16 +132,7 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let new = path.with_extension("new");
-    let mut file = private(OpenOptions::new().create(true).write(true).truncate(true))
-        .open(&new)
-        .map_err(failed("write", &new))?;
-    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed("write", &new))?;
-    fs::rename(&new, path).map_err(failed("replace", path))
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.mode(0o600)
+    private::replace(path, bytes).map_err(failed("replace", path))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> StateError + use<> {

@@ -12,6 +12,7 @@ pub(crate) mod help;
 mod machine;
 mod node;
 mod observe;
+mod policy;
 mod right;
 mod rule;
 #[cfg(test)]
@@ -25,12 +26,13 @@ pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
+pub(crate) use policy::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs, RollbackArgs};
 pub(crate) use right::{
     CanIArgs, LoginArgs, RequestArgs, TeamCommand, TeamDeleteArgs, TeamSetArgs, TokenCommand, TokenCreateArgs,
     TokenRevokeArgs, Verb,
 };
 pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
-pub(crate) use value::{Lifetime, Patience};
+pub(crate) use value::Patience;
 pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
 
 /// netpol: who may talk to whom, by app name.
@@ -80,6 +82,19 @@ pub(crate) enum Command {
     /// Set an app's mode and groups, or delete it
     #[command(subcommand, after_help = help::APP)]
     App(AppCommand),
+
+    /// Make what files say stand, all or nothing
+    #[command(after_help = help::APPLY)]
+    Apply(ApplyArgs),
+    /// Say what stands otherwise than files say. Exit code 0: nothing, 1: something
+    #[command(after_help = help::DIFF)]
+    Diff(DiffArgs),
+    /// Write what stands as a file that `apply` reads
+    #[command(after_help = help::EXPORT)]
+    Export(ExportArgs),
+    /// Make the rules as they were at a revision, as a new revision
+    #[command(after_help = help::ROLLBACK)]
+    Rollback(RollbackArgs),
 
     /// Would this connection be allowed, and by which rule? Exit code 0: allowed, 1: denied
     #[command(after_help = help::CHECK)]

@@ -16,6 +16,7 @@ mod machine;
 mod meta;
 mod node;
 mod observe;
+mod policy;
 mod receipt;
 mod revoke;
 mod right;
@@ -35,6 +36,10 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Isolations(args) => list::isolations(*args, settings).await,
         Command::App(AppCommand::Set(args)) => app::set(args, settings).await,
         Command::App(AppCommand::Delete(args)) => app::delete(args, settings).await,
+        Command::Apply(args) => policy::apply(args, settings).await,
+        Command::Diff(args) => policy::diff(args, settings).await,
+        Command::Export(args) => policy::export(args, settings).await,
+        Command::Rollback(args) => policy::rollback(args, settings).await,
         Command::List(args) => list::rules(args, settings).await,
         Command::Check(args) => check::check(args, settings).await,
         Command::Lookup(args) => lookup::lookup(args, settings).await,

@@ -12,6 +12,7 @@ use crate::terminal::{Look, Terminal};
 pub(crate) mod event;
 pub(crate) mod inventory;
 pub(crate) mod phrase;
+pub(crate) mod policy;
 pub(crate) mod right;
 pub(crate) mod rule;
 pub(crate) mod table;

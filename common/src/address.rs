@@ -36,6 +36,12 @@ impl Address {
         [a, b, c, d]
     }
 
+    /// The same as one word, as they lie in memory.
+    #[inline(always)]
+    pub const fn v4_word(self) -> u32 {
+        u32::from_ne_bytes(self.v4_octets())
+    }
+
     /// An address of its two words, as they lie in memory.
     #[inline(always)]
     pub const fn from_words(words: [u64; 2]) -> Self {

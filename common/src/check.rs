@@ -16,9 +16,18 @@ const MULTIPLIERS: [u64; 8] = [
     0x5899_65cc_7537_4cc3,
 ];
 
-/// A digest of up to eight words. A sum of products, so that the multiplications do not wait for each other.
+/// A digest of up to eight words.
 #[inline(always)]
 pub fn digest<const N: usize>(seed: u64, words: [u64; N]) -> u32 {
+    let sum = sum(seed, words);
+    let folded = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIERS[0]);
+    (folded >> 32) as u32
+}
+
+/// A sum of products, so that the multiplications do not wait for each other. What differs in a word's upper bits only
+/// differs in those of the sum only: words that count somewhere should do so in their lower ones.
+#[inline(always)]
+pub fn sum<const N: usize>(seed: u64, words: [u64; N]) -> u64 {
     const { assert!(N <= MULTIPLIERS.len()) };
     let mut sum = seed;
     let mut i = 0;
@@ -26,8 +35,7 @@ pub fn digest<const N: usize>(seed: u64, words: [u64; N]) -> u32 {
         sum = sum.wrapping_add((words[i] ^ seed).wrapping_mul(MULTIPLIERS[i]));
         i += 1;
     }
-    let folded = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIERS[0]);
-    (folded >> 32) as u32
+    sum
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
     placement::End,
     rule::RuleId,
     settings::{Lifetimes, Ticks},
-    tuple::{Side, Tuple},
+    tuple::{FlowKey, Side, Tuple},
 };
 
 /// The verdict word: the epoch under which the flow was judged, and a digest of everything that the verdict is bound to.
@@ -28,9 +28,17 @@ impl Word {
     /// An entry that somebody is removing: nobody's.
     pub const DEAD: Self = Self(0);
 
+    /// Of a flow that is to be judged again: bound to nobody, and no epoch's, of which 0 stands for none.
+    pub const STRANGER: Self = Self(1);
+
     #[inline(always)]
     pub fn new(epoch: Epoch, binding: Binding) -> Self {
         Self(u64::from(epoch.0) << 32 | u64::from(binding.0))
+    }
+
+    /// Of a flow that is somebody's, but was judged by nobody here.
+    pub fn unjudged(binding: Binding) -> Self {
+        Self::new(Epoch(0), binding)
     }
 
     pub const fn from_raw(raw: u64) -> Self {
@@ -52,22 +60,26 @@ impl Word {
     }
 }
 
-/// A digest over tuple, initiator, both identities and the attachments' generations.
+/// A digest over key, initiator, both identities and the attachments' generations.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding(u32);
 
 impl Binding {
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
     #[inline(always)]
-    pub fn new(seed: u64, tuple: &Tuple, initiator: Side, low: End, high: End) -> Self {
-        let [a, b, c, d, ports] = tuple.words();
+    pub fn new(seed: u64, key: &FlowKey, initiator: Side, low: End, high: End) -> Self {
+        let [ends, rest] = key.words();
         let initiator = match initiator {
             Side::Low => 0,
             Side::High => 1 << 63,
         };
         let identities = u64::from(low.identity.number()) << 24 | u64::from(high.identity.number()) | initiator;
         let generations = u64::from(low.generation) << 32 | u64::from(high.generation);
-        Self(digest(seed, [a, b, c, d, ports, identities, generations]))
+        Self(digest(seed, [ends, rest, identities, generations]))
     }
 }
 
@@ -89,6 +101,36 @@ pub struct Entry {
     pub reserved: Reserved,
 }
 
+/// What the table holds of a flow: its entry, and its ends, which the key does not tell of every one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub entry: Entry,
+    low: Address,
+    high: Address,
+}
+
+impl Record {
+    #[inline(always)]
+    pub fn new(tuple: &Tuple, entry: Entry) -> Self {
+        Self { entry, low: tuple.address(Side::Low), high: tuple.address(Side::High) }
+    }
+
+    #[inline(always)]
+    pub const fn address(&self, side: Side) -> &Address {
+        match side {
+            Side::Low => &self.low,
+            Side::High => &self.high,
+        }
+    }
+
+    /// The tuple of the flow, which stands under this key.
+    #[inline(always)]
+    pub fn tuple(&self, key: &FlowKey) -> Tuple {
+        key.tuple(self.low, self.high)
+    }
+}
+
 /// What fills an entry up to whole words; longer where the layout is to differ from that of every agent.
 #[cfg(not(feature = "next-layout"))]
 pub type Reserved = [u32; 1];
@@ -96,9 +138,9 @@ pub type Reserved = [u32; 1];
 pub type Reserved = [u32; 3];
 
 #[cfg(not(feature = "next-layout"))]
-crate::border!(Entry = 48);
+crate::border!(Entry = 48, Record = 80);
 #[cfg(feature = "next-layout")]
-crate::border!(Entry = 56);
+crate::border!(Entry = 56, Record = 88);
 
 /// Packets (26 bits) and bytes (38 bits) in one word, so that a packet is counted by one addition. Settled every few
 /// seconds, long before one flow could fill it.
@@ -272,8 +314,10 @@ pub trait Conntrack {
     /// What an instance is charged, found once for all that is charged to it.
     type Account: Copy;
 
-    fn find(&self, tuple: &Tuple) -> Option<Self::Handle>;
+    fn find(&self, key: &FlowKey) -> Option<Self::Handle>;
     fn read(&self, handle: Self::Handle) -> Entry;
+    /// The ends of a found flow, which stands under this key.
+    fn tuple(&self, handle: Self::Handle, key: &FlowKey) -> Tuple;
     /// Replaces the word if it still is `old`.
     fn swap_word(&self, handle: Self::Handle, old: Word, new: Word) -> bool;
     /// Sets flags and returns those that stood before.
@@ -285,17 +329,19 @@ pub trait Conntrack {
     fn settle(&self, handle: Self::Handle) -> Traffic;
     /// Names another rule as the one that allows the flow, and takes the mark of a cut off it.
     fn reattribute(&self, handle: Self::Handle, rule: RuleId);
-    fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted;
-    fn remove(&self, tuple: &Tuple);
+    fn insert(&self, key: &FlowKey, record: &Record) -> Inserted;
+    fn remove(&self, key: &FlowKey);
     /// The account of an instance; `None` if nobody is charged there.
     fn account(&self, instance: &Address) -> Option<Self::Account>;
+    /// The account of one of a found flow's ends.
+    fn account_of(&self, handle: Self::Handle, side: Side) -> Option<Self::Account>;
     /// Adds one and returns what stood before.
     fn charge(&self, account: Self::Account, class: Class) -> u64;
     fn discharge(&self, account: Self::Account, class: Class);
     /// Adds to what a rule has let pass, or kept from passing.
     fn credit(&self, rule: RuleId, traffic: Traffic, flows: u32);
-    /// Tells that a flow is over.
-    fn ended(&self, tuple: &Tuple, entry: &Entry);
+    /// Tells that a flow is over, whose entry still stands.
+    fn ended(&self, handle: Self::Handle, key: &FlowKey);
 }
 
 /// Charges an instance for one more, unless it is at its limit.
@@ -326,21 +372,20 @@ pub fn credit<C: Conntrack>(table: &C, handle: C::Handle, entry: &Entry) {
 /// Removes an entry and its charge; whoever makes the word dead does it, once. The flag settles with a first answer that
 /// comes at the same time (`judge::advance`) who gives back which charge.
 #[inline(never)]
-pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, tuple: &Tuple) {
+pub fn retire<C: Conntrack>(table: &C, handle: C::Handle, key: &FlowKey) {
     let entry = table.read(handle);
     if entry.word() != Word::DEAD && table.swap_word(handle, entry.word(), Word::DEAD) {
         let flags = table.set_flags(handle, flag::RETIRED);
         let entry = Entry { flags, ..entry };
         credit(table, handle, &entry);
-        let Entry { packets, bytes, .. } = table.read(handle);
         // A flow that was taken over from another layout's agent may have come uncharged: it is marked so.
         if !entry.is_retired()
-            && let Some(account) = table.account(&tuple.address(entry.initiator()))
+            && let Some(account) = table.account_of(handle, entry.initiator())
         {
             table.discharge(account, entry.class());
         }
-        table.remove(tuple);
-        table.ended(tuple, &Entry { packets, bytes, ..entry });
+        table.ended(handle, key);
+        table.remove(key);
     }
 }
 

@@ -9,13 +9,13 @@
 use core::mem::MaybeUninit;
 
 use crate::{
-    conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Traffic, Word, charge, credit, retire},
+    conntrack::{Binding, Class, Conntrack, Entry, Epoch, Inserted, Record, Traffic, Word, charge, credit, retire},
     decide::{Answer, Decision, Question, Rules, decide_into},
     packet::{Kind, Packet, Protocol},
     placement::End,
     rule::{Layer, RuleId},
     settings::{Settings, Ticks},
-    tuple::{Side, Tuple},
+    tuple::{FlowKey, Side, Tuple},
     verdict::{DropReason, Grounds, Note, Outcome, Pass, Verdict},
 };
 
@@ -63,8 +63,11 @@ impl Softening {
 #[derive(Clone, Copy)]
 pub struct Matter {
     tuple: Tuple,
+    key: FlowKey,
     /// Set by whoever asks, before it is read.
     judgement: MaybeUninit<Judgement>,
+    /// What the table is to hold of it, made here because the programs' stack has no room for it.
+    record: MaybeUninit<Record>,
     ends: Ends,
     kind: Kind,
     protocol: Protocol,
@@ -76,11 +79,13 @@ pub struct Matter {
 
 impl Matter {
     #[inline(always)]
-    pub fn new(packet: &Packet, ends: Ends, bytes: u32) -> Self {
+    pub fn new(packet: &Packet, ends: Ends, bytes: u32, seed: u64) -> Self {
         let (tuple, sender) = Tuple::of(packet);
         Self {
             tuple,
+            key: FlowKey::of(&tuple, seed),
             judgement: MaybeUninit::uninit(),
+            record: MaybeUninit::uninit(),
             ends,
             kind: packet.kind,
             protocol: packet.protocol,
@@ -91,10 +96,19 @@ impl Matter {
 
     /// A flow without a packet, from one of its ends; none for a protocol that no flow has.
     #[inline(always)]
-    pub fn of_flow(tuple: &Tuple, sender: Side, ends: Ends) -> Option<Self> {
+    pub fn of_flow(key: &FlowKey, tuple: &Tuple, sender: Side, ends: Ends) -> Option<Self> {
         let protocol = tuple.protocol()?;
-        let judgement = MaybeUninit::uninit();
-        Some(Self { tuple: *tuple, judgement, ends, kind: Kind::Segment, protocol, sender, bytes: 0 })
+        Some(Self {
+            tuple: *tuple,
+            key: *key,
+            judgement: MaybeUninit::uninit(),
+            record: MaybeUninit::uninit(),
+            ends,
+            kind: Kind::Segment,
+            protocol,
+            sender,
+            bytes: 0,
+        })
     }
 
     #[inline(always)]
@@ -103,7 +117,7 @@ impl Matter {
             Side::Low => (self.ends.source, self.ends.destination),
             Side::High => (self.ends.destination, self.ends.source),
         };
-        Binding::new(seed, &self.tuple, initiator, low, high)
+        Binding::new(seed, &self.key, initiator, low, high)
     }
 
     /// The question to policy if this side is the initiator.
@@ -137,7 +151,7 @@ impl Matter {
 /// Judges a packet, and says on which grounds.
 pub fn judge<N: Node>(node: &N, packet: &Packet, ends: &Ends, bytes: u32) -> Verdict {
     let mut grounds = Grounds::NONE;
-    let outcome = try_matter(node, &mut Matter::new(packet, *ends, bytes), &mut grounds);
+    let outcome = try_matter(node, &mut Matter::new(packet, *ends, bytes, node.settings().seed), &mut grounds);
     Verdict { outcome, grounds }
 }
 
@@ -152,7 +166,7 @@ pub fn try_matter<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds)
         Found::Live(flow) => continue_flow(node, matter, &flow, grounds),
         Found::Stale(_) if matches!(matter.kind, Kind::Error | Kind::Tail) => Outcome::Drop(DropReason::NoFlow),
         Found::Stale(handle) => {
-            retire(node, handle, &matter.tuple);
+            retire(node, handle, &matter.key);
             open(node, matter, grounds)
         }
         Found::Nothing => open(node, matter, grounds),
@@ -176,7 +190,7 @@ enum Found<H> {
 
 #[inline(always)]
 fn find<N: Node>(node: &N, matter: &Matter) -> Found<N::Handle> {
-    let Some(handle) = node.find(&matter.tuple) else { return Found::Nothing };
+    let Some(handle) = node.find(&matter.key) else { return Found::Nothing };
     let entry = node.read(handle);
     let now = node.now();
     let settings = node.settings();
@@ -317,7 +331,7 @@ fn continue_flow<N: Node>(node: &N, matter: &mut Matter, flow: &Flow<N::Handle>,
     let from_initiator = initiator == matter.sender;
     let flags = flow.entry.flags_after(matter.kind, from_initiator);
     if flags != flow.entry.flags
-        && let Err(reason) = advance(node, matter, flow.handle, flags)
+        && let Err(reason) = advance(node, flow.handle, flags)
     {
         return Outcome::Drop(reason);
     }
@@ -368,7 +382,7 @@ fn quote<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mu
 
 /// Moves a flow to its next state; the first answer moves its charge.
 #[inline(never)]
-fn advance<N: Node>(node: &N, matter: &Matter, handle: N::Handle, flags: u32) -> Result<(), DropReason> {
+fn advance<N: Node>(node: &N, handle: N::Handle, flags: u32) -> Result<(), DropReason> {
     let entry = node.read(handle);
     let answers = Entry { flags, ..entry }.is_answered() && !entry.is_answered();
     if !answers {
@@ -376,7 +390,7 @@ fn advance<N: Node>(node: &N, matter: &Matter, handle: N::Handle, flags: u32) ->
         return Ok(());
     }
     // Without an account, whoever began the flow is being removed.
-    let account = node.account(&matter.tuple.address(entry.initiator())).ok_or(DropReason::QuotaAnswered)?;
+    let account = node.account_of(handle, entry.initiator()).ok_or(DropReason::QuotaAnswered)?;
     if !charge(node, account, Class::Answered, node.settings().quotas.answered) {
         return Err(DropReason::QuotaAnswered);
     }
@@ -407,7 +421,7 @@ fn begin<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outco
 ///
 /// Policy was asked about this matter.
 #[inline(never)]
-unsafe fn enter<N: Node>(node: &N, matter: &Matter, epoch: Epoch, grounds: &mut Grounds) -> Outcome {
+unsafe fn enter<N: Node>(node: &N, matter: &mut Matter, epoch: Epoch, grounds: &mut Grounds) -> Outcome {
     // SAFETY: the caller's word.
     let judgement = unsafe { Judgement::last(matter) };
     match find(node, matter) {
@@ -420,7 +434,7 @@ unsafe fn enter<N: Node>(node: &N, matter: &Matter, epoch: Epoch, grounds: &mut 
             judgement.passed(Pass::Established, grounds)
         }
         Found::Stale(handle) => {
-            retire(node, handle, &matter.tuple);
+            retire(node, handle, &matter.key);
             opened(node, matter, epoch, &judgement, grounds)
         }
         Found::Nothing => opened(node, matter, epoch, &judgement, grounds),
@@ -460,7 +474,13 @@ fn open<N: Node>(node: &N, matter: &mut Matter, grounds: &mut Grounds) -> Outcom
 
 /// Makes the flow of a packet that may open one.
 #[inline(always)]
-fn opened<N: Node>(node: &N, matter: &Matter, epoch: Epoch, judgement: &Judgement, grounds: &mut Grounds) -> Outcome {
+fn opened<N: Node>(
+    node: &N,
+    matter: &mut Matter,
+    epoch: Epoch,
+    judgement: &Judgement,
+    grounds: &mut Grounds,
+) -> Outcome {
     match create(node, matter, epoch, judgement.allowed_by()) {
         Ok(pass) => {
             grounds.rule = judgement.allowed_by();
@@ -471,7 +491,7 @@ fn opened<N: Node>(node: &N, matter: &Matter, epoch: Epoch, judgement: &Judgemen
 }
 
 #[inline(never)]
-fn create<N: Node>(node: &N, matter: &Matter, epoch: Epoch, rule: RuleId) -> Result<Pass, DropReason> {
+fn create<N: Node>(node: &N, matter: &mut Matter, epoch: Epoch, rule: RuleId) -> Result<Pass, DropReason> {
     let account = node.account(&matter.tuple.address(matter.sender)).ok_or(DropReason::QuotaUnanswered)?;
     if !charge(node, account, Class::Unanswered, node.settings().quotas.unanswered) {
         return Err(DropReason::QuotaUnanswered);
@@ -479,7 +499,8 @@ fn create<N: Node>(node: &N, matter: &Matter, epoch: Epoch, rule: RuleId) -> Res
     let word = Word::new(epoch, matter.binding(node.settings().seed, matter.sender));
     let ours = matter.ends.source.is_here();
     let entry = Entry::new(word, matter.sender, ours, node.now(), rule.0, matter.traffic());
-    let inserted = node.insert(&matter.tuple, &entry);
+    let record = matter.record.write(Record::new(&matter.tuple, entry));
+    let inserted = node.insert(&matter.key, record);
     if inserted != Inserted::Created {
         node.discharge(account, Class::Unanswered);
     }

@@ -44,14 +44,14 @@ pub use packet::{Family, Fragment, Kind, Packet, Protocol};
 pub use port::{PortPrefix, PortRange};
 pub use rule::{Action, Layer, Party, RuleId, Ruling};
 pub use terms::{Term, Terms};
-pub use tuple::{Side, Tuple};
+pub use tuple::{FlowKey, Side, Tuple};
 pub use verdict::{Direction, DropReason, Grounds, Note, Outcome, Pass, Verdict};
 
 /// The version of every layout in this crate that a pinned map holds; it names the pin directory, so that programs never
 /// meet maps of another layout.
 pub const SCHEMA: u32 = if cfg!(feature = "next-layout") { LATEST + 1 } else { LATEST };
 
-const LATEST: u32 = 3;
+const LATEST: u32 = 4;
 
 /// Declares that a type may be copied to and from a BPF map byte by byte.
 macro_rules! border {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     address::Address,
-    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Traffic, Word, flag},
+    conntrack::{Class, Conntrack, Entry, Epoch, Inserted, Record, Traffic, Word, flag},
     datagram::{Datagram, DatagramKey, Datagrams},
     decide::Rules,
     event::{Charge, Usage},
@@ -16,7 +16,7 @@ use crate::{
     rule::{Lengths, Membership, PairKey, Party, Row, RowKey, RuleId, Scope},
     settings::{Settings, Ticks},
     terms::{Term, Terms},
-    tuple::Tuple,
+    tuple::{FlowKey, Side, Tuple},
 };
 
 /// A node without a kernel.
@@ -25,7 +25,7 @@ pub struct ModelNode {
     pub terms: RefCell<std::vec::Vec<Term>>,
     /// Who is in which group.
     pub members: RefCell<std::vec::Vec<(Identity, Party)>>,
-    pub flows: RefCell<HashMap<Tuple, Entry>>,
+    pub flows: RefCell<HashMap<FlowKey, Record>>,
     pub datagrams: RefCell<HashMap<DatagramKey, Datagram>>,
     pub charges: RefCell<HashMap<Address, Charge>>,
     pub usage: RefCell<HashMap<RuleId, Usage>>,
@@ -77,8 +77,8 @@ impl ModelNode {
         question(&Terms { terms: &self.terms.borrow(), members: &self.members.borrow() })
     }
 
-    fn with<T>(&self, tuple: &Tuple, change: impl FnOnce(&mut Entry) -> T) -> T {
-        change(self.flows.borrow_mut().get_mut(tuple).expect("a handle is the key of an entry that was found"))
+    fn with<T>(&self, key: &FlowKey, change: impl FnOnce(&mut Entry) -> T) -> T {
+        change(&mut self.flows.borrow_mut().get_mut(key).expect("a handle is the key of an entry that was found").entry)
     }
 }
 
@@ -101,18 +101,22 @@ impl Rules for ModelNode {
 }
 
 impl Conntrack for ModelNode {
-    type Handle = Tuple;
+    type Handle = FlowKey;
     type Account = Address;
 
-    fn find(&self, tuple: &Tuple) -> Option<Tuple> {
-        self.flows.borrow().contains_key(tuple).then_some(*tuple)
+    fn find(&self, key: &FlowKey) -> Option<FlowKey> {
+        self.flows.borrow().contains_key(key).then_some(*key)
     }
 
-    fn read(&self, handle: Tuple) -> Entry {
+    fn read(&self, handle: FlowKey) -> Entry {
         self.with(&handle, |entry| *entry)
     }
 
-    fn swap_word(&self, handle: Tuple, old: Word, new: Word) -> bool {
+    fn tuple(&self, handle: FlowKey, key: &FlowKey) -> Tuple {
+        self.flows.borrow()[&handle].tuple(key)
+    }
+
+    fn swap_word(&self, handle: FlowKey, old: Word, new: Word) -> bool {
         self.with(&handle, |entry| {
             let same = entry.word == old.raw();
             if same {
@@ -122,7 +126,7 @@ impl Conntrack for ModelNode {
         })
     }
 
-    fn set_flags(&self, handle: Tuple, flags: u32) -> u32 {
+    fn set_flags(&self, handle: FlowKey, flags: u32) -> u32 {
         self.with(&handle, |entry| {
             let before = entry.flags;
             entry.flags |= flags;
@@ -130,15 +134,15 @@ impl Conntrack for ModelNode {
         })
     }
 
-    fn touch(&self, handle: Tuple, now: Ticks) {
+    fn touch(&self, handle: FlowKey, now: Ticks) {
         self.with(&handle, |entry| entry.seen = now);
     }
 
-    fn count(&self, handle: Tuple, packet: Traffic) {
+    fn count(&self, handle: FlowKey, packet: Traffic) {
         self.with(&handle, |entry| entry.traffic = entry.traffic.wrapping_add(packet.raw()));
     }
 
-    fn settle(&self, handle: Tuple) -> Traffic {
+    fn settle(&self, handle: FlowKey) -> Traffic {
         self.with(&handle, |entry| {
             let traffic = Traffic::from_raw(std::mem::take(&mut entry.traffic));
             entry.packets += traffic.packets();
@@ -147,31 +151,36 @@ impl Conntrack for ModelNode {
         })
     }
 
-    fn reattribute(&self, handle: Tuple, rule: RuleId) {
+    fn reattribute(&self, handle: FlowKey, rule: RuleId) {
         self.with(&handle, |entry| {
             entry.rule = rule.0;
             entry.flags &= !flag::CUT;
         });
     }
 
-    fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted {
+    fn insert(&self, key: &FlowKey, record: &Record) -> Inserted {
         let mut flows = self.flows.borrow_mut();
-        if flows.contains_key(tuple) {
+        if flows.contains_key(key) {
             Inserted::Exists
         } else if flows.len() >= self.capacity {
             Inserted::Full
         } else {
-            flows.insert(*tuple, *entry);
+            flows.insert(*key, *record);
             Inserted::Created
         }
     }
 
-    fn remove(&self, tuple: &Tuple) {
-        self.flows.borrow_mut().remove(tuple);
+    fn remove(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
     }
 
     fn account(&self, instance: &Address) -> Option<Address> {
         self.charges.borrow().contains_key(instance).then_some(*instance)
+    }
+
+    fn account_of(&self, handle: FlowKey, side: Side) -> Option<Address> {
+        let address = *self.flows.borrow()[&handle].address(side);
+        self.account(&address)
     }
 
     fn charge(&self, account: Address, class: Class) -> u64 {
@@ -196,7 +205,7 @@ impl Conntrack for ModelNode {
         usage.flows += u64::from(flows);
     }
 
-    fn ended(&self, _: &Tuple, _: &Entry) {}
+    fn ended(&self, _: FlowKey, _: &FlowKey) {}
 }
 
 impl Datagrams for ModelNode {

@@ -15,7 +15,7 @@ use crate::{
         parse_frame, parse_source,
     },
     placement::{End, Endpoint, Place, Placement, Standing, Tag, prove_tag},
-    tuple::Tuple,
+    tuple::FlowKey,
     verdict::{DropReason, Grounds, Outcome, Pass},
 };
 
@@ -470,7 +470,7 @@ fn settle<S: Site, B: Bytes + ?Sized>(
         recall(site, packet, entrance)?;
     }
     #[expect(clippy::cast_possible_truncation, reason = "the kernel counts a packet's bytes in 32 bits")]
-    let matter = matter.write(Matter::new(packet, ends, bytes.length() as u32));
+    let matter = matter.write(Matter::new(packet, ends, bytes.length() as u32, site.settings().seed));
     match try_matter(site, matter, &mut trace.grounds) {
         Outcome::Pass(pass) if whole => Ok(pass),
         Outcome::Pass(pass) => {
@@ -484,8 +484,8 @@ fn settle<S: Site, B: Bytes + ?Sized>(
 /// Looks at a flow without a packet, in a place of the caller's: whether it may go on, and if not, whether that was known
 /// before.
 #[inline(always)]
-pub fn review_flow<S: Site>(site: &S, handle: S::Handle, tuple: &Tuple, place: &mut MaybeUninit<Matter>) -> Reviewed {
-    let initiator = site.read(handle).initiator();
+pub fn review_flow<S: Site>(site: &S, handle: S::Handle, key: &FlowKey, place: &mut MaybeUninit<Matter>) -> Reviewed {
+    let (tuple, initiator) = (site.tuple(handle, key), site.read(handle).initiator());
     // Of an instance that is gone nothing is cut; its flows bind nobody any more.
     let Some(from) = site.placement(&tuple.address(initiator)) else { return Reviewed::Stands };
     let Some(to) = site.placement(&tuple.address(initiator.other())) else { return Reviewed::Stands };
@@ -495,7 +495,7 @@ pub fn review_flow<S: Site>(site: &S, handle: S::Handle, tuple: &Tuple, place: &
         destination: to.end(),
         softening: softening((from.place(), from.standing()), (to.place(), to.standing())),
     };
-    let Some(matter) = Matter::of_flow(tuple, initiator, ends) else { return Reviewed::Stands };
+    let Some(matter) = Matter::of_flow(key, &tuple, initiator, ends) else { return Reviewed::Stands };
     review(site, handle, place.write(matter), isolated)
 }
 

@@ -163,6 +163,7 @@ pub struct End {
 
 impl End {
     pub const HOST: Self = Self { identity: Identity::HOST, generation: 0 };
+    pub const NOBODY: Self = Self { identity: Identity::UNKNOWN, generation: 0 };
 
     /// Whether it is on this node: an endpoint, or the node itself.
     #[inline(always)]

@@ -80,7 +80,7 @@ impl Scene {
     fn only_entry(&self) -> Entry {
         let flows = self.node.flows.borrow();
         assert_eq!(flows.len(), 1);
-        *flows.values().next().expect("one flow")
+        flows.values().next().expect("one flow").entry
     }
 
     fn charged(&self, address: Address) -> (u64, u64) {

@@ -8,7 +8,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use common::{
-    Address, Direction, DropReason, Entry, Node as _, Tuple,
+    Address, Direction, DropReason, Entry, FlowKey, Node as _,
+    conntrack::Conntrack as _,
     event::{Counter, Event, EventKind, REPORT_FLOWS},
     path::{Findings, Site as _},
 };
@@ -96,7 +97,7 @@ pub fn report_dropped(skb: Skb, found: &Findings, direction: Direction, reason: 
 
 /// Reports what became of a flow; false if there was no room.
 #[inline(never)]
-pub fn report_flow(kernel: &Kernel, kind: EventKind, tuple: &Tuple, flow: &Entry) -> bool {
+pub fn report_flow(kernel: &Kernel, kind: EventKind, key: &FlowKey, flow: *mut Entry) -> bool {
     if !kernel.is_on(REPORT_FLOWS) {
         return true;
     }
@@ -105,11 +106,10 @@ pub fn report_flow(kernel: &Kernel, kind: EventKind, tuple: &Tuple, flow: &Entry
         return false;
     };
     let event: &mut Event = zeroed(&mut entry);
-    event.describe_flow(kind, tuple, flow);
+    event.describe_flow(kind, &kernel.tuple(flow, key), &kernel.read(flow));
     event.time = Kernel::nanoseconds();
-    let initiator = flow.initiator();
-    event.source_identity = identity(kernel, &tuple.address(initiator));
-    event.destination_identity = identity(kernel, &tuple.address(initiator.other()));
+    event.source_identity = identity(kernel, &event.source);
+    event.destination_identity = identity(kernel, &event.destination);
     entry.submit(NO_WAKEUP);
     true
 }

@@ -14,8 +14,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use common::{
-    Address, Entry, Identity, Node, RuleId, Rules, Side, Tuple,
-    conntrack::{Class, Conntrack, Epoch, Inserted, Traffic, Word, flag},
+    Address, Entry, FlowKey, Identity, Node, RuleId, Rules, Side, Tuple,
+    conntrack::{Class, Conntrack, Epoch, Inserted, Record, Traffic, Word, flag},
     decide::{Decision, Question, Widening},
     event::{Charge, EventKind, Usage},
     judge::{Matter, consult},
@@ -41,7 +41,7 @@ static PORT_SETS: Array<PortSet, { SetPlace::COUNT as usize }> = Array::new();
 #[btf_map]
 static MEMBERSHIPS: HashMap<u32, Memberships, 16_384> = HashMap::new();
 #[btf_map]
-static FLOWS: HashMap<Tuple, Entry, 262_144> = HashMap::new();
+static FLOWS: HashMap<FlowKey, Record, 262_144> = HashMap::new();
 #[btf_map]
 static CHARGES: HashMap<Address, Charge, 131_072> = HashMap::new();
 #[btf_map]
@@ -221,8 +221,9 @@ impl Conntrack for Kernel {
     type Account = *mut Charge;
 
     #[inline(always)]
-    fn find(&self, tuple: &Tuple) -> Option<*mut Entry> {
-        FLOWS.get_ptr_mut(tuple)
+    fn find(&self, key: &FlowKey) -> Option<*mut Entry> {
+        // An entry is the first thing in its record.
+        FLOWS.get_ptr_mut(key).map(<*mut Record>::cast)
     }
 
     #[inline(always)]
@@ -242,6 +243,11 @@ impl Conntrack for Kernel {
                 reserved: Entry::UNUSED,
             }
         }
+    }
+
+    #[inline(always)]
+    fn tuple(&self, entry: *mut Entry, key: &FlowKey) -> Tuple {
+        key.tuple(*address(entry, Side::Low), *address(entry, Side::High))
     }
 
     #[inline(always)]
@@ -300,9 +306,9 @@ impl Conntrack for Kernel {
     }
 
     #[inline(always)]
-    fn insert(&self, tuple: &Tuple, entry: &Entry) -> Inserted {
+    fn insert(&self, key: &FlowKey, record: &Record) -> Inserted {
         const EXISTS: i32 = -17;
-        match FLOWS.insert(tuple, entry, u64::from(BPF_NOEXIST)) {
+        match FLOWS.insert(key, record, u64::from(BPF_NOEXIST)) {
             Ok(()) => Inserted::Created,
             Err(EXISTS) => Inserted::Exists,
             Err(_) => Inserted::Full,
@@ -310,14 +316,19 @@ impl Conntrack for Kernel {
     }
 
     #[inline(always)]
-    fn remove(&self, tuple: &Tuple) {
+    fn remove(&self, key: &FlowKey) {
         // Gone already is as good as removed.
-        let _ = FLOWS.remove(tuple);
+        let _ = FLOWS.remove(key);
     }
 
     #[inline(always)]
     fn account(&self, instance: &Address) -> Option<*mut Charge> {
         CHARGES.get_ptr_mut(instance)
+    }
+
+    #[inline(always)]
+    fn account_of(&self, entry: *mut Entry, side: Side) -> Option<*mut Charge> {
+        CHARGES.get_ptr_mut(address(entry, side))
     }
 
     #[inline(always)]
@@ -345,9 +356,17 @@ impl Conntrack for Kernel {
     }
 
     #[inline(always)]
-    fn ended(&self, tuple: &Tuple, entry: &Entry) {
-        event::report_flow(self, EventKind::End, tuple, entry);
+    fn ended(&self, entry: *mut Entry, key: &FlowKey) {
+        event::report_flow(self, EventKind::End, key, entry);
     }
+}
+
+/// One of the ends of a flow that was found.
+#[inline(always)]
+fn address<'a>(entry: *mut Entry, side: Side) -> &'a Address {
+    // SAFETY: a value of a preallocated map stays mapped for the program's run, and an entry is the first thing in it. One
+    // recycled under our eyes has the address of another flow, whose word then does not bind this one.
+    unsafe { (*entry.cast::<Record>()).address(side) }
 }
 
 /// Adds to one of the two counts, wrapping, and returns what stood before.

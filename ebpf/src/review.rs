@@ -14,8 +14,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use common::{
-    Entry, Tuple,
-    conntrack::{Conntrack as _, credit, flag},
+    Entry, FlowKey,
+    conntrack::{Conntrack as _, Record, credit, flag},
     event::{CutFlow, EventKind},
     judge::Reviewed,
     path::review_flow,
@@ -48,16 +48,18 @@ pub fn walk(_: &TcContext) -> i32 {
     if walk.overflowed { TC_ACT_SHOT } else { TC_ACT_OK }
 }
 
-unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Entry, walk: *mut Walk) -> i64 {
+unsafe extern "C" fn visit(_map: *mut c_void, key: *const FlowKey, record: *mut Record, walk: *mut Walk) -> i64 {
     const GO_ON: i64 = 0;
     const STOP: i64 = 1;
     // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
-    let (tuple, walk) = unsafe { (&*key, &mut *walk) };
+    let (key, walk) = unsafe { (&*key, &mut *walk) };
+    // An entry is the first thing in its record.
+    let entry = record.cast::<Entry>();
     let Some(found) = at_hand() else { return STOP };
-    if review_flow(&walk.kernel, entry, tuple, found.matter()) != Reviewed::Cut {
+    if review_flow(&walk.kernel, entry, key, found.matter()) != Reviewed::Cut {
         return GO_ON;
     }
-    if !report(&walk.kernel, entry, tuple) {
+    if !report(&walk.kernel, entry, key) {
         walk.overflowed = true;
         return STOP;
     }
@@ -66,13 +68,13 @@ unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Ent
 
 /// Marks a flow as cut if that could be reported.
 #[inline(never)]
-fn report(kernel: &Kernel, entry: *mut Entry, tuple: &Tuple) -> bool {
+fn report(kernel: &Kernel, entry: *mut Entry, key: &FlowKey) -> bool {
     credit(kernel, entry, &kernel.read(entry));
     let flow = kernel.read(entry);
     let Some(mut cut) = CUTS.reserve(0) else { return false };
-    cut.write(CutFlow::new(tuple, &flow));
+    cut.write(CutFlow::new(&kernel.tuple(entry, key), &flow));
     cut.submit(0);
     kernel.set_flags(entry, flag::CUT);
-    report_flow(kernel, EventKind::Cut, tuple, &flow);
+    report_flow(kernel, EventKind::Cut, key, entry);
     true
 }

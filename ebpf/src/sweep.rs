@@ -15,8 +15,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::error;
 use common::{
-    Entry, Node as _, Protocol, Tuple,
-    conntrack::{Conntrack as _, credit, retire},
+    Entry, FlowKey, Node as _, Protocol,
+    conntrack::{Conntrack as _, Record, credit, retire},
     datagram::{Datagram, DatagramKey, forget},
     settings::Ticks,
 };
@@ -96,13 +96,15 @@ unsafe extern "C" fn walk(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) 
     0
 }
 
-unsafe extern "C" fn visit(_map: *mut c_void, key: *const Tuple, entry: *mut Entry, walk: *mut Walk) -> i64 {
+unsafe extern "C" fn visit(_map: *mut c_void, key: *const FlowKey, record: *mut Record, walk: *mut Walk) -> i64 {
     // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
-    let (tuple, walk) = unsafe { (ptr::read(key), &*walk) };
-    let protocol = tuple.protocol().unwrap_or(Protocol::Icmp);
+    let (key, walk) = unsafe { (ptr::read(key), &*walk) };
+    // An entry is the first thing in its record.
+    let entry = record.cast::<Entry>();
+    let protocol = key.protocol().unwrap_or(Protocol::Icmp);
     let found = walk.kernel.read(entry);
     if found.is_expired(protocol, walk.now, &walk.kernel.settings().lifetimes) {
-        retire(&walk.kernel, entry, &tuple);
+        retire(&walk.kernel, entry, &key);
     } else {
         credit(&walk.kernel, entry, &found);
     }

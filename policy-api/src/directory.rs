@@ -1,14 +1,15 @@
 //! The directory that `netpol-api init` writes: the CA, the tokens. For its owner's eyes only.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use crate::{
     model::{NodeName, TokenName},
+    private,
     store::{DatabaseError, Refusal, Token},
     tls::{Authority, TlsError},
 };
@@ -45,7 +46,6 @@ pub enum Found {
     Written,
 }
 
-const SECRET: u32 = 0o600;
 const PRIVATE: u32 = 0o700;
 
 impl Directory {
@@ -86,14 +86,15 @@ impl Directory {
 
     /// The CA, which must be there.
     pub fn authority(&self) -> Result<Authority, DirectoryError> {
-        let read = |path: PathBuf| read(&path)?.ok_or(DirectoryError::NoAuthority { path: self.0.clone() });
-        Ok(Authority { certificate: read(self.certificate_path())?, key: read(self.key_path())? })
+        let there = |text: Option<String>| text.ok_or(DirectoryError::NoAuthority { path: self.0.clone() });
+        let certificate = there(read(&self.certificate_path())?)?;
+        Ok(Authority { certificate, key: there(read_secret(&self.key_path())?)? })
     }
 
     /// The CA, made if there is none.
     pub fn authority_or_new(&self) -> Result<(Authority, Found), DirectoryError> {
         let (certificate, key) = (self.certificate_path(), self.key_path());
-        match (read(&certificate)?, read(&key)?) {
+        match (read(&certificate)?, read_secret(&key)?) {
             (Some(certificate), Some(key)) => Ok((Authority { certificate, key }, Found::Kept)),
             (None, None) => {
                 let authority = Authority::generate(time::OffsetDateTime::now_utc())?;
@@ -108,7 +109,7 @@ impl Directory {
 
     /// The token in a file, made if there is none.
     pub fn token_or_new(path: &Path) -> Result<(Token, Found), DirectoryError> {
-        match read(path)? {
+        match read_secret(path)? {
             Some(text) => {
                 let token = Token::from_text(&text).ok_or(DirectoryError::Token { path: path.to_owned() })?;
                 Ok((token, Found::Kept))
@@ -123,23 +124,17 @@ impl Directory {
 }
 
 fn read(path: &Path) -> Result<Option<String>, DirectoryError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DirectoryError::File { path: path.to_owned(), source }),
-    }
+    private::read(path).map_err(at(path))
 }
 
-/// Writes a secret so that it is there whole or not at all, and at no time readable by others.
+fn read_secret(path: &Path) -> Result<Option<String>, DirectoryError> {
+    private::read_secret(path).map_err(at(path))
+}
+
 fn write(path: &Path, text: &str) -> Result<(), DirectoryError> {
-    let partial = path.with_extension("partial");
-    let all = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(SECRET).open(&partial)?;
-        file.set_permissions(Permissions::from_mode(SECRET))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-    };
-    all().map_err(|source| DirectoryError::File { path: path.to_owned(), source })
+    private::keep(path, text.as_bytes()).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    |source| DirectoryError::File { path: path.to_owned(), source }
 }

@@ -5,6 +5,8 @@
 //! here knows the datapath: of `common` it takes identities, ports and the verdict engine for `check`.
 
 #[cfg(feature = "server")]
+pub mod challenge;
+#[cfg(feature = "server")]
 pub mod check;
 #[cfg(feature = "client")]
 pub mod client;
@@ -17,6 +19,9 @@ pub mod init;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod oidc;
+#[cfg(feature = "policy")]
+pub mod policy;
+pub mod private;
 #[cfg(feature = "server")]
 pub mod scope;
 #[cfg(feature = "server")]

@@ -13,12 +13,14 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy_api::{
+    challenge::Underlay,
     directory::Found,
+    http::Compat,
     init::{Init, NodeWish, TeamWish, TokenWish, init},
     model::{History, Invalid, Prefix},
     oidc::{KeySource, ProviderConfig, RoleOf},
     server::{Server, ServerConfig},
-    store::{Copied, Location, OverlayWish, accept, back_up, longest_overlay, restore},
+    store::{Copied, Location, OverlayWish, Retention, accept, back_up, longest_overlay, restore},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -160,6 +162,10 @@ struct ServeArgs {
     /// Time between heartbeats of a watch, at most 5s: readers give up after three.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
+    /// Whether a node that joins has to prove that it is at its underlay address: proven (it shows what we send there, to UDP
+    /// port 789), or believed (where we have no way to those addresses: a node may then claim any that no other has).
+    #[arg(long, value_name = "HOW", default_value = "proven", hide_possible_values = true)]
+    underlay: Underlay,
     /// How long a node's certificate is good for: 10s to 30d. Nodes renew theirs at half of it.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
     certificate_lifetime: Duration,
@@ -169,6 +175,18 @@ struct ServeArgs {
     /// How long it is known which instance had an address, after it gave it up: 1h to 3650d.
     #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
     keep_owners: Duration,
+    /// How long the history is kept: who changed what, and what stood then: 1h to 3650d.
+    #[arg(long, value_name = "TIME", default_value = "400d", value_parser = parse_kept)]
+    keep_history: Duration,
+    /// How much of it is kept at most, in MiB; the oldest goes first. In etcd it takes a part of the quota (2 GiB, as a rule).
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    keep_history_size: u64,
+    /// Serve the paths of Cloud Foundry's policy server, too: /networking/v0 and /networking/v1.
+    #[arg(long)]
+    cf_compat: bool,
+    /// An origin that browsers may ask those paths from; may be repeated, * is all.
+    #[arg(long, value_name = "ORIGIN", requires = "cf_compat")]
+    cf_allow_origin: Vec<String>,
     #[command(flatten)]
     oidc: OidcArgs,
 }
@@ -300,14 +318,20 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
     let config = ServerConfig {
         listen: args.listen,
         overlay: args.place.overlay(),
+        underlay: args.underlay,
         store: args.place.store,
         directory: args.place.dir,
         names: args.place.names,
         heartbeat: args.heartbeat,
-        owners_kept: args.keep_owners,
+        retention: Retention {
+            owners: args.keep_owners,
+            history: args.keep_history,
+            history_bytes: args.keep_history_size << 20,
+        },
         certificate_lifetime: args.certificate_lifetime,
         requests_per_second: args.requests_per_second,
         provider: args.oidc.provider()?,
+        cf_compat: args.cf_compat.then_some(Compat { origins: args.cf_allow_origin }),
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;
     eprintln!("listening on https://{}", server.address());

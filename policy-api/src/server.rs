@@ -14,10 +14,11 @@ use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use tracing::{error, info};
 
 use crate::{
+    challenge::{Challenger, Underlay},
     directory::{Directory, DirectoryError},
-    http::{self, Context, Issuer},
+    http::{self, Compat, Context, Issuer},
     oidc::{KeysError, Provider, ProviderConfig},
-    store::{DatabaseError, Location, OverlayWish, Store},
+    store::{DatabaseError, Location, OverlayWish, Retention, Store},
     tls::{Authority, Identifying, TlsError},
     watch::{Planner, Planning, Presence, Timing},
 };
@@ -32,15 +33,19 @@ pub struct ServerConfig {
     /// Names and addresses of ours besides `listen`, `localhost`, `127.0.0.1` and those that `init` was told.
     pub names: Vec<String>,
     pub overlay: OverlayWish,
+    /// What it takes for a node to be believed to be at its underlay address.
+    pub underlay: Underlay,
     pub heartbeat: Duration,
-    /// How long it is known who had an address, after he gave it up.
-    pub owners_kept: Duration,
+    /// How much of the past is kept.
+    pub retention: Retention,
     /// How long a node's certificate is good for; nodes renew theirs long before.
     pub certificate_lifetime: Duration,
     /// How many requests each caller may make.
     pub requests_per_second: NonZeroU32,
     /// Who vouches for users besides our own tokens.
     pub provider: Option<ProviderConfig>,
+    /// Whether Cloud Foundry's paths are served, too.
+    pub cf_compat: Option<Compat>,
 }
 
 /// What keeps us from serving.
@@ -96,13 +101,14 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let timing = Timing { heartbeat: config.heartbeat, stall: STALL };
-        let issuer = Issuer { authority: authority.clone(), lifetime: config.certificate_lifetime };
+        let challenger = Challenger::new(&authority, config.underlay);
+        let issuer = Issuer { authority: authority.clone(), challenger, lifetime: config.certificate_lifetime };
         let presence = Arc::new(Presence::shared_by(store.board()));
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;
         let limit = config.requests_per_second;
         let context = Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped);
-        let router = http::router(context.believing(provider));
+        let router = http::router(context.believing(provider), config.cf_compat.as_ref());
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
         let mut server = server
@@ -154,8 +160,8 @@ impl Server {
 
 /// Opening waits for the disk or the network.
 async fn open(config: &ServerConfig) -> Result<Store, ServeError> {
-    let (location, overlay, owners_kept) = (config.store.clone(), config.overlay, config.owners_kept);
-    let opening = tokio::task::spawn_blocking(move || Store::open_keeping(&location, overlay, owners_kept)).await;
+    let (location, overlay, retention) = (config.store.clone(), config.overlay, config.retention);
+    let opening = tokio::task::spawn_blocking(move || Store::open_keeping(&location, overlay, retention)).await;
     Ok(opening.map_err(|panic| ServeError::Listen { address: config.listen, source: io::Error::other(panic) })??)
 }
 

@@ -93,17 +93,20 @@ fn what_a_node_forwards_is_not_taken_for_its_own() {
     });
 }
 
+/// Whether a node's own stack gets to an instance, in so many milliseconds.
+fn reaches(node: &Namespace, instance: &Instance, patience: u64) -> Result<bool> {
+    let address = SocketAddr::from((instance.address()?, PORT));
+    let _listener = instance.namespace.inside(|| TcpListener::bind(address).context("listen"))?;
+    let patience = Duration::from_millis(patience);
+    node.inside(|| Ok(TcpStream::connect_timeout(&address, patience).is_ok()))
+}
+
 #[test]
 fn the_node_reaches_its_instances_by_a_rule_for_host_only() {
     scenario(Plan::nodes(&["n1", "n2"]), |world| {
         let (near, far) = (world.run_instance("appC", "n1")?, world.run_instance("appC", "n2")?);
         let node = &world.node("n1")?.namespace;
-        let reaches = |instance: &Instance, patience: u64| -> Result<bool> {
-            let address = SocketAddr::from((instance.address()?, PORT));
-            let _listener = instance.namespace.inside(|| TcpListener::bind(address).context("listen"))?;
-            let patience = Duration::from_millis(patience);
-            node.inside(|| Ok(TcpStream::connect_timeout(&address, patience).is_ok()))
-        };
+        let reaches = |instance, patience| reaches(node, instance, patience);
         ensure!(reaches(&near, 5_000)?, "the rule that a store is born with");
         world.netpol(&["revoke", "host", "any", "--protocol", "any", "--wait"])?.expect_exit(0)?;
         ensure!(!reaches(&near, 500)?, "no rule names the host now");
@@ -112,6 +115,26 @@ fn the_node_reaches_its_instances_by_a_rule_for_host_only() {
         ensure!(!reaches(&far, 500)?, "`host` is an endpoint's own node, not any node");
         world.netpol(&["revoke", "host", "appC", "--port", "8080", "--wait"])?.expect_exit(0)?;
         ensure!(!reaches(&near, 500)?, "the rule is gone");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_node_reaches_an_app_that_never_ran_here_while_the_api_is_away_unless_a_deny_bars_it() {
+    scenario(Plan::nodes(&["n1"]), |world| {
+        world.run_instance("appB", "n1")?;
+        for line in [["allow", "appZ", "appB"], ["allow", "appY", "appB"], ["deny", "host", "appY"]] {
+            world.netpol(&[&line[..], &["--port", "8080", "--wait"]].concat())?.expect_exit(0)?;
+        }
+        world.control.kill()?;
+        let (checked, barred) = (world.run_instance("appZ", "n1")?, world.run_instance("appY", "n1")?);
+        for instance in [&checked, &barred] {
+            let note = instance.attached.note.clone().unwrap_or_default();
+            ensure!(note.contains("does not know all of its rules"), "{note}");
+        }
+        let node = &world.node("n1")?.namespace;
+        ensure!(reaches(node, &checked, 5_000)?, "no health check gets there");
+        ensure!(!reaches(node, &barred, 500)?, "a deny that stands is passed over");
         Ok(())
     });
 }

@@ -1,14 +1,19 @@
 //! Enforcement outlives the daemons: what passes and what does not stays the same while an agent or the API is gone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tests::rounds;
+use tests::world::agent_socket;
+use tests::world::daemon::Daemon;
+use tests::world::http::{Proof, Request};
+use tests::world::node::Node;
 use tests::world::patience::{PATIENCE, await_that};
 use tests::world::pins;
 use tests::world::probe::{Outcome, Transport, ask, expect_answer, expect_blocked};
 use tests::world::stage::{NODES, PORT, Stage};
-use tests::world::{Plan, scenario};
+use tests::world::{Plan, World, scenario};
 
 /// Enough for an answer on an idle machine; what asks so briefly asks again.
 const A_MOMENT: Duration = Duration::from_millis(200);
@@ -130,5 +135,52 @@ fn without_the_api_an_unpublished_instance_reaches_its_own_node_only_and_is_told
             let outcome = ask(Transport::Tcp, &unpublished, &stage.b, PORT, A_MOMENT)?;
             Ok(matches!(outcome, Outcome::Answered(_)))
         })
+    });
+}
+
+/// Asks as n1 until it has asked too often, and then as often as it may again, so that nothing is left for its agent.
+fn ask_too_often(world: &World, proof: &Proof, stop: &AtomicBool) -> Result<()> {
+    let request = Request { method: "GET", path: "/v1/status", headers: &[], body: Vec::new() };
+    while !stop.load(Ordering::Relaxed) {
+        world.control.request_of(proof, &request)?;
+    }
+    Ok(())
+}
+
+/// Starts n1's agent until it has been told to come back later, which luck may spare it, and waits until it enforces.
+fn start_an_unwelcome_agent(node: &Node) -> Result<Daemon> {
+    const TRIES: usize = 5;
+    for _ in 0..TRIES {
+        let mut agent = node.launch_agent(&[])?;
+        agent.await_ready(|| Ok(agent_socket::get(&node.socket, "/v1/status")?["ready"] == true))?;
+        if agent.log().contains("starting without the policy API") {
+            return Ok(agent);
+        }
+        agent.kill()?;
+    }
+    bail!("nobody told n1's agent to come back later")
+}
+
+#[test]
+fn an_agent_that_is_told_to_come_back_later_starts_from_what_it_remembers() {
+    scenario(Plan::nodes(&NODES), |world| {
+        let stage = Stage::set(world)?;
+        let proof = world.node("n1")?.proof()?;
+        world.node_mut("n1")?.kill_agent()?;
+        world.control.kill()?;
+        world.control.set_flags(["--requests-per-second", "1"].map(str::to_owned).into());
+        world.control.start()?;
+
+        let (world, node, stop) = (&*world, world.node("n1")?, AtomicBool::new(false));
+        let agent = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| ask_too_often(world, &proof, &stop));
+            let started = start_an_unwelcome_agent(node);
+            stop.store(true, Ordering::Relaxed);
+            asking.join().expect("it returns its errors").and(started)
+        });
+        let _agent = agent?;
+        expect_answer(Transport::Tcp, &stage.a, &stage.b, PORT + 2)?;
+        expect_blocked(Transport::Tcp, &stage.c, &stage.b, PORT + 2)?;
+        await_that("the node to follow again", PATIENCE, || Ok(node.status()?["connected"] == true))
     });
 }

@@ -43,6 +43,11 @@ fn an_address_leads_to_whoever_had_it_at_a_time_also_when_the_api_was_killed_sin
                 ensure!(json["from"].as_str() < Some(&live) && json["until"].as_str() > Some(&live), "{json}");
             }
         }
+        // All clocks of this machine are one.
+        let clock = &world.netpol(&["nodes", "-o", "json"])?.expect_exit(0)?.json()?["items"][0]["clock"];
+        let (ahead, error) = (clock["ahead_ms"].as_i64(), clock["error_ms"].as_u64());
+        let (ahead, error) = ahead.zip(error).with_context(|| format!("n1 says nothing of its clock: {clock}"))?;
+        ensure!(ahead.unsigned_abs() <= error + 2 && error < 5_000, "{clock}");
         world.netpol(&["lookup", &addresses[0], "--at", "2h"])?.expect_exit(1)?.expect_said("web/0 has it after")?;
         world.netpol(&["lookup", &addresses[0], "--at", "2999-01-01T00:00:00Z"])?.expect_exit(2).map(drop)?;
         Ok(())

@@ -15,6 +15,7 @@ mod security {
     mod lifetime;
     mod maps;
     mod owner;
+    mod place;
     mod port_sets;
     mod repair;
     mod start;

@@ -58,6 +58,9 @@ fn a_rule_counts_what_it_let_pass_and_what_it_refused_once_on_the_node_that_bega
         ensure!(counted["flows"] == 3 && counted["packets"] == 3 * DATAGRAMS, "30 datagrams of 3 flows: {counted}");
         ensure!(counted["bytes"] == 3 * DATAGRAMS * LENGTH, "of {LENGTH} bytes each: {counted}");
         ensure!(counted["last_hit"].is_string(), "and when the last came: {counted}");
+        await_that("the flows that live to be counted, once each", PATIENCE, || {
+            Ok(usage(world, &allow)?.context("the rule is listed")?["live"] == 3)
+        })?;
 
         let deny = make(world, "deny")?;
         for _ in 0..DATAGRAMS {

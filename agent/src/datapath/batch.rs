@@ -72,8 +72,14 @@ pub(super) fn delete<K: Pod>(map: BorrowedFd, keys: &[K]) -> Result<(), (usize, 
 
 /// Reads every element of a hash map, as raw keys and values of these sizes.
 pub(super) fn read(map: BorrowedFd, key: usize, value: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let (mut keys, mut values) = (vec![0; CHUNK * key], vec![0; CHUNK * value]);
     let mut elements = Vec::new();
+    each(map, key, value, |key, value| elements.push((key.to_vec(), value.to_vec())))?;
+    Ok(elements)
+}
+
+/// Shows every element of a hash map, as raw keys and values of these sizes.
+pub(super) fn each(map: BorrowedFd, key: usize, value: usize, mut visit: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    let (mut keys, mut values) = (vec![0; CHUNK * key], vec![0; CHUNK * value]);
     // Where the walk stands, as the kernel wants it back: a bucket's number.
     let (mut from, mut reached) = (None, 0_u32);
     loop {
@@ -97,9 +103,9 @@ pub(super) fn read(map: BorrowedFd, key: usize, value: usize) -> io::Result<Vec<
         };
         let count = usize::try_from(attributes.count).unwrap_or(0).min(CHUNK);
         let found = keys.chunks(key).zip(values.chunks(value)).take(count);
-        elements.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        found.for_each(|(key, value)| visit(key, value));
         if ended {
-            return Ok(elements);
+            return Ok(());
         }
         from = Some(reached);
     }

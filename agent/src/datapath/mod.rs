@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use aya::{Ebpf, maps::MapData, programs::TestRunOptions};
 use common::{
-    Address, Entry, Tuple,
-    conntrack::Epoch,
+    Address, FlowKey,
+    conntrack::{Epoch, Record},
     datagram::{Datagram, DatagramKey},
     event::{Charge, CutFlow, Usage},
     placement::Placement,
@@ -31,7 +31,7 @@ pub use attach::{Attachment, Hook, WantedWay, Way};
 pub use endpoint::EndpointTable;
 pub use event::{Counters, EventReader, Lost, Outcome};
 pub use object::{ENDPOINTS, Sizes};
-pub use table::{EpochCell, Table};
+pub use table::{EpochCell, Table, Values};
 pub use upgrade::TakenOver;
 
 /// Why the kernel's side does not do what it should.
@@ -81,7 +81,7 @@ pub struct Datapath {
     pub placements: Table<Address, Placement>,
     pub nodes: Table<Address, u32>,
     pub endpoints: EndpointTable,
-    pub flows: Table<Tuple, Entry>,
+    pub flows: Table<FlowKey, Record>,
     pub datagrams: Table<DatagramKey, Datagram>,
     pub charges: Table<Address, Charge>,
     port_sets: aya::maps::Array<MapData, PortSet>,
@@ -196,8 +196,8 @@ impl Datapath {
 
     /// Forgets every flow and datagram: each is judged as a new one, or dropped if its next packet cannot open one.
     pub fn forget_flows(&mut self) -> Result<()> {
-        let tuples: Vec<Tuple> = self.flows.read()?.into_iter().map(|(tuple, _)| tuple).collect();
-        tuples.iter().try_for_each(|tuple| self.flows.remove(tuple))?;
+        let flows: Vec<FlowKey> = self.flows.read()?.into_iter().map(|(key, _)| key).collect();
+        flows.iter().try_for_each(|key| self.flows.remove(key))?;
         let datagrams: Vec<DatagramKey> = self.datagrams.read()?.into_iter().map(|(key, _)| key).collect();
         datagrams.iter().try_for_each(|key| self.datagrams.remove(key))
     }

@@ -8,7 +8,8 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 use common::{
-    Address, Entry, Tuple,
+    Address, FlowKey,
+    conntrack::Record,
     datagram::{Datagram, DatagramKey},
     event::{Charge, Counter, Usage},
     placement::{ENDPOINT_PLACES, Endpoint, Placement},
@@ -66,7 +67,7 @@ fn layouts(sizes: &Sizes) -> [Layout; 20] {
         hash("LENGTHS", size_of::<PairKey>(), size_of::<Lengths>(), sizes.rows),
         array("PORT_SETS", MapType::Array, size_of::<PortSet>(), SetPlace::COUNT),
         hash("MEMBERSHIPS", size_of::<u32>(), size_of::<Memberships>(), MEMBERS),
-        hash("FLOWS", size_of::<Tuple>(), size_of::<Entry>(), sizes.flows),
+        hash("FLOWS", size_of::<FlowKey>(), size_of::<Record>(), sizes.flows),
         hash("DATAGRAMS", size_of::<DatagramKey>(), size_of::<Datagram>(), DATAGRAMS),
         hash("CHARGES", size_of::<Address>(), size_of::<Charge>(), sizes.placements),
         hash("USAGE", size_of::<u32>(), size_of::<Usage>(), sizes.rows),

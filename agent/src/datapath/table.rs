@@ -3,7 +3,7 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -91,6 +91,13 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
+    /// A second way to the values, for whoever looks at all of them while the table is in use.
+    pub fn values(&self) -> Result<Values<V>> {
+        let failed = DatapathError::io(format!("share {}", self.name));
+        let map = self.map.map().fd().as_fd().try_clone_to_owned().map_err(failed)?;
+        Ok(Values { map, key: size_of::<K>(), values: PhantomData })
+    }
+
     /// Writes many elements in order, and all that fit even if some do not.
     pub fn put_all(&mut self, elements: &[(K, V)]) -> std::result::Result<(), Refused> {
         let (keys, values): (Vec<K>, Vec<V>) = elements.iter().copied().unzip();
@@ -103,6 +110,23 @@ impl<K: Pod, V: Pod> Table<K, V> {
         let fd = self.map.map().fd().as_fd();
         let gone = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
         write_all(self.name, keys.len(), |from| batch::delete(fd, &keys[from..]), gone)
+    }
+}
+
+/// The values of a table, read as they are at some moment of the reading.
+pub struct Values<V> {
+    map: OwnedFd,
+    key: usize,
+    values: PhantomData<V>,
+}
+
+impl<V: Pod> Values<V> {
+    /// Shows each. Takes as long as the table is large.
+    pub fn each(&self, mut visit: impl FnMut(V)) -> io::Result<()> {
+        batch::each(self.map.as_fd(), self.key, size_of::<V>(), |_, value| {
+            // SAFETY: the slice is as long as a value, which any bytes can be.
+            visit(unsafe { value.as_ptr().cast::<V>().read_unaligned() });
+        })
     }
 }
 

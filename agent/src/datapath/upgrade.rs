@@ -4,15 +4,18 @@
 //! hook is given our code by one atomic replacement each, and the flows that were opened meanwhile are copied, too. Killed
 //! at any point, the next agent does it again from the start.
 
-use std::{collections::HashMap, os::fd::AsFd as _};
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::AsFd as _,
+};
 
 use aya::maps::MapData;
 use common::{
-    Address, Entry, Tuple,
+    Address, FlowKey, Side, Tuple,
     conntrack::{Class, flag},
     event::Charge,
-    older,
-    placement::Place,
+    older::{self, Flow},
+    placement::{End, Place},
 };
 
 use super::{Attachment, Datapath, DatapathError, Result, batch, pin::Layout};
@@ -25,8 +28,6 @@ pub struct TakenOver {
     /// Flows that were opened meanwhile.
     pub late: usize,
 }
-
-type Flows = Vec<(Tuple, Entry)>;
 
 impl Datapath {
     /// Whether an agent of another layout has left programs and maps that still are in force.
@@ -56,35 +57,37 @@ impl Datapath {
         for attachment in attachments {
             self.attach(attachment)?;
         }
-        let known: HashMap<Tuple, Entry> = first.into_iter().collect();
-        let late: Flows =
-            self.predecessors_flows()?.into_iter().filter(|(tuple, _)| !known.contains_key(tuple)).collect();
+        let known: HashSet<Tuple> = first.iter().map(|flow| flow.tuple).collect();
+        let late: Vec<Flow> =
+            self.predecessors_flows()?.into_iter().filter(|flow| !known.contains(&flow.tuple)).collect();
         self.put_flows(&late, false)?;
         self.pins.remove_others()?;
         Ok(TakenOver { flows: known.len(), late: late.len() })
     }
 
-    fn predecessors_flows(&self) -> Result<Flows> {
+    fn predecessors_flows(&self) -> Result<Vec<Flow>> {
         let mut flows = Vec::new();
         for layout in self.pins.others() {
-            let entry = |(key, value): (Vec<u8>, Vec<u8>)| {
-                Some((older::tuple(layout.schema, &key)?, older::entry(layout.schema, &value)?))
-            };
-            flows.extend(read(layout, "FLOWS")?.into_iter().filter_map(entry));
+            let elements = read(layout, "FLOWS")?;
+            flows.extend(elements.iter().filter_map(|(key, value)| older::flow(layout.schema, key, value)));
         }
         Ok(flows)
     }
 
     /// Puts flows where none are. Where programs of ours may count at the same time, they are charged to nobody, and nobody
     /// is given back a charge for them.
-    fn put_flows(&mut self, flows: &Flows, alone: bool) -> Result<()> {
+    fn put_flows(&mut self, flows: &[Flow], alone: bool) -> Result<()> {
         if alone {
             self.charge_for(flows)?;
         }
-        for (tuple, entry) in flows {
+        let seed = self.settings()?.seed;
+        for flow in flows {
+            let (low, high) = (self.end(&flow.tuple, Side::Low)?, self.end(&flow.tuple, Side::High)?);
             let charged = if alone { 0 } else { flag::RETIRED };
-            let ours = if self.is_here(&tuple.address(entry.initiator()))? { flag::OURS } else { 0 };
-            match self.flows.put_new(tuple, &Entry { flags: entry.flags | charged | ours, ..*entry }) {
+            let ours = if self.is_here(&flow.tuple.address(flow.entry.initiator()))? { flag::OURS } else { 0 };
+            let mut record = flow.bind(seed, low, high);
+            record.entry.flags |= charged | ours;
+            match self.flows.put_new(&FlowKey::of(&flow.tuple, seed), &record) {
                 // Less room than the predecessor had: those flows have to be opened again.
                 Err(DatapathError::Full(_)) => return Ok(()),
                 result => result?,
@@ -93,15 +96,21 @@ impl Datapath {
         Ok(())
     }
 
+    /// Who is at this end now.
+    fn end(&self, tuple: &Tuple, side: Side) -> Result<End> {
+        let placement = self.placements.get(&tuple.address(side))?;
+        Ok(placement.map_or(End::NOBODY, |placement| placement.end()))
+    }
+
     /// Whether an address is this node's or one of its instances'.
     fn is_here(&self, address: &Address) -> Result<bool> {
         let place = self.placements.get(address)?.and_then(|placement| placement.place());
         Ok(place.is_some_and(|place| place != Place::Remote))
     }
 
-    fn charge_for(&mut self, flows: &Flows) -> Result<()> {
+    fn charge_for(&mut self, flows: &[Flow]) -> Result<()> {
         let mut charges: HashMap<Address, Charge> = HashMap::new();
-        for (tuple, entry) in flows.iter().filter(|(_, entry)| !entry.is_retired()) {
+        for Flow { tuple, entry, .. } in flows.iter().filter(|flow| !flow.entry.is_retired()) {
             let charge = charges.entry(tuple.address(entry.initiator())).or_default();
             match entry.class() {
                 Class::Unanswered => charge.unanswered += 1,

@@ -12,7 +12,7 @@ use policy_api::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -49,6 +49,16 @@ enum Ended {
     Silent,
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+impl Ended {
+    /// How long the API wants not to be asked.
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Api(error) => error.retry_after().unwrap_or_default(),
+            Self::Inconsistent(_) | Self::Silent | Self::State(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// Several heartbeats long.
@@ -92,18 +102,21 @@ impl Follow {
             if was_connected {
                 warn!(%error, "the watch ended; enforcing the last state meanwhile");
             }
-            sleep(scattered(pause)).await;
+            sleep(scattered(pause) + error.retry_after()).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     async fn follow_once(&mut self, pause: &mut Duration) -> Result<(), Ended> {
         let since = self.follower.held().map_or(Revision::default(), |(_, replica)| replica.revision());
+        let asked = Instant::now();
         let mut watch = self.api.client.watch_scope(self.follower.held()).await?;
+        // No later line of a watch is on its way for longer than it took to ask for it and to be told the time first.
+        let mut longest = None;
         loop {
             let line = timeout(SILENCE, watch.next()).await.map_err(|_| Ended::Silent)??;
             if let WatchLine::Clock { now } = line {
-                let clock = ApiClock::shows(now);
+                let clock = ApiClock::shows(now, *longest.get_or_insert_with(|| asked.elapsed()));
                 clock.keep(&self.directory)?;
                 self.clock.send_replace(Some(clock));
                 continue;

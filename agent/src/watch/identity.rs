@@ -18,7 +18,7 @@ use policy_api::{
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::{ApiConfig, limited};
+use super::{ApiConfig, limited, underlay::join_from};
 use crate::state::{self, StateError};
 
 /// What keeps this node from proving itself.
@@ -32,6 +32,23 @@ pub enum IdentityError {
         "the policy API does not know the key in {key}, and --token-file {token} cannot be read: {source}; give the join token that `netpol-api init --node` wrote"
     )]
     NoToken { key: PathBuf, token: PathBuf, source: io::Error },
+    #[error(
+        "cannot listen at UDP port {port} of {underlay}, where the policy API sends what proves that this node is there: {source}; --underlay must be an address of this node, and the port free"
+    )]
+    NoListener { underlay: IpAddr, port: u16, source: io::Error },
+    #[error(
+        "this node is not proven to be at {underlay}: nothing good comes from the policy API to UDP port {port} there; let that through to this node, or serve the API with `--underlay believed`"
+    )]
+    Unproven { underlay: IpAddr, port: u16 },
+}
+
+impl IdentityError {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api(error) => error.retry_after(),
+            Self::File(_) | Self::NoToken { .. } | Self::NoListener { .. } | Self::Unproven { .. } => None,
+        }
+    }
 }
 
 /// The key and the certificate, and where they are kept.
@@ -54,7 +71,7 @@ impl Keyring {
     pub fn open(state_dir: &Path, node: NodeName, config: ApiConfig) -> Result<Self, IdentityError> {
         let directory = state_dir.to_owned();
         let path = key_path(&directory);
-        let identity = match state::load_text(&path)? {
+        let identity = match state::load_secret(&path)? {
             Some(pem) => Identity::of_key(&pem)?,
             None => {
                 let identity = Identity::generate()?;
@@ -92,8 +109,8 @@ impl Keyring {
             source,
         })?;
         let client = Client::new(self.config.client(Credentials::Token(token.trim().to_owned())))?;
-        let join = Join { underlay, csr: Some(self.identity.request()?) };
-        let Joined { certified, .. } = limited(client.join(&self.node, &join)).await?;
+        let join = Join { csr: Some(self.identity.request()?), ..Join::at(underlay) };
+        let Joined { certified, .. } = join_from(&client, &self.node, &join).await?;
         let certified = certified.ok_or_else(|| ClientError::Protocol("no certificate came of joining".to_owned()))?;
         info!("joined with the token, which is good for no other key from now on");
         self.keep(&certified)
@@ -107,8 +124,8 @@ impl Keyring {
 
     /// Renews the certificate for ever: when it is time, and when the policy API was not to be reached for a while, because a
     /// machine that slept has a certificate that is over and does not know.
-    pub async fn renew(self, first: Option<Duration>, mut connected: watch::Receiver<bool>) {
-        let mut next = first.unwrap_or_default();
+    pub async fn renew(self, first: Duration, mut connected: watch::Receiver<bool>) {
+        let mut next = first;
         loop {
             tokio::select! {
                 () = sleep(next) => {}
@@ -118,7 +135,7 @@ impl Keyring {
                 Ok(next) => next,
                 Err(error) => {
                     warn!(%error, "the node's certificate cannot be renewed; trying again");
-                    PAUSE
+                    PAUSE.max(error.retry_after().unwrap_or_default())
                 }
             };
         }
@@ -186,7 +203,7 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_refused_and_not_replaced() {
         let directory = tempfile::tempdir().expect("directory");
-        fs::write(key_path(directory.path()), "nonsense").expect("written");
+        state::save_text(&key_path(directory.path()), "nonsense").expect("written");
         assert!(Keyring::open(directory.path(), "n1".parse().expect("name"), config()).is_err());
         assert_eq!(fs::read_to_string(key_path(directory.path())).expect("key"), "nonsense");
     }

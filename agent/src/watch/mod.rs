@@ -3,7 +3,9 @@
 
 mod follow;
 mod identity;
+mod join;
 mod report;
+mod underlay;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,6 +17,7 @@ use tokio::{sync::watch, time::timeout};
 
 pub use follow::{Follow, Followed};
 pub use identity::{IdentityError, Keyring};
+pub use join::{JoinError, Place, join};
 pub use policy_api::client::ClientError as ApiError;
 pub use report::send_reports;
 
@@ -66,8 +69,8 @@ impl Api {
         self.connected.subscribe()
     }
 
-    pub async fn join(&self, underlay: IpAddr) -> Result<Joined, ClientError> {
-        limited(self.client.join(&self.node, &Join { underlay, csr: None })).await
+    pub async fn join(&self, underlay: IpAddr) -> Result<Joined, IdentityError> {
+        underlay::join_from(&self.client, &self.node, &Join::at(underlay)).await
     }
 
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, ClientError> {

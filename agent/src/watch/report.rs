@@ -20,7 +20,7 @@ pub async fn send_reports(api: Arc<Api>, mut reports: watch::Receiver<Option<Rep
             && let Err(error) = limited(api.client.report(&api.node, &report)).await
         {
             debug!(%error, "the report did not arrive");
-            sleep(RETRY).await;
+            sleep(RETRY.max(error.retry_after().unwrap_or_default())).await;
             continue;
         }
         tokio::select! {

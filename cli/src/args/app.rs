@@ -1,10 +1,9 @@
 //! Flags of the commands that speak about apps and instances: app set, app delete, isolate, release.
 
 use clap::{Args, Subcommand};
-use policy_api::model::{AppName, AppSettings, GroupName, GroupWish, Mode, Reason, Target};
+use policy_api::model::{AppName, AppSettings, GroupName, GroupWish, Lifetime, Mode, Reason, Target};
 
 use super::rule::{ReceiptArgs, WaitArgs};
-use super::value::Lifetime;
 use crate::failure::Failure;
 
 /// What `app` does.

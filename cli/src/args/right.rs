@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use policy_api::model::{AppPattern, Grant, RequestId, Selector, TeamName, TokenName};
+use policy_api::model::{AppPattern, Grant, Lifetime, RequestId, Selector, TeamName, TokenName};
 
 use super::rule::TrafficArgs;
-use super::value::Lifetime;
 
 /// Flags of `login`.
 #[derive(Args, Debug)]

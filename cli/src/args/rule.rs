@@ -1,9 +1,9 @@
 //! Flags of the commands that speak about rules: allow, deny, revoke, list, check.
 
 use clap::{Args, ValueEnum};
-use policy_api::model::{Action, AppName, Invalid, Mode, OnDeny, Ports, Protocol, Reason, RuleId, Selector};
+use policy_api::model::{Action, AppName, Invalid, Lifetime, Mode, OnDeny, Ports, Protocol, Reason, RuleId, Selector};
 
-use super::value::{BadValue, Lifetime, Patience};
+use super::value::{BadValue, Patience};
 use super::view::WatchArgs;
 use crate::failure::Failure;
 

@@ -25,7 +25,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match &error {
             ClientError::Config(_) => Failure::usage(error.to_string()),
-            ClientError::Problem(problem) => refusal(problem),
+            ClientError::Problem(problem) | ClientError::Busy { problem, .. } => refusal(problem),
             ClientError::Protocol(_) => Failure::new(Exit::Unreachable, printable(&error.to_string())),
             ClientError::Unreachable { why, .. } => {
                 let tip = if why.contains("certificate") {

@@ -30,6 +30,12 @@ pub(crate) async fn lookup(args: &LookupArgs, settings: &Settings) -> Result<Exi
         let name = binding.instance_name();
         settings.printer.say(&format!("note: nobody has it now; {name} gave it back (age {since})"));
     }
+    if let (Some(error), false) = (answer.clock_error_ms, answer.or.is_empty()) {
+        let others = answer.or.join(" or ");
+        settings.printer.say(&format!(
+            "note: within {error} ms, by which clocks of nodes may be wrong (`netpol nodes -o wide`), it was also {others}'s"
+        ));
+    }
     Ok(Exit::Ok)
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use policy_api::client::Client;
-use policy_api::model::{Receipt, Revision, Timestamp};
+use policy_api::model::{Lifetime, Receipt, Revision, Timestamp};
 
-use crate::args::{Lifetime, ReceiptArgs};
+use crate::args::ReceiptArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::phrase;
 use crate::signal;

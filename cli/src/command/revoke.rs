@@ -125,7 +125,7 @@ async fn delete(client: &Client, ids: Vec<RuleId>) -> Result<Removal, Failure> {
         let deleted = client.delete_rule(*id, &options).await?;
         return Ok(Removal { revision: deleted.revision, deleted: vec![deleted] });
     }
-    let answer = client.change(&ChangeSet { create: Vec::new(), delete: ids }, &options).await?;
+    let answer = client.change(&ChangeSet::of_rules(Vec::new(), ids), &options).await?;
     Ok(Removal { revision: answer.revision, deleted: answer.deleted })
 }
 

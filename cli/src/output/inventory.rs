@@ -1,6 +1,8 @@
 //! Apps, instances and nodes as rows.
 
-use policy_api::model::{App, Binding, BindingState, GroupName, Isolation, LookupAnswer, Mode, NodeView, Timestamp};
+use policy_api::model::{
+    App, Binding, BindingState, ClockReading, GroupName, Isolation, LookupAnswer, Mode, NodeView, Timestamp,
+};
 use serde::Serialize;
 
 use super::table::{Column, Field, Tone};
@@ -137,6 +139,11 @@ fn labels(binding: &Binding) -> String {
     pairs.join(",")
 }
 
+/// `+12 ms ±3`
+fn clock(reading: ClockReading) -> String {
+    format!("{:+} ms ±{}", reading.ahead_ms, reading.error_ms)
+}
+
 /// A node beside the revision it should have reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct NodeRow {
@@ -183,6 +190,7 @@ impl Row for NodeRow {
         Column::wide("SLICE6"),
         Column::always("ROWS"),
         Column::wide("REPORTED"),
+        Column::wide("CLOCK"),
         Column::wide("DETAIL"),
     ];
     const PLURAL: &'static str = "nodes";
@@ -199,6 +207,7 @@ impl Row for NodeRow {
             Field::new(node.slices.slice_v6),
             Field::new(self.rows()),
             Field::maybe(last_report.map(|then| phrase::age(then, Timestamp::now()))),
+            Field::maybe(self.view.clock.map(clock)),
             Field::maybe(detail.as_ref()),
         ]
     }

@@ -203,7 +203,7 @@ pub(crate) mod tests {
     }
 
     fn listing() -> Listing<RuleView> {
-        let used = Usage { packets: 12, bytes: 1_234, flows: 2, last_hit: Some(Timestamp::now()) };
+        let used = Usage { packets: 12, bytes: 1_234, flows: 2, live: 0, last_hit: Some(Timestamp::now()) };
         let items = vec![
             (rule(1, "allow appA appB tcp 8080"), used),
             (rule(12, "deny appA appB tcp 8000-8010,9000 CHG-118"), Usage::default()),

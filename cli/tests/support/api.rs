@@ -65,17 +65,20 @@ impl Api {
             .output()
             .expect("netpol-api starts");
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
-        let mut process = Command::new(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1s", "--store", &store, "--dir"])
-            .arg(&dir)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("netpol-api starts");
-        let url = listening(&mut process);
+        let (process, url) = serve(&dir, &store);
         shell.set("NETPOL_API", &url);
         shell.set("NETPOL_CA", &dir.join("ca.pem").to_string_lossy());
         shell.set("NETPOL_TOKEN_FILE", &dir.join("operator.token").to_string_lossy());
         Self { shell, url, process }
+    }
+
+    /// Kills the API as a machine that loses its power does, and starts another one over the same store.
+    pub(crate) fn kill_and_start_again(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+        let store = format!("sqlite://{}", self.shell.path("policy.db").display());
+        (self.process, self.url) = serve(&self.dir(), &store);
+        self.shell.set("NETPOL_API", &self.url);
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
@@ -142,6 +145,18 @@ fn binary() -> PathBuf {
     path
 }
 
+fn serve(dir: &Path, store: &str) -> (Child, String) {
+    let mut process = Command::new(binary())
+        .args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1s", "--underlay", "believed"])
+        .args(["--store", store, "--dir"])
+        .arg(dir)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("netpol-api starts");
+    let url = listening(&mut process);
+    (process, url)
+}
+
 /// Reads the line that says where it listens, and goes on reading so that it never blocks on a full pipe.
 fn listening(process: &mut Child) -> String {
     let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
@@ -162,7 +177,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
     let identity = prove(config, key, &name, underlay).await;
     let client = Client::new(ClientConfig { credentials: Credentials::Identity(identity), ..config.clone() });
     let client = client.expect("a client");
-    let joined = client.join(&name, &Join { underlay, csr: None }).await.expect("the node may join");
+    let joined = client.join(&name, &Join::at(underlay)).await.expect("the node may join");
     if let Some(app) = conduct.runs() {
         let first = joined.node.slices.slice_v4.address().to_string();
         let address = first.strip_suffix(".0").map(|net| format!("{net}.2")).expect("a /24");
@@ -200,6 +215,7 @@ async fn live(config: &ClientConfig, key: &Path, name: NodeName, number: u8, con
             rows_used: 1,
             rows_capacity: 100_000,
             detail: None,
+            clock: None,
             cuts: cuts.clone(),
         };
         client.report(&name, &report).await.expect("the report is taken");

@@ -1,6 +1,6 @@
 //! What can go wrong between a client and the policy API.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use crate::model::Problem;
 
@@ -15,6 +15,9 @@ pub enum ClientError {
     /// The API refused.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
+    /// The API cannot answer now (429, 503), for a reason that passes by itself.
+    #[error("{}", .problem.detail)]
+    Busy { problem: Box<Problem>, retry_after: Option<Duration> },
     /// The API answered something that this client does not understand, or stopped in the middle.
     #[error("the policy API does not answer as it should: {0}")]
     Protocol(String),
@@ -25,15 +28,28 @@ impl ClientError {
         Self::Unreachable { api: api.as_str().trim_end_matches('/').to_owned(), why: cause(error) }
     }
 
-    /// The refusal, if the API refused.
+    /// What the API says against the request, if it says anything.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Problem(problem) => Some(problem),
+            Self::Problem(problem) | Self::Busy { problem, .. } => Some(problem),
             Self::Config(_) | Self::Unreachable { .. } | Self::Protocol(_) => None,
         }
     }
 
-    /// The HTTP status of the refusal, if the API refused.
+    /// Whether the API has decided against the request, so that asking again gets the same answer.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Problem(_))
+    }
+
+    /// How long not to ask again, if the API says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Config(_) | Self::Unreachable { .. } | Self::Problem(_) | Self::Protocol(_) => None,
+        }
+    }
+
+    /// The HTTP status of the problem, if there is one.
     pub fn status(&self) -> Option<u16> {
         self.problem().map(|problem| problem.status)
     }

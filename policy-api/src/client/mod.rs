@@ -6,6 +6,7 @@
 
 mod error;
 mod identity;
+mod past;
 mod right;
 mod tls;
 mod watch;
@@ -25,12 +26,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Binding, Certified, ChangeSet, ChangesAnswer, CheckAnswer,
     CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
-    IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView,
-    Problem, Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status,
-    Target, Timestamp, UsageReport, Written,
+    IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView, Reason,
+    Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target,
+    Timestamp, UsageReport, Written,
 };
 
-pub use self::{error::ClientError, identity::Identity, right::new_secret, watch::Watch};
+pub use self::{error::ClientError, identity::Identity, past::Past, right::new_secret, watch::Watch};
 
 /// What a client must be told.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ pub struct WriteOptions {
     pub idempotency_key: Option<String>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// Why it is made, for the history.
+    pub reason: Option<Reason>,
 }
 
 /// All rules that were asked for, and the state they were read in.
@@ -268,7 +271,7 @@ impl Client {
     /// Joins with the token that this client has, and makes what the node proves itself by from then on.
     pub async fn enrol(&self, name: &NodeName, underlay: IpAddr) -> Result<(Arc<Identity>, Joined), ClientError> {
         let identity = Identity::generate()?;
-        let joined = self.join(name, &Join { underlay, csr: Some(identity.request()?) }).await?;
+        let joined = self.join(name, &Join { csr: Some(identity.request()?), ..Join::at(underlay) }).await?;
         if let Some(certified) = &joined.certified {
             identity.certify(&certified.certificate)?;
         }
@@ -364,6 +367,9 @@ impl Client {
             }
             if let Some(key) = &key {
                 request = request.header("idempotency-key", key);
+            }
+            if let Some(reason) = &options.reason {
+                request = request.header("netpol-reason", reason.as_str().as_bytes());
             }
             if options.dry_run {
                 request = request.query(&[("dry_run", "true")]);
@@ -484,12 +490,21 @@ async fn refuse_problem(response: Response) -> Result<Response, ClientError> {
     if response.status().is_success() {
         return Ok(response);
     }
-    let status = response.status();
+    let (status, retry_after) = (response.status(), retry_after(response.headers()));
     let body = response.bytes().await.map_err(|error| ClientError::Protocol(error::whole(&error)))?;
-    match serde_json::from_slice::<Problem>(&body) {
-        Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+    match serde_json::from_slice(&body).map(Box::new) {
+        Ok(problem) if [UNAVAILABLE, reqwest::StatusCode::TOO_MANY_REQUESTS].contains(&status) => {
+            Err(ClientError::Busy { problem, retry_after })
+        }
+        Ok(problem) => Err(ClientError::Problem(problem)),
         Err(_) => Err(ClientError::Protocol(format!("status {status} without a problem description"))),
     }
+}
+
+/// In seconds, as our APIs say it; what is no number of seconds says nothing.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {

@@ -1,18 +1,20 @@
 //! What a request says, read within its bounds before anybody acts on it.
 
+use std::net::SocketAddr;
+
 use axum::{
     body::{Body, Bytes},
-    extract::{Query, Request},
-    http::{HeaderMap, Method, Uri, header},
+    extract::{ConnectInfo, Query, Request},
+    http::{HeaderMap, Method, Uri, header, request::Parts},
 };
 use futures_util::StreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Context, answer, failure::Failure, node::node_name};
+use super::{Context, answer, failure::Failure, gate::RequestId, node::node_name};
 use crate::{
-    model::{Fields, Invalid, Revision, strict_json},
-    store::{Answer, Command, Idempotency, NodeGrant, Principal, Write},
+    model::{Fields, Invalid, Origin, Reason, Revision, strict_json},
+    store::{Answer, Command, Idempotency, NodeGrant, Principal, Refusal, Write},
 };
 
 /// How large bodies may be.
@@ -26,6 +28,7 @@ pub(super) struct Asked {
     headers: HeaderMap,
     body: Bytes,
     principal: Principal,
+    origin: Origin,
 }
 
 impl Asked {
@@ -33,8 +36,9 @@ impl Asked {
     pub(super) async fn read(request: Request, limit: usize) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
         let principal = parts.extensions.get::<Principal>().cloned().ok_or_else(Failure::unknown_caller)?;
+        let origin = origin(&parts)?;
         let body = read_body(body, limit).await?;
-        Ok(Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, principal })
+        Ok(Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, principal, origin })
     }
 
     pub(super) fn principal(&self) -> &Principal {
@@ -49,6 +53,10 @@ impl Asked {
             Principal::Joining(grant, _) if grant.name == name => Ok(grant),
             other => Err(Failure::not_permitted(&other.to_string(), &format!("the certificate of node `{name}`"))),
         }
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     pub(super) fn json(&self) -> Result<Value, Failure> {
@@ -94,14 +102,29 @@ impl Asked {
     /// The same, with the answer still to be made a response.
     pub(super) async fn do_write(&self, context: &Context, command: Command, dry_run: bool) -> Result<Answer, Failure> {
         let write = Write {
-            command,
-            by: self.principal.clone(),
             if_match: self.if_match()?,
             idempotency: self.idempotency()?,
             dry_run,
-            acknowledged: acknowledged(context),
+            ..self.plain(context, command)
         };
         Ok(context.store.write(write).await?)
+    }
+
+    /// Does a write that nothing in the request binds to anything.
+    pub(super) async fn command(&self, context: &Context, command: Command) -> Result<Answer, Refusal> {
+        context.store.write(self.plain(context, command)).await
+    }
+
+    fn plain(&self, context: &Context, command: Command) -> Write {
+        Write {
+            command,
+            by: self.principal.clone(),
+            origin: self.origin.clone(),
+            if_match: None,
+            idempotency: None,
+            dry_run: false,
+            acknowledged: acknowledged(context),
+        }
     }
 
     fn if_match(&self) -> Result<Option<crate::model::ETag>, Failure> {
@@ -130,6 +153,23 @@ impl Asked {
         let unreadable = |_| Invalid::of("the header", "has bytes that are not text", "use ASCII").in_field(name);
         Ok(value.transpose().map_err(unreadable)?)
     }
+}
+
+/// Why a request is made, where it says so: one line of text, as the reason of a rule is.
+const REASON: &str = "netpol-reason";
+
+/// Where a request comes from, and why it is made.
+fn origin(parts: &Parts) -> Result<Origin, Failure> {
+    let reason = parts.headers.get(REASON).map(|value| {
+        let unreadable = |_| Invalid::of("the header", "has bytes that are not text", "use UTF-8");
+        std::str::from_utf8(value.as_bytes()).map_err(unreadable).and_then(str::parse::<Reason>)
+    });
+    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+    Ok(Origin {
+        from,
+        request: parts.extensions.get::<RequestId>().map(|id| id.0.clone()),
+        reason: reason.transpose().map_err(|invalid| invalid.in_field("Netpol-Reason"))?,
+    })
 }
 
 /// What every registered node has acknowledged; looked up only where a plan needs it.

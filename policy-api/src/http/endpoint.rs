@@ -2,7 +2,7 @@
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Context, app, health, metrics, node, openapi, read, right, rule, watch};
+use super::{Context, app, health, lookup, metrics, node, openapi, read, right, rule, watch};
 
 /// One method on one path.
 pub(super) struct Endpoint {
@@ -53,8 +53,11 @@ pub(super) enum Kind {
     Labels,
     /// A list of rules.
     Rules,
+    /// A list of apps and what to change of them.
+    Apps,
     /// A list of cuts.
     Cuts,
+    Clock,
     /// A list of what rules are used for.
     Usage,
 }
@@ -69,6 +72,8 @@ const fn may(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
 
 const LIMIT: Parameter = may("limit", Kind::Number, "At most so many items, 1 to 1000");
 const CURSOR: Parameter = may("cursor", Kind::Text, "`next` of the page before");
+const AT: Parameter =
+    may("at", Kind::Text, "What stood when this revision was the last, or at this time (RFC 3339, the API's clock)");
 const PAGE: &[Parameter] = &[LIMIT, CURSOR];
 const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
 
@@ -79,14 +84,34 @@ pub(super) const CUT: &[Parameter] = &[
     must("flows", Kind::Number, "Live flows that it cut"),
 ];
 
+/// Members of a reading of a node's clock.
+pub(super) const CLOCK: &[Parameter] = &[
+    must("ahead_ms", Kind::Number, "By how much it is ahead of the API's; negative where it is behind"),
+    must("error_ms", Kind::Number, "How wrong that may be"),
+];
+
 /// Members of a rule's counts in a report of usage.
 pub(super) const USAGE: &[Parameter] = &[
     must("id", Kind::Text, "The rule"),
     must("packets", Kind::Number, "In both directions"),
     must("bytes", Kind::Number, "In both directions"),
     must("flows", Kind::Number, "Flows that it decided about"),
+    may("live", Kind::Number, "Flows that began on this node and live by it now"),
     may("last_hit", Kind::Text, "When it last decided"),
 ];
+
+const NAME: Parameter = must("name", Kind::Text, "The app");
+const MODE: Parameter =
+    may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported");
+const GROUPS: Parameter = may("groups", Kind::Texts, "The groups it is in, and no others; at most 8");
+const ADD_GROUPS: Parameter = may("add_groups", Kind::Texts, "Groups it is in besides");
+const REMOVE_GROUPS: Parameter = may("remove_groups", Kind::Texts, "Groups it is in no longer");
+
+/// Settings of an app; what is absent stays.
+const APP: &[Parameter] = &[MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
+
+/// Members of an app in a change set.
+pub(super) const NAMED_APP: &[Parameter] = &[NAME, MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
 
 /// Members of a rule in a request.
 pub(super) const RULE: &[Parameter] = &[
@@ -115,6 +140,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             may("source", Kind::Text, "Rules with exactly this source"),
             may("destination", Kind::Text, "Rules with exactly this destination"),
             may("app", Kind::Text, "Rules with this app on either side"),
+            AT,
             LIMIT,
             CURSOR,
         ],
@@ -160,10 +186,16 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         method: "post",
         path: "/v1/changes",
         access: Access::User,
-        summary: "Deletes and creates rules, all or nothing, in one revision; takes `If-Match` and `Idempotency-Key`",
+        summary: "Deletes rules, sets groups and apps, creates rules: all or nothing, in one revision; takes `If-Match` and \
+                  `Idempotency-Key`",
         query: DRY_RUN,
-        body: &[may("create", Kind::Rules, "Rules to create"), may("delete", Kind::Texts, "Ids of rules to delete")],
-        answers: &[(200, "What was created and deleted")],
+        body: &[
+            may("groups", Kind::Texts, "Groups that shall stand"),
+            may("apps", Kind::Apps, "Apps to set"),
+            may("create", Kind::Rules, "Rules to create"),
+            may("delete", Kind::Texts, "Ids of rules to delete"),
+        ],
+        answers: &[(200, "What was set, created and deleted")],
         handler: || post(rule::change),
     },
     Endpoint {
@@ -176,6 +208,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             must("destination", Kind::Text, "The same; `host` may stand on one side only"),
             may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
             may("port", Kind::Number, "The destination's port; absent: all ports"),
+            AT,
         ],
         body: &[],
         answers: &[(200, "The verdict and what it rests on")],
@@ -324,14 +357,14 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             200,
             "The binding of the address; with `at`, also since when and until when it was the instance's",
         )],
-        handler: || get(read::lookup),
+        handler: || get(lookup::lookup),
     },
     Endpoint {
         method: "get",
         path: "/v1/apps",
         access: Access::Known,
         summary: "Lists apps",
-        query: PAGE,
+        query: &[AT, LIMIT, CURSOR],
         body: &[],
         answers: &[(200, "A page of apps")],
         handler: || get(read::apps),
@@ -342,12 +375,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         access: Access::User,
         summary: "Sets an app's mode and groups, and creates it if it is new; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
-        body: &[
-            may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported"),
-            may("groups", Kind::Texts, "The groups it is in, and no others; at most 8"),
-            may("add_groups", Kind::Texts, "Groups it is in besides"),
-            may("remove_groups", Kind::Texts, "Groups it is in no longer"),
-        ],
+        body: APP,
         answers: &[(201, "The app, created"), (200, "The app, updated or unchanged")],
         handler: || put(app::set),
     },
@@ -421,7 +449,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         path: "/v1/instances",
         access: Access::Known,
         summary: "Lists live instances, an item per address",
-        query: &[may("app", Kind::Text, "Instances of this app"), LIMIT, CURSOR],
+        query: &[may("app", Kind::Text, "Instances of this app"), AT, LIMIT, CURSOR],
         body: &[],
         answers: &[(200, "A page of bindings")],
         handler: || get(read::instances),
@@ -506,8 +534,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
                 Kind::Text,
                 "A certificate signing request (PKCS #10, PEM) by the node's key; absent: by a certificate",
             ),
+            may("proof", Kind::Text, "What was sent to UDP port 789 of that address"),
         ],
-        answers: &[(200, "The node, and a certificate for its key")],
+        answers: &[
+            (200, "The node, and a certificate for its key"),
+            (428, "The node is not known to be at that address; a proof was sent there, to join again with"),
+        ],
         handler: || post(node::join),
     },
     Endpoint {
@@ -557,6 +589,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             must("rows_used", Kind::Number, "Rows in its maps"),
             must("rows_capacity", Kind::Number, "Rows that its maps hold"),
             may("detail", Kind::Text, "For people"),
+            may("clock", Kind::Clock, "How its clock stands to the API's"),
             may("cuts", Kind::Cuts, "What the last changes cut, at most 64; no later than the revision that cut it"),
         ],
         answers: &[(204, "Noted")],

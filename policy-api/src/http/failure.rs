@@ -1,6 +1,6 @@
 //! How refusals leave: `application/problem+json` with a kind for programs and a sentence for people.
 
-use std::time::Duration;
+use std::{io, net::IpAddr, time::Duration};
 
 use axum::{
     http::{StatusCode, header},
@@ -8,7 +8,7 @@ use axum::{
 };
 
 use crate::{
-    model::{InvalidField, NodeName, Problem},
+    model::{CHALLENGE_PORT, InvalidField, NodeName, Problem},
     store::{AheadOfStore, Refusal},
 };
 
@@ -33,6 +33,7 @@ const NO_PATH: Kind = ("no-such-path", "There is no such path", StatusCode::NOT_
 const NO_METHOD: Kind = ("no-such-method", "The path does not take this method", StatusCode::METHOD_NOT_ALLOWED);
 const CONFLICT: Kind = ("conflict", "The request contradicts what stands", StatusCode::CONFLICT);
 const AHEAD: Kind = ("ahead", "The store was put back to an earlier state", StatusCode::CONFLICT);
+const UNPROVEN: Kind = (Problem::UNPROVEN, "The node may not be where it says", StatusCode::PRECONDITION_REQUIRED);
 const PRECONDITION: Kind = ("changed", "The rules have changed", StatusCode::PRECONDITION_FAILED);
 const KEY_REUSED: Kind = ("key-reused", "The key was used for another request", StatusCode::UNPROCESSABLE_ENTITY);
 const FULL: Kind = ("full", "The nodes have no room for it", StatusCode::CONFLICT);
@@ -41,10 +42,13 @@ const TOO_MANY: Kind = ("too-many", "Too many requests", StatusCode::TOO_MANY_RE
 const STORE: Kind = ("store", "The store failed", StatusCode::SERVICE_UNAVAILABLE);
 const UNSURE: Kind = ("unsure", "Nobody knows whether it was done", StatusCode::SERVICE_UNAVAILABLE);
 
+/// How long a store that failed is left in peace.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 impl Failure {
     fn new((kind, title, status): Kind, detail: impl Into<String>, field: Option<&str>) -> Self {
         let problem = Problem {
-            kind: format!("urn:netpol:problem:{kind}"),
+            kind: format!("{}{kind}", Problem::KIND),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
@@ -88,6 +92,21 @@ impl Failure {
         Self::new(NOT_PERMITTED, format!("`{who}` may not do this; use {wanted}"), Some("Authorization"))
     }
 
+    pub(super) fn unproven(underlay: IpAddr) -> Self {
+        let detail = format!(
+            "field `underlay`: `{underlay}` is not proven; join again with what was sent to its UDP port {CHALLENGE_PORT} as `proof`"
+        );
+        Self::new(UNPROVEN, detail, Some("underlay"))
+    }
+
+    pub(super) fn beyond_reach(underlay: IpAddr, error: &io::Error) -> Self {
+        let detail = format!(
+            "field `underlay`: `{underlay}` cannot be proven, as the policy API cannot send to it ({error}); give its machine a route \
+             there, or serve it with `--underlay believed`"
+        );
+        Self::new(CONFLICT, detail, Some("underlay"))
+    }
+
     pub(super) fn too_many(wait: Duration) -> Self {
         let detail = format!("this caller asks too often; come back in {} ms", wait.as_millis().max(1));
         Self { retry_after: Some(wait), ..Self::new(TOO_MANY, detail, None) }
@@ -102,11 +121,15 @@ impl Failure {
     }
 
     pub(super) fn not_ready() -> Self {
-        Self::new(STORE, "the last write could not be stored; the log says why", None)
+        Self::of_store("the last write could not be stored; the log says why", None)
     }
 
     pub(super) fn not_following() -> Self {
-        Self::new(STORE, "what other APIs commit does not reach this one; ask another one", None)
+        Self::of_store("what other APIs commit does not reach this one; ask another one", None)
+    }
+
+    fn of_store(detail: impl Into<String>, field: Option<&str>) -> Self {
+        Self { retry_after: Some(STORE_PAUSE), ..Self::new(STORE, detail, field) }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -125,7 +148,7 @@ impl From<Refusal> for Failure {
             Refusal::KeyReused => KEY_REUSED,
             Refusal::Full { .. } => FULL,
             Refusal::Exhausted(_) | Refusal::Resting(_) => EXHAUSTED,
-            Refusal::Store(_) => STORE,
+            Refusal::Store(_) => return Self::of_store(refusal.to_string(), refusal.field()),
             Refusal::Unsure(_) => UNSURE,
         };
         Self::new(kind, refusal.to_string(), refusal.field())

@@ -34,8 +34,11 @@ pub(super) struct Gate {
     pub(super) index: usize,
 }
 
+/// What a request is called, for whoever writes down where a change came from.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
 /// What a caller shows of himself.
-struct Shown {
+pub(super) struct Shown {
     address: IpAddr,
     proof: Proof,
 }
@@ -53,6 +56,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let (admitted, who) = match gate.identify(Shown::of(&request)).await {
         Ok(None) => (Ok(()), "anybody".to_owned()),
         Ok(Some(principal)) => {
@@ -98,7 +102,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 impl Shown {
-    fn of(request: &Request) -> Self {
+    pub(super) fn of(request: &Request) -> Self {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
         let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
         let proof = match (request.headers().get(header::AUTHORIZATION), peer) {
@@ -116,6 +120,11 @@ fn token(authorization: &HeaderValue) -> Option<&str> {
 }
 
 impl Gate {
+    /// Who asks, if that matters here and they may.
+    pub(super) async fn admit(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
+        self.identify(shown).await?.map(|principal| self.permit(principal)).transpose()
+    }
+
     /// Who asks, if that matters here and they do not ask too often.
     async fn identify(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
         let limits = &self.context.limits;

@@ -6,12 +6,15 @@
 mod answer;
 mod app;
 mod asked;
+mod cf;
 mod endpoint;
 mod failure;
 mod gate;
 mod health;
 mod limit;
+mod lookup;
 mod metrics;
+mod moment;
 mod node;
 mod openapi;
 mod read;
@@ -25,8 +28,10 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use axum::{Router, middleware};
 use tokio::sync::watch::Receiver;
 
+pub use self::cf::Compat;
 use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
 use crate::{
+    challenge::Challenger,
     oidc::Provider,
     store::Store,
     tls::Authority,
@@ -79,23 +84,24 @@ impl Context {
     }
 }
 
-/// Makes certificates for nodes.
+/// Makes certificates for nodes that are where they say.
 pub struct Issuer {
     pub authority: Authority,
+    pub challenger: Challenger,
     pub lifetime: Duration,
 }
 
-/// All endpoints, each behind its gate.
-pub fn router(context: Context) -> Router {
+/// All endpoints, each behind its gate; beside them Cloud Foundry's, if they are asked for.
+pub fn router(context: Context, compat: Option<&Compat>) -> Router {
     let add = |router: Router<Context>, (index, endpoint): (usize, &'static endpoint::Endpoint)| {
         let gate = Gate { context: context.clone(), endpoint, index };
         router.route(endpoint.path, (endpoint.handler)().route_layer(middleware::from_fn_with_state(gate, gate::pass)))
     };
-    ENDPOINTS
+    let ours = ENDPOINTS
         .iter()
         .enumerate()
         .fold(Router::new(), add)
         .fallback(|| async { Failure::no_such_path() })
-        .method_not_allowed_fallback(|| async { Failure::no_such_method() })
-        .with_state(context)
+        .method_not_allowed_fallback(|| async { Failure::no_such_method() });
+    compat.map_or_else(Router::new, cf::router).merge(ours).with_state(context)
 }

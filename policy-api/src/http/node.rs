@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use tracing::error;
+use tracing::{debug, error};
 
 use super::{
     Context, Issuer, answer,
@@ -32,6 +32,7 @@ pub(super) async fn join(
     asked.no_query()?;
     let join = Join::from_json(asked.json()?)?;
     let key = join.csr.as_deref().map(proven).transpose()?;
+    prove_place(&context, &node_name(&name)?, &join)?;
     let registration = Registration { underlay: join.underlay, key: key.as_ref().map(ProvenKey::id) };
     let answer = asked.do_write(&context, Command::Join(registration), false).await?;
     match (answer, key) {
@@ -41,6 +42,20 @@ pub(super) async fn join(
         }
         (answer, _) => Ok(answer::of_write(answer)),
     }
+}
+
+/// Challenges a node that would be known at another address than before, until it shows what it received there.
+fn prove_place(context: &Context, node: &NodeName, join: &Join) -> Result<(), Failure> {
+    let (challenger, underlay) = (&context.issuer.challenger, join.underlay);
+    let stands = !context.store.read(|state| state.is_unproven(underlay));
+    if stands || challenger.believes(node, underlay, join.proof.as_ref()) {
+        return Ok(());
+    }
+    challenger.challenge(node, underlay).map_err(|error| {
+        debug!(%error, %node, %underlay, "a challenge cannot be sent");
+        Failure::beyond_reach(underlay, &error)
+    })?;
+    Err(Failure::unproven(underlay))
 }
 
 /// A new certificate for a node that holds the key it is registered with, whatever became of the one it had. Who else sends
@@ -72,7 +87,7 @@ fn proven(csr: &str) -> Result<ProvenKey, Failure> {
 }
 
 fn certificate(context: &Context, node: &NodeName, key: &ProvenKey) -> Result<Certified, Failure> {
-    let Issuer { authority, lifetime } = &*context.issuer;
+    let Issuer { authority, lifetime, .. } = &*context.issuer;
     let made = authority.node(node, key, time::OffsetDateTime::now_utc(), *lifetime);
     // At half of it: an API that is away for the other half stops no node.
     let certified = made.map(|certificate| Certified { certificate, renew_in: lifetime.as_secs() / 2 });

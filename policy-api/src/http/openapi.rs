@@ -3,7 +3,7 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{Access, CUT, ENDPOINTS, Endpoint, Kind, Parameter, RULE, USAGE};
+use super::endpoint::{Access, CLOCK, CUT, ENDPOINTS, Endpoint, Kind, NAMED_APP, Parameter, RULE, USAGE};
 use crate::model::Problem;
 
 pub(super) async fn document() -> Json<Value> {
@@ -22,7 +22,10 @@ fn describe() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "certificate": {"type": "mutualTLS"}},
-            "schemas": {"Problem": problem(), "RuleSpec": object(RULE), "Cut": object(CUT), "RuleUsage": object(USAGE)},
+            "schemas": {
+                "Problem": problem(), "RuleSpec": object(RULE), "AppWish": object(NAMED_APP), "Cut": object(CUT),
+                "Clock": object(CLOCK), "RuleUsage": object(USAGE),
+            },
         },
     })
 }
@@ -102,7 +105,9 @@ fn schema(kind: Kind) -> Value {
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Labels => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         Kind::Rules => list_of("RuleSpec"),
+        Kind::Apps => list_of("AppWish"),
         Kind::Cuts => list_of("Cut"),
+        Kind::Clock => json!({"$ref": "#/components/schemas/Clock"}),
         Kind::Usage => list_of("RuleUsage"),
     }
 }

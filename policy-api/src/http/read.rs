@@ -1,6 +1,6 @@
 //! Reading what stands: apps, instances, bindings, nodes, the API in numbers.
 
-use std::{net::IpAddr, ops::Bound, str::FromStr, sync::Arc};
+use std::{net::IpAddr, ops::Bound, str::FromStr};
 
 use axum::{
     Json,
@@ -15,78 +15,13 @@ use super::{
     answer::Page,
     asked::{Asked, SMALL},
     failure::Failure,
+    moment::Moment,
 };
 use crate::{
-    model::{AppName, Binding, BindingState, GroupName, Invalid, LookupAnswer, NodeName, NodeView, Status, Timestamp},
-    store::{Owners, Refusal, Store},
+    model::{AppName, GroupName, NodeName, NodeView, Status, Timestamp},
+    store::{Refusal, State as Standing},
     watch::Seen,
 };
-
-pub(super) async fn lookup(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let mut query = Asked::read(request, SMALL).await?.query()?;
-    let at: Option<Timestamp> = query.parsed("at")?;
-    let remedy = "use an address without port, like `10.255.1.7`";
-    let address: Option<IpAddr> = query.standard("ip", "is not an address", remedy)?;
-    let address = address.ok_or_else(|| query.missing("ip", remedy))?.to_canonical();
-    query.finish()?;
-    if let Some(at) = at {
-        return owner_at(context.store, address, at).await;
-    }
-    let binding = context.store.read(|state| state.binding(address).cloned());
-    let binding =
-        binding.ok_or_else(|| Refusal::not_found("ip", "an address of an instance", &address.to_string(), []))?;
-    let text = sentence(&binding);
-    let binding = Binding::clone(&binding);
-    Ok(Json(LookupAnswer { text, binding, at: None, from: None, until: None }).into_response())
-}
-
-/// Who had an address at some time; where nobody had it, the refusal says who had it before and after.
-async fn owner_at(store: Arc<Store>, address: IpAddr, at: Timestamp) -> Result<Response, Failure> {
-    let now = Timestamp::now();
-    if at > now {
-        let problem = "lies in the future";
-        return Err(Refusal::from(Invalid::new(at, problem, "use a time that is past").in_field("at")).into());
-    }
-    let known_since = store.owners_known_since(now);
-    let reading = tokio::task::spawn_blocking(move || store.owners(address, at)).await;
-    let failed = |error: String| Refusal::Store(error);
-    let owners = reading.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-    let Some(owned) = owners.at else {
-        let forgotten = known_since.filter(|since| at < *since);
-        let problem = nobody(&owners, forgotten);
-        let remedy = "ask for another time, or for none to hear who has it now";
-        let nobody = Invalid::new(format!("{address} at {at}"), problem, remedy).in_field("ip");
-        return Err(Refusal::NotFound(nobody, None).into());
-    };
-    let (binding, from, until) = (owned.binding, owned.from, owned.until);
-    let (name, node) = (binding.instance_name(), &binding.node);
-    let until_text = until.map_or_else(|| "and still is".to_owned(), |until| format!("until {until}"));
-    let text = format!("at {at}, {address} was {name} on node {node}: from {from} {until_text}");
-    Ok(Json(LookupAnswer { text, binding, at: Some(at), from: Some(from), until }).into_response())
-}
-
-fn nobody(owners: &Owners, forgotten: Option<Timestamp>) -> String {
-    let before = owners.before.as_ref().and_then(|owned| Some((owned.binding.instance_name(), owned.until?)));
-    let before = before.map(|(name, until)| format!("{name} had it before, until {until}"));
-    let after = owners.after.as_ref().map(|owned| (owned.binding.instance_name(), owned.from));
-    let after = after.map(|(name, from)| format!("{name} has it after, from {from}"));
-    let neighbours: Vec<String> = [before, after].into_iter().flatten().collect();
-    match (neighbours.as_slice(), forgotten) {
-        ([], None) => "was nobody's, before and ever since".to_owned(),
-        (neighbours, None) => format!("was nobody's; {}", neighbours.join(", and ")),
-        (_, Some(since)) => format!("is not known any more: what ended before {since} is forgotten"),
-    }
-}
-
-fn sentence(binding: &Binding) -> String {
-    let (address, name, node, since) = (binding.address, binding.instance_name(), &binding.node, binding.since);
-    match binding.state {
-        BindingState::Live => format!("{address} is {name} on node {node}, since {since}"),
-        BindingState::Freed => {
-            format!("{address} was {name} on node {node}; it was freed at {since} and nobody has it")
-        }
-    }
-}
 
 /// Where a page starts.
 pub(super) fn behind<T>(after: Option<T>) -> (Bound<T>, Bound<T>) {
@@ -101,12 +36,16 @@ pub(super) async fn only_page(request: Request) -> Result<Page, Failure> {
 }
 
 pub(super) async fn apps(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let page = only_page(request).await?;
+    let mut query = Asked::read(request, SMALL).await?.query()?;
+    let page = Page::from_fields(&mut query)?;
+    let moment = Moment::from_fields(&mut query)?;
+    query.finish()?;
     let range = behind(page.after::<AppName>()?);
-    let list = context.store.read(|state| {
+    let look = |state: &Standing| {
         let apps = state.replica().apps.range(range).map(|(_, app)| app.clone());
         page.of(state.revision(), apps, |app| app.name.to_string())
-    });
+    };
+    let list = moment.read(&context, look).await?;
     Ok(Json(list).into_response())
 }
 
@@ -153,9 +92,10 @@ pub(super) async fn instances(State(context): State<Context>, request: Request) 
     let mut query = Asked::read(request, SMALL).await?.query()?;
     let page = Page::from_fields(&mut query)?;
     let app: Option<AppName> = query.parsed("app")?;
+    let moment = Moment::from_fields(&mut query)?;
     query.finish()?;
     let after: Option<Place> = page.after()?;
-    let list = context.store.read(|state| {
+    let look = |state: &Standing| {
         if let Some(app) = app.as_ref().filter(|app| state.app(app).is_none()) {
             let known = state.replica().apps.keys().map(AppName::as_str);
             return Err(Refusal::not_found("app", "an app", app.as_str(), known));
@@ -170,7 +110,8 @@ pub(super) async fn instances(State(context): State<Context>, request: Request) 
         let addresses = rest.chain(behind.flat_map(|(_, instance)| instance.addresses.iter()));
         let bindings = addresses.filter_map(|address| state.binding(*address).cloned());
         Ok(page.of(state.revision(), bindings, |binding| format!("{}/{}", binding.instance_name(), binding.address)))
-    })?;
+    };
+    let list = moment.read(&context, look).await??;
     Ok(Json(list).into_response())
 }
 
@@ -199,6 +140,7 @@ fn view(node: crate::model::Node, seen: Seen, rows_capacity: u64) -> NodeView {
         ready: report.as_ref().is_some_and(|report| report.ready),
         rows_used: report.as_ref().map_or(0, |report| report.rows_used),
         rows_capacity,
+        clock: report.as_ref().and_then(|report| report.clock),
         detail: report.and_then(|report| report.detail),
     }
 }

@@ -1,6 +1,6 @@
 //! Rules over HTTP.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
@@ -13,10 +13,11 @@ use super::{
     answer::{Page, with_etag},
     asked::{Asked, LARGE, SMALL},
     failure::Failure,
+    moment::Moment,
 };
 use crate::{
     check,
-    model::{ChangeSet, CheckQuery, Invalid, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector},
+    model::{ChangeSet, CheckQuery, Invalid, NodeName, Rule, RuleFilter, RuleId, RuleSpec, RuleView, Selector, Usage},
     store::{Command, Refusal, State as Standing},
 };
 
@@ -58,19 +59,32 @@ pub(super) async fn list(State(context): State<Context>, request: Request) -> Re
     let mut query = Asked::read(request, SMALL).await?.query()?;
     let page = Page::from_fields(&mut query)?;
     let filter = RuleFilter::from_fields(&mut query)?;
+    let moment = Moment::from_fields(&mut query)?;
     query.finish()?;
     let after: Option<RuleId> = page.after()?;
-    let (rules, revision, etag) = context.store.read(|state| {
+    let look = |state: &Standing| {
         refuse_unknown(state, &filter)?;
         let rules = state.rules_matching(&filter, after, page.limit + 1);
         Ok::<_, Refusal>((rules, state.revision(), state.etag()))
-    })?;
-    Ok(with_etag(&etag, Json(page.of(revision, views(&context, rules), |view| view.rule.id.to_string()))))
+    };
+    let (rules, revision, etag) = moment.read(&context, look).await??;
+    let place = |view: &RuleView| view.rule.id.to_string();
+    match moment {
+        Moment::Now => Ok(with_etag(&etag, Json(page.of(revision, views(&context, rules), place)))),
+        // Nothing can be bound to what is past, and what rules were used for until then nobody wrote down.
+        Moment::Past(_) => {
+            let views = rules.into_iter().map(|rule| RuleView { rule: Rule::clone(&rule), usage: Usage::default() });
+            Ok(Json(page.of(revision, views, place)).into_response())
+        }
+    }
 }
 
 /// Rules with what they are used for.
 fn views(context: &Context, rules: Vec<Arc<Rule>>) -> impl Iterator<Item = RuleView> {
-    let usage = context.store.usage(rules.iter().map(|rule| rule.id));
+    let registered: Vec<NodeName> = context.store.read(|state| state.replica().nodes.keys().cloned().collect());
+    let connected: BTreeSet<NodeName> =
+        registered.into_iter().filter(|node| context.presence.seen(node).is_connected()).collect();
+    let usage = context.store.usage(rules.iter().map(|rule| rule.id), |node| connected.contains(node));
     rules.into_iter().zip(usage).map(|(rule, usage)| RuleView { rule: Rule::clone(&rule), usage })
 }
 
@@ -87,8 +101,10 @@ fn refuse_unknown(state: &Standing, filter: &RuleFilter) -> Result<(), Refusal> 
 }
 
 pub(super) async fn check(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
-    let query = CheckQuery::from_fields(Asked::read(request, SMALL).await?.query()?)?;
-    let answer = context.store.read(|state| check::check(state, &query))?;
+    let mut fields = Asked::read(request, SMALL).await?.query()?;
+    let moment = Moment::from_fields(&mut fields)?;
+    let query = CheckQuery::from_fields(fields)?;
+    let answer = moment.read(&context, |state| check::check(state, &query)).await??;
     Ok(Json(answer).into_response())
 }
 

@@ -68,6 +68,8 @@ pub struct Deleted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangesAnswer {
     pub revision: Revision,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<AppAnswer>,
     pub created: Vec<RuleAnswer>,
     pub deleted: Vec<Deleted>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -196,6 +198,12 @@ pub struct LookupAnswer {
     /// Until when; absent while it still is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// By how much the time that was asked about may be wrong, where a node's clock told it and not the API's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_error_ms: Option<u64>,
+    /// Who else had it within that time: instances, or `nobody`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<String>,
     /// The answer as a sentence.
     pub text: String,
 }

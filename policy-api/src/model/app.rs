@@ -48,6 +48,14 @@ pub struct AppSettings {
     pub groups: GroupWish,
 }
 
+/// An app of a change set, and what to change of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AppWish {
+    pub name: AppName,
+    #[serde(flatten)]
+    pub settings: AppSettings,
+}
+
 /// Which groups an app shall be in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -92,25 +100,37 @@ impl GroupWish {
 impl AppSettings {
     /// Takes a request's body apart.
     pub fn from_json(value: Value) -> Result<Self, InvalidField> {
-        let mut fields = Fields::of_body(value)?;
+        Self::from_fields(Fields::of_body(value)?)
+    }
+
+    fn from_fields(mut fields: Fields) -> Result<Self, InvalidField> {
         let mode = fields.parsed("mode")?;
         let groups = groups(&mut fields, "groups")?;
         let add_groups = groups_or_none(&mut fields, "add_groups")?;
         let remove_groups = groups_or_none(&mut fields, "remove_groups")?;
+        let [all, removed] = ["groups", "remove_groups"].map(|name| fields.path(name));
         fields.finish()?;
         if let Some(group) = add_groups.intersection(&remove_groups).next() {
             let problem = "cannot be added and removed at once";
-            return Err(Invalid::new(group, problem, "name it in one of the two lists").in_field("remove_groups"));
+            return Err(Invalid::new(group, problem, "name it in one of the two lists").in_field(removed));
         }
         let groups = match groups {
             Some(_) if !add_groups.is_empty() || !remove_groups.is_empty() => {
                 let remedy = "give either `groups`, or `add_groups` and `remove_groups`";
-                return Err(Invalid::of("the list", "already says all groups", remedy).in_field("groups"));
+                return Err(Invalid::of("the list", "already says all groups", remedy).in_field(all));
             }
             Some(groups) => GroupWish::These { groups },
             None => GroupWish::Edit { add_groups, remove_groups },
         };
         Ok(Self { mode, groups })
+    }
+}
+
+impl AppWish {
+    /// Takes an app of a request apart.
+    pub fn from_fields(mut fields: Fields) -> Result<Self, InvalidField> {
+        let name = fields.required("name", "name the app")?;
+        Ok(Self { name, settings: AppSettings::from_fields(fields)? })
     }
 }
 

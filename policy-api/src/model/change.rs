@@ -154,6 +154,23 @@ impl Change {
     }
 }
 
+impl Key {
+    /// What takes the item away.
+    pub fn deletion(&self) -> Change {
+        match self.clone() {
+            Self::App(name) => Change::DeleteApp { name },
+            Self::Group(name) => Change::DeleteGroup { name },
+            Self::Rule(id) => Change::DeleteRule { id },
+            Self::Node(name) => Change::DeleteNode { name },
+            Self::Binding(address) => Change::DeleteBinding { address },
+            Self::Isolation(Target { app, instance }) => Change::DeleteIsolation { app, instance },
+            Self::Team(name) => Change::DeleteTeam { name },
+            Self::Token(name) => Change::DeleteToken { name },
+            Self::Request(id) => Change::DeleteRequest { id },
+        }
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

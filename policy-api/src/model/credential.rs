@@ -70,6 +70,43 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     digits.then_some(bytes)
 }
 
+/// What the policy API sends to an underlay address, and takes for a proof that a node is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct UnderlayProof([u8; 32]);
+
+impl UnderlayProof {
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for UnderlayProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for UnderlayProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnderlayProof")
+    }
+}
+
+impl FromStr for UnderlayProof {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let remedy = "send what came to the address";
+        from_hex(text).map(Self).ok_or_else(|| Invalid::of("the proof", "is none", remedy))
+    }
+}
+
+text_serde!(UnderlayProof);
+
 /// Which join token a node came with: the beginning of the token's hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenId(String);

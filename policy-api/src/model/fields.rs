@@ -106,6 +106,17 @@ impl Fields {
             .ok_or_else(|| Invalid::new(&value, "is not a number that fits", remedy()).in_field(self.path(name)))
     }
 
+    pub fn signed(&mut self, name: &'static str) -> Result<Option<i64>, InvalidField> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = value.as_i64();
+        number.map(Some).ok_or_else(|| wrong_kind(&value, "a whole number").in_field(self.path(name)))
+    }
+
+    pub fn object(&mut self, name: &'static str) -> Result<Option<Self>, InvalidField> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        Self::at(self.path(name), value).map(Some)
+    }
+
     pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, InvalidField> {
         match self.take(name) {
             None => Ok(None),

@@ -8,10 +8,14 @@ mod answer;
 mod api_token;
 mod app;
 mod ask;
+mod at;
 mod binding;
 mod change;
+mod change_set;
+mod clock;
 mod credential;
 mod digest;
+mod entry;
 mod fields;
 mod grant;
 mod group;
@@ -19,6 +23,7 @@ mod history;
 mod invalid;
 mod isolation;
 mod json;
+mod lifetime;
 mod name;
 mod node;
 mod ports;
@@ -40,12 +45,16 @@ pub use self::{
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
     api_token::{ApiToken, TokenAnswer, TokenRevoked, TokenSpec, WhoAmI},
-    app::{App, AppSettings, GroupWish},
+    app::{App, AppSettings, AppWish, GroupWish},
     ask::{May, MayAnswer, RequestAnswer, RequestDeleted, RequestId, RuleRequest, Written},
+    at::At,
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
-    credential::{KeyId, TokenHash, TokenId},
+    change_set::ChangeSet,
+    clock::ClockReading,
+    credential::{KeyId, TokenHash, TokenId, UnderlayProof},
     digest::Digest,
+    entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Seal, Spread},
     fields::Fields,
     grant::{Grant, Grants},
     group::Group,
@@ -53,8 +62,12 @@ pub use self::{
     invalid::{Invalid, InvalidField},
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
+    lifetime::Lifetime,
     name::{AppName, AppPattern, GroupName, NodeName, TeamName, TokenName, nearest_name},
-    node::{Certified, Join, Joined, Node, NodeAnswer, NodeDeleted, NodeSettings, NodeView, Overlay, Report, Slices},
+    node::{
+        CHALLENGE_PORT, Certified, Join, Joined, Node, NodeAnswer, NodeDeleted, NodeSettings, NodeView, Overlay,
+        Report, Slices,
+    },
     ports::Ports,
     prefix::Prefix,
     problem::Problem,
@@ -62,7 +75,7 @@ pub use self::{
     query::{CheckQuery, RuleFilter},
     receipt::{Cut, NodeReceipt, Receipt},
     replica::{Follower, Inconsistent, Replica},
-    rule::{Action, ChangeSet, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
+    rule::{Action, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
     selector::Selector,
     team::{Team, TeamAnswer, TeamDeleted, TeamSettings},
     time::Timestamp,

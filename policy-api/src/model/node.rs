@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     answer::Outcome,
-    credential::{KeyId, TokenId},
+    clock::ClockReading,
+    credential::{KeyId, TokenId, UnderlayProof},
     fields::Fields,
     history::{History, Revision},
     invalid::{Invalid, InvalidField},
@@ -93,6 +94,9 @@ pub struct NodeView {
     pub rows_capacity: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How its clock stands to the API's, when it last said something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockReading>,
 }
 
 /// A node's request to be registered.
@@ -103,9 +107,21 @@ pub struct Join {
     /// it proves itself by already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr: Option<String>,
+    /// What the API sent to that address; absent: nothing yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<UnderlayProof>,
 }
 
+/// The UDP port at which a node that joins receives what proves that it is at its underlay address. Below 1024, so that on its
+/// machine only root, or whoever root lets, receives there.
+pub const CHALLENGE_PORT: u16 = 789;
+
 impl Join {
+    /// A wish to be known to be there, by what the node proves itself by already.
+    pub fn at(underlay: IpAddr) -> Self {
+        Self { underlay, csr: None, proof: None }
+    }
+
     pub fn from_json(value: Value) -> Result<Self, InvalidField> {
         let mut fields = Fields::of_body(value)?;
         let remedy = "use the node's own address on the underlay, like `192.168.1.10`";
@@ -113,12 +129,13 @@ impl Join {
             .standard("underlay", "is not an address", remedy)?
             .ok_or_else(|| fields.missing("underlay", remedy))?;
         let csr = fields.text("csr")?;
+        let proof = fields.parsed("proof")?;
         fields.finish()?;
         let broadcast = matches!(underlay, IpAddr::V4(v4) if v4.is_broadcast());
         if underlay.is_unspecified() || underlay.is_multicast() || underlay.is_loopback() || broadcast {
             return Err(Invalid::new(underlay, "cannot be a node's address", remedy).in_field("underlay"));
         }
-        Ok(Self { underlay: underlay.to_canonical(), csr })
+        Ok(Self { underlay: underlay.to_canonical(), csr, proof })
     }
 }
 
@@ -193,6 +210,9 @@ pub struct Report {
     pub rows_capacity: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How its clock stands to the API's, if it knows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockReading>,
     /// What its last changes of policy cut, oldest first; reported no later than the revision that cut it is reported as applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cuts: Vec<Cut>,
@@ -216,6 +236,7 @@ impl Report {
                 .number("rows_capacity", u64::MAX)?
                 .ok_or_else(|| fields.missing("rows_capacity", number))?,
             detail: fields.text("detail")?,
+            clock: fields.object("clock")?.map(ClockReading::from_fields).transpose()?,
             cuts: cuts(&mut fields)?,
         };
         fields.finish()?;
@@ -272,6 +293,12 @@ mod tests {
         assert!(
             with_cuts(json!([{"after": 7, "applied": 7, "flows": 3}, {"after": 7, "applied": 8, "flows": 1}])).is_ok()
         );
+        let mut with_clock = report.clone();
+        with_clock["clock"] = json!({"ahead_ms": -7, "error_ms": 2});
+        let clock = Report::from_json(with_clock.clone()).expect("a clock").clock;
+        assert_eq!(clock, Some(ClockReading { ahead_ms: -7, error_ms: 2 }));
+        with_clock["clock"] = json!({"ahead_ms": 0.5, "error_ms": 2});
+        assert_eq!(Report::from_json(with_clock).expect_err("half a millisecond").field, "clock.ahead_ms");
         assert_eq!(with_cuts(json!([{"after": 5, "applied": 7}])).expect_err("partial").field, "cuts[0].flows");
         for member in ["history", "applied", "ready", "rows_used", "rows_capacity"] {
             let mut partial = report.clone();

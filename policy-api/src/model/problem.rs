@@ -23,4 +23,13 @@ pub struct Problem {
 impl Problem {
     /// The media type.
     pub const MEDIA_TYPE: &'static str = "application/problem+json";
+    /// What all kinds begin with.
+    pub const KIND: &'static str = "urn:netpol:problem:";
+    /// The kind that a node is told which has to prove first that it is at its underlay address.
+    pub const UNPROVEN: &'static str = "underlay-unproven";
+
+    /// Whether it is of this kind.
+    pub fn is_of(&self, kind: &str) -> bool {
+        self.kind.strip_prefix(Self::KIND) == Some(kind)
+    }
 }

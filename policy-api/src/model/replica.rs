@@ -7,7 +7,7 @@ use super::{
     app::App,
     ask::{RequestId, RuleRequest},
     binding::Binding,
-    change::{Change, WatchLine},
+    change::{Change, Key, WatchLine},
     digest::Digest,
     group::Group,
     history::{History, Revision},
@@ -88,6 +88,21 @@ impl Replica {
         let tokens = self.tokens.values().map(|token| Change::PutToken { token: token.clone() });
         let requests = self.requests.values().map(|request| Change::PutRequest { request: request.clone() });
         teams.chain(tokens).chain(requests)
+    }
+
+    /// The item with this key, as the change that would make it.
+    pub fn item(&self, key: &Key) -> Option<Change> {
+        Some(match key {
+            Key::App(name) => Change::PutApp { app: self.apps.get(name)?.clone() },
+            Key::Group(name) => Change::PutGroup { group: self.groups.get(name)?.clone() },
+            Key::Rule(id) => Change::PutRule { rule: self.rules.get(id)?.clone() },
+            Key::Node(name) => Change::PutNode { node: self.nodes.get(name)?.clone() },
+            Key::Binding(address) => Change::PutBinding { binding: self.bindings.get(address)?.clone() },
+            Key::Isolation(target) => Change::PutIsolation { isolation: self.isolations.get(target)?.clone() },
+            Key::Team(name) => Change::PutTeam { team: self.teams.get(name)?.clone() },
+            Key::Token(name) => Change::PutToken { token: self.tokens.get(name)?.clone() },
+            Key::Request(id) => Change::PutRequest { request: self.requests.get(id)?.clone() },
+        })
     }
 
     /// Makes the changes of one revision.

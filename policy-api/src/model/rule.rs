@@ -109,13 +109,6 @@ pub struct Rule {
     pub team: Option<TeamName>,
 }
 
-/// Rules to delete and rules to create, all or nothing, in one revision. Deletions come first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ChangeSet {
-    pub create: Vec<RuleSpec>,
-    pub delete: Vec<RuleId>,
-}
-
 impl RuleSpec {
     /// An enforced rule without end; `protocol` and `ports` as in the rule.
     pub fn new(source: Selector, destination: Selector, protocol: Protocol, ports: Ports, action: Action) -> Self {
@@ -204,6 +197,18 @@ impl Rule {
         self.protocol.wire().iter().map(|_| self.ports.rows()).sum()
     }
 
+    pub fn is_built_in(&self) -> bool {
+        self.created_by == Self::BUILT_IN
+    }
+
+    /// Whether nothing is to be updated, where a rule with the same tuple is asked for.
+    pub fn is_as(&self, spec: &RuleSpec) -> bool {
+        self.mode == spec.mode
+            && self.expires_at == spec.expires_at
+            && self.on_deny() == spec.on_deny.unwrap_or_default()
+            && self.reason == spec.reason
+    }
+
     pub fn on_deny(&self) -> OnDeny {
         self.on_deny.unwrap_or_default()
     }
@@ -216,33 +221,6 @@ impl Rule {
             ports: self.ports.clone(),
             action: self.action,
         }
-    }
-}
-
-impl ChangeSet {
-    /// More than this is not one change but a migration; bounds the time that one commit takes.
-    const MOST: usize = 100_000;
-
-    /// Takes a request's body apart.
-    pub fn from_json(value: Value) -> Result<Self, InvalidField> {
-        let mut fields = Fields::of_body(value)?;
-        let create = fields.list("create")?.unwrap_or_default();
-        let delete = fields.texts("delete")?.unwrap_or_default();
-        fields.finish()?;
-        for (name, length) in [("create", create.len()), ("delete", delete.len())] {
-            if length > Self::MOST {
-                return Err(Invalid::of("the list", "is too long", format!("use at most {} entries", Self::MOST))
-                    .in_field(name));
-            }
-        }
-        let rule = |(i, value)| RuleSpec::from_fields(Fields::at(format!("create[{i}]"), value)?);
-        let id = |(i, text): (usize, String)| {
-            text.parse().map_err(|invalid: Invalid| invalid.in_field(format!("delete[{i}]")))
-        };
-        Ok(Self {
-            create: create.into_iter().enumerate().map(rule).collect::<Result<_, _>>()?,
-            delete: delete.into_iter().enumerate().map(id).collect::<Result<_, _>>()?,
-        })
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Usage {
     pub bytes: u64,
     /// Flows that it decided about.
     pub flows: u64,
+    /// Flows that live by it, as connected nodes counted them in the last ten seconds.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub live: u64,
     /// When it last decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_hit: Option<Timestamp>,
@@ -30,20 +33,27 @@ impl Usage {
             packets: self.packets.saturating_add(other.packets),
             bytes: self.bytes.saturating_add(other.bytes),
             flows: self.flows.saturating_add(other.flows),
+            live: self.live.saturating_add(other.live),
             last_hit: self.last_hit.max(other.last_hit),
         }
     }
 
-    /// The later of two counts of the same thing: counts never fall.
+    /// The later of two counts of the same thing, which is the other one: counts never fall, but what lives ends.
     #[must_use]
     pub fn later(self, other: Self) -> Self {
         Self {
             packets: self.packets.max(other.packets),
             bytes: self.bytes.max(other.bytes),
             flows: self.flows.max(other.flows),
+            live: other.live,
             last_hit: self.last_hit.max(other.last_hit),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A rule and what it is used for, summed over all nodes.
@@ -96,15 +106,19 @@ impl RuleUsage {
     fn from_fields(mut fields: Fields) -> Result<Self, InvalidField> {
         let id = fields.required("id", "name the rule, like `r12`")?;
         let [packets, bytes, flows] = ["packets", "bytes", "flows"].map(|name| count(&mut fields, name));
-        let usage = Usage { packets: packets?, bytes: bytes?, flows: flows?, last_hit: fields.parsed("last_hit")? };
+        let live = fields.number("live", MOST)?.unwrap_or(0);
+        let last_hit = fields.parsed("last_hit")?;
+        let usage = Usage { packets: packets?, bytes: bytes?, flows: flows?, live, last_hit };
         fields.finish()?;
         Ok(Self { id, usage })
     }
 }
 
+/// What a column of a database and a number of JavaScript can both hold is more than anybody counts.
+const MOST: u64 = (1 << 53) - 1;
+
 fn count(fields: &mut Fields, name: &'static str) -> Result<u64, InvalidField> {
-    // What a column of a database and a number of JavaScript can both hold is more than anybody counts.
-    fields.number(name, (1 << 53) - 1)?.ok_or_else(|| fields.missing(name, "give a whole number"))
+    fields.number(name, MOST)?.ok_or_else(|| fields.missing(name, "give a whole number"))
 }
 
 #[cfg(test)]
@@ -114,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_report_reads_back_what_it_wrote() {
-        let usage = Usage { packets: 3, bytes: 180, flows: 1, last_hit: Some(Timestamp::now()) };
+        let usage = Usage { packets: 3, bytes: 180, flows: 1, live: 1, last_hit: Some(Timestamp::now()) };
         let report = UsageReport { since: Timestamp::now(), rules: vec![RuleUsage { id: RuleId(7), usage }] };
         assert_eq!(UsageReport::from_json(serde_json::to_value(&report).expect("json")), Ok(report));
     }

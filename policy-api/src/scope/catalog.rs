@@ -10,7 +10,7 @@ use super::{
     item::Item,
     names::{AppNumber, Book, GroupNumber, NodeNumber},
 };
-use crate::model::{AppName, Change, GroupName, Key, Mode, NodeName, RuleId, Selector, Target};
+use crate::model::{Action, AppName, Change, GroupName, Key, Mode, NodeName, RuleId, Selector, Target};
 
 /// An item, by number: what [`Key`] is by name. In the order in which they are told: groups and apps first, since the
 /// others speak of them.
@@ -38,6 +38,8 @@ pub(super) enum Side {
 pub(super) struct Sides {
     pub(super) source: Side,
     pub(super) destination: Side,
+    /// Whether it is a deny between nodes and somebody.
+    pub(super) bars_host: bool,
 }
 
 /// Where a binding is, and whose it is.
@@ -267,6 +269,11 @@ impl Catalog {
 }
 
 impl Sides {
+    pub(super) fn of(source: Side, destination: Side, action: Action) -> Self {
+        let bars_host = action == Action::Deny && [source, destination].contains(&Side::Host);
+        Self { source, destination, bars_host }
+    }
+
     pub(super) fn both(self) -> [Side; 2] {
         [self.source, self.destination]
     }

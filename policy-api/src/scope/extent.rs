@@ -3,7 +3,8 @@
 //! Everything follows from the node's own bindings, live and freed: their apps; the rules that touch these; the apps at the
 //! other side of those rules, with all their bindings, freed ones too, since an instance may come back to its address while
 //! nobody can tell us. An app in audit softens its own end only: what it sends to whomever has to get there, and to be judged
-//! there as what it is. So all apps are its peers, and it is everybody's. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
+//! there as what it is. So all apps are its peers, and it is everybody's. Denies between nodes and whomever are needed wherever
+//! there is anything, and make nobody a peer: an app may come to a node that nobody can tell of its rules. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -44,11 +45,13 @@ pub(super) enum Interest {
 struct Touch {
     source: bool,
     destination: bool,
+    /// It bars the node itself from somebody, who need not be here.
+    host: bool,
 }
 
 impl Touch {
     fn is_any(self) -> bool {
-        self.source || self.destination
+        self.source || self.destination || self.host
     }
 }
 
@@ -218,7 +221,7 @@ impl Scope {
         self.interests.push((Interest::Own(app), true));
         if is_first {
             self.interests.push((Interest::Occupied, true));
-            self.judge_all(catalog, Side::Any);
+            [Side::Any, Side::Host].into_iter().for_each(|side| self.judge_all(catalog, side));
         }
         self.judge_all(catalog, Side::App(app));
         self.restand(catalog, &Standing::default(), &catalog.standing(app));
@@ -238,7 +241,7 @@ impl Scope {
         self.interests.push((Interest::Own(app), false));
         if self.own.0.is_empty() {
             self.interests.push((Interest::Occupied, false));
-            self.judge_all(catalog, Side::Any);
+            [Side::Any, Side::Host].into_iter().for_each(|side| self.judge_all(catalog, side));
         }
         self.judge_all(catalog, Side::App(app));
         self.restand(catalog, &catalog.standing(app), &Standing::default());
@@ -271,7 +274,11 @@ impl Scope {
     /// Looks whether a rule touches this scope, and by which sides.
     pub(super) fn judge(&mut self, catalog: &Catalog, rule: RuleId) {
         let Some(sides) = catalog.sides(rule) else { return };
-        let touch = Touch { source: self.touches(sides.source), destination: self.touches(sides.destination) };
+        let touch = Touch {
+            source: self.touches(sides.source),
+            destination: self.touches(sides.destination),
+            host: sides.bars_host && !self.own.0.is_empty(),
+        };
         self.settle(catalog, rule, sides, touch);
     }
 

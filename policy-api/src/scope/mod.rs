@@ -184,7 +184,7 @@ impl Scopes {
         let after = match change {
             Change::PutRule { rule } => {
                 let (source, destination) = (self.catalog.side(&rule.source), self.catalog.side(&rule.destination));
-                Some(Sides { source, destination })
+                Some(Sides::of(source, destination, rule.action))
             }
             _ => None,
         };
@@ -215,15 +215,16 @@ impl Watchers {
         self.by_node.get(&node).into_iter().flatten().copied()
     }
 
-    /// Whoever has an instance that a rule is about.
+    /// Whoever has an instance that a rule is about, or may get one.
     fn touched_by(&self, sides: Option<Sides>) -> BTreeSet<Watcher> {
+        let bars_host = sides.filter(|sides| sides.bars_host).map(|_| Interest::Occupied);
         let interests = sides.into_iter().flat_map(Sides::both).filter_map(|side| match side {
             Side::Host => None,
             Side::Any => Some(Interest::Occupied),
             Side::Group(group) => Some(Interest::OwnGroup(group)),
             Side::App(app) => Some(Interest::Own(app)),
         });
-        self.interested(interests)
+        self.interested(interests.chain(bars_host))
     }
 
     fn each(&mut self, watchers: &BTreeSet<Watcher>, mut change: impl FnMut(&mut Scope)) {

@@ -41,8 +41,11 @@ fn scope_of(state: &Replica, node: &NodeName) -> Replica {
             apps_of(state, side).iter().any(|app| own.contains(app))
         }
     };
-    let rules: Vec<_> =
-        state.rules.values().filter(|rule| touches(&rule.source) || touches(&rule.destination)).collect();
+    let bars_host =
+        |rule: &Rule| rule.action == Action::Deny && [&rule.source, &rule.destination].contains(&&Selector::Host);
+    let concerns =
+        |rule: &Rule| touches(&rule.source) || touches(&rule.destination) || (bars_host(rule) && !own.is_empty());
+    let rules: Vec<_> = state.rules.values().filter(|rule| concerns(rule)).collect();
     let mut peers = BTreeSet::new();
     for rule in &rules {
         for (one, other) in [(&rule.source, &rule.destination), (&rule.destination, &rule.source)] {

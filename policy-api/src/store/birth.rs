@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Principal, State, Token,
+    chain::{self, Line},
     delta::changes_json,
     engine::{Entry, Registry},
     error::DatabaseError,
@@ -16,7 +17,7 @@ use super::{
     state::Head,
     token,
 };
-use crate::model::{AppPattern, Change, History, NodeName, Overlay, Prefix, Revision, Rule, Timestamp};
+use crate::model::{AppPattern, Change, History, HistoryEntry, NodeName, Origin, Overlay, Prefix, Rule, Timestamp};
 
 /// What `netpol-api init` does to the store: makes it if there is none, and says who may ask.
 pub struct Prepared(Box<dyn Registry>);
@@ -49,6 +50,7 @@ pub(super) struct Birth {
     pub(super) overlay: Overlay,
     /// What it holds from the first moment on, as its first revision.
     pub(super) entry: Entry,
+    pub(super) line: Line,
     pub(super) head: Head,
 }
 
@@ -57,11 +59,13 @@ fn birth(now: Timestamp) -> Result<Birth, DatabaseError> {
     let (history, overlay) = (random_history()?, default_overlay()?);
     let changes = vec![Change::PutRule { rule: Arc::new(plan::built_in(now)) }];
     let mut state = State::empty(history.clone(), overlay);
-    let revision = Revision::default().next();
+    let (entry, mut tip) = (chain::revision(&state, &changes, Rule::BUILT_IN, &Origin::default(), now), state.tip());
+    let (revision, json) = (entry.revision, changes_json(&changes)?);
     state.apply(revision, &changes);
-    let json = changes_json(&changes)?;
-    let entry = Entry { revision, time: now, who: Rule::BUILT_IN.to_owned(), changes, json };
-    Ok(Birth { history, overlay, entry, head: state.head() })
+    let line = tip.append(HistoryEntry { digest: Some(state.replica().digest()), ..entry })?;
+    state.set_tip(tip);
+    let entry = Entry { revision, time: now, changes, json };
+    Ok(Birth { history, overlay, entry, line, head: state.head() })
 }
 
 /// What the overlay is to become, if it is to change: a wish is granted as long as no node has a slice of the present one.

@@ -96,6 +96,7 @@ mod tests {
             rows_used: 1,
             rows_capacity: 9,
             detail: Some("well".to_owned()),
+            clock: None,
             cuts: vec![cut],
         };
         let owes = Some(Owes::From(Revision(9)));

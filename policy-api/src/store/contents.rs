@@ -1,7 +1,11 @@
 //! Everything that a store holds, to be put into one of another kind.
 
-use super::{state::Head, usage::Count};
-use crate::model::{Change, History, NodeName, Overlay, Owned, Revision, RuleId, Timestamp};
+use super::{
+    chain::{Line, Tip},
+    state::Head,
+    usage::Count,
+};
+use crate::model::{Change, History, NodeName, Overlay, Owned, RuleId};
 
 pub(super) struct Contents {
     pub(super) history: History,
@@ -13,8 +17,9 @@ pub(super) struct Contents {
     pub(super) names: Vec<String>,
     pub(super) tokens: Vec<Bearer>,
     pub(super) owners: Vec<Interval>,
-    /// The last revisions; an engine may keep fewer of them than another one does.
-    pub(super) journal: Vec<Written>,
+    /// What is kept of the journal, and where that begins.
+    pub(super) anchor: Tip,
+    pub(super) journal: Vec<Line>,
     /// Histories whose followers may go over to this one, and those that it had before.
     pub(super) succeeds: Vec<History>,
     pub(super) came_from: Vec<History>,
@@ -31,12 +36,4 @@ pub(super) struct Bearer {
 pub(super) struct Interval {
     pub(super) owned: Owned,
     pub(super) revision: u64,
-}
-
-/// One revision, with its changes as JSON.
-pub(super) struct Written {
-    pub(super) revision: Revision,
-    pub(super) time: Timestamp,
-    pub(super) who: String,
-    pub(super) json: String,
 }

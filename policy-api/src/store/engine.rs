@@ -3,20 +3,22 @@
 //! An engine keeps what it is given and tells what others gave it; what changes mean is the business of [`super::plan`]
 //! and [`super::state`].
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use tokio::sync::Notify;
 
 use super::{
     Owners,
     board::Board,
+    chain::{Line, Tip},
     delta::Ring,
     error::DatabaseError,
     principal::Principal,
+    retention::Limit,
     state::{Head, State},
     usage::{Count, Unwritten},
 };
-use crate::model::{AppPattern, Change, History, NodeName, Revision, RuleId, Timestamp};
+use crate::model::{AppPattern, Change, History, HistoryEntry, NodeName, Revision, RuleId, Timestamp};
 
 /// An open store: what writes it, what looks things up beside the writer, and what it held.
 pub(super) struct Opened {
@@ -38,17 +40,19 @@ pub(super) struct Loaded {
 /// What one transaction makes durable, all or nothing.
 pub(super) struct Batch {
     pub(super) time: Timestamp,
+    /// Revisions, of which each has a line.
     pub(super) entries: Vec<Entry>,
+    /// What goes into the journal, in order.
+    pub(super) lines: Vec<Line>,
     pub(super) capacities: Vec<(NodeName, u64)>,
     pub(super) answers: Vec<(AnswerKey, GivenAnswer)>,
 }
 
-/// One revision, as the journal keeps it.
+/// One revision.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) revision: Revision,
     pub(super) time: Timestamp,
-    pub(super) who: String,
     pub(super) changes: Vec<Change>,
     /// The changes as JSON, written once.
     pub(super) json: String,
@@ -81,6 +85,8 @@ pub(super) enum Outcome {
 pub(super) enum Heard {
     Commit {
         entries: Vec<Entry>,
+        /// The end of the journal with it.
+        tip: Tip,
         capacities: Vec<(NodeName, u64)>,
     },
     Usage(NodeName, RuleId, Count),
@@ -111,6 +117,9 @@ pub(super) trait Engine: Send {
     /// Forgets who had addresses that were given up before this; returns how many intervals.
     fn forget_owners(&mut self, before: Timestamp) -> Result<usize, DatabaseError>;
 
+    /// Forgets the oldest entries of the history that are beyond the limit; returns how many. Some may go another time.
+    fn forget_history(&mut self, limit: &Limit) -> Result<u64, DatabaseError>;
+
     /// Makes room of what nobody needs any more. Called while there is nothing else to do.
     fn tidy(&mut self, state: &State) -> Result<(), DatabaseError>;
 
@@ -121,8 +130,45 @@ pub(super) trait Engine: Send {
     fn has_recovered(&mut self) -> bool;
 }
 
+/// In which order lines of the journal are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// What grows from entry to entry of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) revision: Revision,
+    pub(super) latest: Timestamp,
+}
+
+impl Mark {
+    pub(super) fn of(entry: &HistoryEntry) -> Self {
+        Self { revision: entry.revision, latest: entry.latest() }
+    }
+
+    /// Of the entry that a place is behind, if it is behind any.
+    pub(super) fn behind(tip: &Tip) -> Option<Self> {
+        tip.latest.map(|latest| Self { revision: tip.revision, latest })
+    }
+}
+
+/// The journal, read beside the writer, from any thread. Waits for the disk or the network.
+pub(super) trait Journal: Send + Sync {
+    /// Where what is kept begins, and where it ends.
+    fn bounds(&self) -> Result<(Tip, Tip), DatabaseError>;
+
+    /// Lines with these numbers, at most so many, and fewer where they are large; none only where there are none.
+    fn lines(&self, numbers: RangeInclusive<u64>, order: Order, most: usize) -> Result<Vec<Line>, DatabaseError>;
+
+    /// The first entry of which this holds, as it does of all that follow.
+    fn first(&self, holds: &dyn Fn(Mark) -> bool) -> Result<Option<HistoryEntry>, DatabaseError>;
+}
+
 /// What is looked up beside the writer, from any thread.
-pub(super) trait Lookup: Send + Sync {
+pub(super) trait Lookup: Journal {
     /// Who had an address at one time. Waits for the disk or the network.
     fn owners(&self, address: IpAddr, at: Timestamp) -> Result<Owners, DatabaseError>;
 
@@ -154,11 +200,11 @@ pub(super) trait Registry {
 
 impl Batch {
     pub(super) fn new(time: Timestamp) -> Self {
-        Self { time, entries: Vec::new(), capacities: Vec::new(), answers: Vec::new() }
+        Self { time, entries: Vec::new(), lines: Vec::new(), capacities: Vec::new(), answers: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.capacities.is_empty() && self.answers.is_empty()
+        self.lines.is_empty() && self.capacities.is_empty() && self.answers.is_empty()
     }
 
     /// What an engine may have to write one by one: answers, and of each address how one's ownership ends and another's

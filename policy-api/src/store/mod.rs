@@ -6,6 +6,7 @@
 mod backup;
 mod birth;
 mod board;
+mod chain;
 mod contents;
 mod delta;
 mod engine;
@@ -14,9 +15,11 @@ mod etcd;
 mod location;
 mod numbers;
 mod owners;
+mod past;
 mod plan;
 mod principal;
 mod refusal;
+mod retention;
 mod rights;
 mod sqlite;
 mod state;
@@ -37,12 +40,14 @@ use std::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::{
+    chain::Tip,
     delta::Ring,
     engine::{Entry, Loaded, Lookup, Opened},
+    past::Past,
     usage::Counts,
     writer::{Job, Writer},
 };
-use crate::model::{Change, Digest, History, Key, NodeName, Revision, RuleId, Timestamp, Usage, UsageReport};
+use crate::model::{At, Change, Digest, History, Key, NodeName, Revision, RuleId, Timestamp, Usage, UsageReport};
 
 pub use self::{
     backup::{BackupError, Copied, accept, back_up, restore},
@@ -51,10 +56,11 @@ pub use self::{
     delta::Delta,
     error::DatabaseError,
     location::Location,
-    owners::{KEPT as OWNERS_KEPT, Owners},
+    owners::Owners,
     plan::{Answer, Command, Registration},
     principal::{NodeGrant, Principal, User},
     refusal::{Denied, Refusal},
+    retention::Retention,
     rights::Rights,
     state::{Instance, State},
     token::{Token, Tokens},
@@ -69,7 +75,8 @@ pub struct Store {
     writer: JoinHandle<()>,
     names: Vec<String>,
     lookup: Arc<dyn Lookup>,
-    owners_kept: Duration,
+    retention: Retention,
+    past: Past,
     /// Of the other processes that may write to it too.
     board: Option<Arc<dyn Board>>,
 }
@@ -112,19 +119,19 @@ const WATCH_QUEUE: usize = 1024;
 impl Store {
     /// Opens a store that [`prepare`] made, and becomes its one server.
     pub fn open(location: &Location, wish: OverlayWish) -> Result<Self, DatabaseError> {
-        Self::open_keeping(location, wish, OWNERS_KEPT)
+        Self::open_keeping(location, wish, Retention::default())
     }
 
-    /// The same, with who had addresses known for so long after they gave them up.
-    pub fn open_keeping(location: &Location, wish: OverlayWish, owners_kept: Duration) -> Result<Self, DatabaseError> {
-        Self::open_by(location, wish, owners_kept, Arc::new(Timestamp::now))
+    /// The same, with so much of the past known.
+    pub fn open_keeping(location: &Location, wish: OverlayWish, retention: Retention) -> Result<Self, DatabaseError> {
+        Self::open_by(location, wish, retention, Arc::new(Timestamp::now))
     }
 
     /// The same, by another clock than the machine's.
     pub fn open_by(
         location: &Location,
         wish: OverlayWish,
-        owners_kept: Duration,
+        retention: Retention,
         clock: Clock,
     ) -> Result<Self, DatabaseError> {
         let Opened { engine, lookup, board, loaded, usage, names } = match location {
@@ -145,10 +152,11 @@ impl Store {
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, owners_kept, clock);
+        let writer = Writer::new(runtime, engine, state, shared.clone(), receiver, retention, clock);
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
-        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, owners_kept, board })
+        let past = Past::new(lookup.clone());
+        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, retention, past, board })
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -206,7 +214,12 @@ impl Store {
 
     /// The earliest time of which everything is still known.
     pub fn owners_known_since(&self, now: Timestamp) -> Option<Timestamp> {
-        now.before(self.owners_kept)
+        now.before(self.retention.owners)
+    }
+
+    /// Everything that stood at some time. Reads the disk, and takes the longer the more came since.
+    pub fn past(&self, at: At) -> Result<Arc<State>, Refusal> {
+        self.past.state(|| self.shared.state(), at)
     }
 
     /// Takes what a node says that rules are used for there. It reaches the disk within seconds.
@@ -219,10 +232,10 @@ impl Store {
         })
     }
 
-    /// What these rules are used for, on all nodes together.
-    pub fn usage(&self, rules: impl IntoIterator<Item = RuleId>) -> Vec<Usage> {
+    /// What these rules are used for, on all nodes together; what lives by them, on those that are there.
+    pub fn usage(&self, rules: impl IntoIterator<Item = RuleId>, is_there: impl Fn(&NodeName) -> bool) -> Vec<Usage> {
         let counts = self.shared.usage();
-        rules.into_iter().map(|rule| counts.of(rule)).collect()
+        rules.into_iter().map(|rule| counts.of(rule, &is_there)).collect()
     }
 
     /// Starts a watch behind `since` of that history, or with a snapshot if that place is not known any more.
@@ -299,7 +312,7 @@ impl Store {
 
 impl Shared {
     /// Shows what is durable to readers and watches.
-    fn publish(&self, entries: Vec<Entry>, capacities: Vec<(NodeName, u64)>) {
+    fn publish(&self, entries: Vec<Entry>, tip: Tip, capacities: Vec<(NodeName, u64)>) {
         self.succeeded();
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.revisions.fetch_add(u64::try_from(entries.len()).unwrap_or(0), Ordering::Relaxed);
@@ -323,6 +336,7 @@ impl Shared {
             // Nobody watching is no error.
             let _watchers = deltas.send(delta);
         }
+        state.set_tip(tip);
     }
 
     /// Shows another state, to which no deltas lead: whoever watches has to begin anew.
@@ -430,5 +444,7 @@ mod etcd_cluster;
 mod naive_tests;
 #[cfg(test)]
 mod owners_tests;
+#[cfg(test)]
+mod past_tests;
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 /// The naive model: lists, searched from the front.
+#[derive(Clone)]
 struct Naive {
     rules: Vec<(u32, RuleSpec)>,
     rules_made: u32,
@@ -226,40 +227,38 @@ impl Naive {
 }
 
 /// Compares everything that can be seen.
-fn assert_same(store: &Store, naive: &Naive) {
-    store.read(|state| {
-        let rules = state.replica().rules.values();
-        let rules: Vec<_> =
-            rules.map(|rule| (rule.id.0, rule.tuple(), rule.reason.clone(), rule.mode, rule.on_deny)).collect();
-        let expected = naive.rules.iter();
-        let expected = expected.map(|(id, spec)| (*id, spec.tuple(), spec.reason.clone(), spec.mode, spec.on_deny));
-        assert_eq!(rules, expected.collect::<Vec<_>>());
-        let mut apps: Vec<_> = state.replica().apps.values().map(|app| seen_app(app)).collect();
-        apps.sort_by_key(|app| app.identity);
-        let mut expected = naive.apps.clone();
-        expected.sort_by_key(|app| app.identity);
-        assert_eq!(apps, expected);
-        let mut groups: Vec<_> =
-            state.replica().groups.values().map(|group| (group.number, group.name.to_string())).collect();
-        groups.sort();
-        assert_eq!(groups, (1..).zip(naive.groups.clone()).collect::<Vec<_>>());
-        let isolations = state.replica().isolations.values();
-        let isolations: BTreeMap<_, _> =
-            isolations.map(|item| ((item.app.to_string(), item.instance), item.reason.clone())).collect();
-        assert_eq!(isolations, naive.isolations);
-        let bindings: Vec<_> = state
-            .replica()
-            .bindings
-            .values()
-            .map(|binding| (binding.address, (binding.app.to_string(), binding.instance, binding.is_live())))
-            .collect();
-        assert_eq!(bindings, naive.bindings.clone().into_iter().collect::<Vec<_>>());
-        let live = naive.bindings.values().filter(|(_, _, live)| *live).count();
-        assert_eq!(state.live_instances(), live);
-        let rows = |spec: &RuleSpec| spec.protocol.wire().iter().map(|_| spec.ports.rows()).sum::<u64>();
-        assert_eq!(state.rows(), naive.rules.iter().map(|(_, spec)| rows(spec)).sum::<u64>());
-        assert_eq!(state.revision().0, naive.revision);
-    });
+fn assert_same(state: &State, naive: &Naive) {
+    let rules = state.replica().rules.values();
+    let rules: Vec<_> =
+        rules.map(|rule| (rule.id.0, rule.tuple(), rule.reason.clone(), rule.mode, rule.on_deny)).collect();
+    let expected = naive.rules.iter();
+    let expected = expected.map(|(id, spec)| (*id, spec.tuple(), spec.reason.clone(), spec.mode, spec.on_deny));
+    assert_eq!(rules, expected.collect::<Vec<_>>());
+    let mut apps: Vec<_> = state.replica().apps.values().map(|app| seen_app(app)).collect();
+    apps.sort_by_key(|app| app.identity);
+    let mut expected = naive.apps.clone();
+    expected.sort_by_key(|app| app.identity);
+    assert_eq!(apps, expected);
+    let mut groups: Vec<_> =
+        state.replica().groups.values().map(|group| (group.number, group.name.to_string())).collect();
+    groups.sort();
+    assert_eq!(groups, (1..).zip(naive.groups.clone()).collect::<Vec<_>>());
+    let isolations = state.replica().isolations.values();
+    let isolations: BTreeMap<_, _> =
+        isolations.map(|item| ((item.app.to_string(), item.instance), item.reason.clone())).collect();
+    assert_eq!(isolations, naive.isolations);
+    let bindings: Vec<_> = state
+        .replica()
+        .bindings
+        .values()
+        .map(|binding| (binding.address, (binding.app.to_string(), binding.instance, binding.is_live())))
+        .collect();
+    assert_eq!(bindings, naive.bindings.clone().into_iter().collect::<Vec<_>>());
+    let live = naive.bindings.values().filter(|(_, _, live)| *live).count();
+    assert_eq!(state.live_instances(), live);
+    let rows = |spec: &RuleSpec| spec.protocol.wire().iter().map(|_| spec.ports.rows()).sum::<u64>();
+    assert_eq!(state.rows(), naive.rules.iter().map(|(_, spec)| rows(spec)).sum::<u64>());
+    assert_eq!(state.revision().0, naive.revision);
 }
 
 fn seen_app(app: &App) -> NaiveApp {
@@ -293,6 +292,7 @@ fn compare_with_the_naive_model(kind: Kind, deeds: Vec<Deed>) -> Result<(), Test
         runtime.block_on(store.write(Write::new(Command::Join(join), node(&format!("n{name}"))))).expect("join");
         naive.revision += 1;
     }
+    let mut known = BTreeMap::from([(naive.revision, naive.clone())]);
     let mut follower = Follower::default();
     let mut subscription = store.subscribe(None).expect("subscribed");
     for deed in deeds {
@@ -366,8 +366,12 @@ fn compare_with_the_naive_model(kind: Kind, deeds: Vec<Deed>) -> Result<(), Test
                 subscription = resume(&store, &follower);
             }
         }
-        assert_same(&store, &naive);
+        store.read(|state| assert_same(state, &naive));
+        known.insert(naive.revision, naive.clone());
         follow(&store, &mut follower, &mut subscription);
+    }
+    for (revision, naive) in &known {
+        assert_same(&store.past(At::Revision(Revision(*revision))).expect("known"), naive);
     }
     store.close();
     Ok(())

@@ -1,7 +1,5 @@
 //! Who had an address when: intervals of ownership, kept for as long as the operator wants.
 
-use std::time::Duration;
-
 use crate::model::{Owned, Timestamp};
 
 /// Who had an address at one time; where nobody had it, who had it before and after.
@@ -21,6 +19,3 @@ impl Owners {
         }
     }
 }
-
-/// How long intervals are kept, unless the operator says otherwise: longer than a year's audit asks for.
-pub const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);

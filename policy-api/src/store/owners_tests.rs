@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    tests::{Kind, Place, of_every_kind},
+    tests::{Kind, Place, make_of_schema_3, of_every_kind},
     *,
 };
 use crate::model::{AppPattern, Claim, Labels, Owned};
@@ -100,6 +100,7 @@ fn each_time_has_its_owner_and_the_times_between_have_none(kind: Kind) {
     // As the second version wrote it, which had files only, and in them the journal only.
     let Location::Sqlite(path) = story.place.location() else { return };
     let connection = sqlite::database::connect(&path).expect("connection");
+    make_of_schema_3(&connection);
     connection.execute_batch("DROP TABLE ownership; PRAGMA user_version = 2;").expect("made older");
     drop(connection);
     let store = story.place.open();
@@ -128,8 +129,8 @@ fn what_ended_long_enough_ago_is_forgotten_and_what_goes_on_is_not(kind: Kind) {
     story.release(&store);
     story.claim(&store, "db", &[]);
     store.close();
-    let store =
-        Store::open_keeping(&story.place.location(), OverlayWish::default(), Duration::from_millis(1)).expect("open");
+    let shortly = Retention { owners: Duration::from_millis(1), ..Retention::default() };
+    let store = Store::open_keeping(&story.place.location(), OverlayWish::default(), shortly).expect("open");
     for _ in 0..1_000 {
         if owners(&store, web).1.is_none() && owners(&store, web).0.is_none() {
             break;

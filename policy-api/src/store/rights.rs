@@ -41,12 +41,17 @@ impl Rights {
         self.0.contains(&Grant::Admin)
     }
 
-    pub(super) fn is_operator(&self) -> bool {
+    pub fn is_operator(&self) -> bool {
         self.is_admin() || self.0.contains(&Grant::Operator)
     }
 
     pub(super) fn writes_for(&self, team: &TeamName) -> bool {
         self.is_wide_for(team) || self.0.contains(&Grant::Writer(team.clone()))
+    }
+
+    /// Whether there is any team that this writes for.
+    pub fn writes_for_some(&self) -> bool {
+        self.0.iter().any(|grant| grant.team().is_some())
     }
 
     pub(super) fn is_wide_for(&self, team: &TeamName) -> bool {

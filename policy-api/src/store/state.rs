@@ -12,7 +12,7 @@ use common::Identity;
 use serde::{Deserialize, Serialize};
 
 use self::right::Index as RightIndex;
-use super::{Refusal, numbers::Resting};
+use super::{Refusal, chain::Tip, numbers::Resting};
 use crate::model::{
     App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName, Overlay,
     Replica, RequestId, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, TokenName, Tuple,
@@ -61,6 +61,9 @@ pub(super) struct Head {
     /// Behind the identity that was given out again last.
     #[serde(default)]
     pub(super) next_reused_identity: u32,
+    /// The end of the journal.
+    #[serde(default)]
+    pub(super) tip: Tip,
     pub(super) digest: Digest,
 }
 
@@ -88,6 +91,7 @@ impl Head {
             resting_identities: Resting::default(),
             resting_slices: Resting::default(),
             next_reused_identity: 0,
+            tip: Tip::default(),
             digest: Digest::default(),
         }
     }
@@ -154,6 +158,14 @@ impl State {
 
     pub(super) fn head(&self) -> Head {
         self.head
+    }
+
+    pub(super) fn tip(&self) -> Tip {
+        self.head.tip
+    }
+
+    pub(super) fn set_tip(&mut self, tip: Tip) {
+        self.head.tip = tip;
     }
 
     /// How many rows all rules together need.
@@ -304,6 +316,11 @@ impl State {
 
     pub(super) fn node_at(&self, underlay: IpAddr) -> Option<&NodeName> {
         self.by_underlay.get(&underlay)
+    }
+
+    /// Whether nobody was found to be at this address yet, who could be.
+    pub fn is_unproven(&self, underlay: IpAddr) -> bool {
+        self.node_at(underlay).is_none() && !self.overlay.contains(underlay)
     }
 
     pub fn instance(&self, app: &AppName, number: u32) -> Option<&Instance> {

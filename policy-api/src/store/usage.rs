@@ -44,7 +44,8 @@ impl Count {
         if since == self.since {
             self.current = self.current.later(current);
         } else {
-            *self = Self { earlier: self.total(), since, current };
+            // What lived then does not any more.
+            *self = Self { earlier: Usage { live: 0, ..self.total() }, since, current };
         }
     }
 }
@@ -88,10 +89,14 @@ impl Counts {
         counts
     }
 
-    /// What all nodes together counted.
-    pub(super) fn of(&self, rule: RuleId) -> Usage {
-        let nodes = self.rules.get(&rule);
-        nodes.into_iter().flat_map(|nodes| nodes.values()).map(Count::total).fold(Usage::default(), Usage::plus)
+    /// What all nodes together counted; what lives, as far as nodes are there to say so.
+    pub(super) fn of(&self, rule: RuleId, is_there: impl Fn(&NodeName) -> bool) -> Usage {
+        let nodes = self.rules.get(&rule).into_iter().flatten();
+        let counted = nodes.map(|(node, count)| match count.total() {
+            total if is_there(node) => total,
+            total => Usage { live: 0, ..total },
+        });
+        counted.fold(Usage::default(), Usage::plus)
     }
 
     /// Takes what a node says; rules that do not stand any more are passed over.
@@ -161,7 +166,7 @@ mod tests {
     }
 
     fn counted(since: Timestamp, packets: u64) -> UsageReport {
-        let usage = Usage { packets, bytes: packets * 60, flows: 1, last_hit: Some(since) };
+        let usage = Usage { packets, bytes: packets * 60, flows: 1, live: packets, last_hit: Some(since) };
         UsageReport { since, rules: vec![RuleUsage { id: RULE, usage }] }
     }
 
@@ -176,9 +181,15 @@ mod tests {
         tell(&mut counts, "n2", &counted(start, 4));
         tell(&mut counts, "n1", &counted(start, 5));
         tell(&mut counts, "n1", &counted(start, 5));
-        let usage = counts.of(RULE);
+        let usage = counts.of(RULE, |_| true);
         assert_eq!((usage.packets, usage.flows, usage.last_hit), (9, 2, Some(start)));
-        assert_eq!(counts.of(RuleId(8)), Usage::default());
+        assert_eq!(counts.of(RuleId(8), |_| true), Usage::default());
+        let without = counts.of(RULE, |name| *name != node("n1"));
+        assert_eq!(
+            (usage.live, without.live, without.packets),
+            (9, 4, 9),
+            "what lives is what nodes say that are there"
+        );
     }
 
     #[test]
@@ -188,9 +199,9 @@ mod tests {
         tell(&mut counts, "n1", &counted(first, 5));
         tell(&mut counts, "n1", &counted(second, 2));
         tell(&mut counts, "n1", &counted(second, 3));
-        assert_eq!(counts.of(RULE).packets, 8);
+        assert_eq!((counts.of(RULE, |_| true).packets, counts.of(RULE, |_| true).live), (8, 3));
         let late = counts.tell(&node("n1"), &counted(first, 9), |_| true).expect_err("of before");
-        assert_eq!((late.field(), counts.of(RULE).packets), (Some("since"), 8));
+        assert_eq!((late.field(), counts.of(RULE, |_| true).packets), (Some("since"), 8));
     }
 
     #[test]
@@ -200,7 +211,7 @@ mod tests {
         assert!(counts.take_unwritten().is_empty());
         tell(&mut counts, "n1", &counted(start, 3));
         counts.forget(RULE);
-        assert_eq!(counts.of(RULE), Usage::default());
+        assert_eq!(counts.of(RULE, |_| true), Usage::default());
         let unwritten = counts.take_unwritten();
         assert_eq!((unwritten.told.len(), unwritten.forgotten), (0, [RULE].into()));
     }
@@ -213,8 +224,8 @@ mod tests {
         let unwritten = counts.take_unwritten();
         assert!(counts.take_unwritten().is_empty());
         let mut again = Counts::restored(unwritten.told, |rule| rule == RULE);
-        assert_eq!(again.of(RULE), counts.of(RULE));
+        assert_eq!(again.of(RULE, |_| true), counts.of(RULE, |_| true));
         tell(&mut again, "n1", &counted(start, 5));
-        assert_eq!(again.of(RULE).packets, 9);
+        assert_eq!(again.of(RULE, |_| true).packets, 9);
     }
 }

@@ -19,22 +19,25 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Shared,
+    Shared, chain,
     delta::changes_json,
     engine::{AnswerKey, Batch, Engine, Entry, GivenAnswer, Heard, Outcome},
     error::DatabaseError,
     plan::{Answer, Command, EXPIRY, Expiry, expire, plan},
     principal::Principal,
     refusal::Refusal,
+    retention::{Limit, Retention},
     state::State,
 };
-use crate::model::{Change, ETag, Revision, Timestamp};
+use crate::model::{Change, ETag, HistoryEntry, Origin, Revision, Timestamp};
 
 /// A request to the store.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub command: Command,
     pub by: Principal,
+    /// Where it came from, and why it was asked for.
+    pub origin: Origin,
     /// The state of the rules that the asker wants to change.
     pub if_match: Option<ETag>,
     pub idempotency: Option<Idempotency>,
@@ -46,7 +49,15 @@ pub struct Write {
 
 impl Write {
     pub fn new(command: Command, by: Principal) -> Self {
-        Self { command, by, if_match: None, idempotency: None, dry_run: false, acknowledged: None }
+        Self {
+            command,
+            by,
+            origin: Origin::default(),
+            if_match: None,
+            idempotency: None,
+            dry_run: false,
+            acknowledged: None,
+        }
     }
 }
 
@@ -70,7 +81,7 @@ const MOST_PER_COMMIT: usize = 512;
 /// How long it sleeps at most if nobody asks: so often counts reach the disk, and so soon it sees that the clock was set.
 const NAP: Duration = Duration::from_secs(2);
 
-/// How often old owners of addresses are forgotten.
+/// How often what is old is forgotten.
 const BETWEEN_FORGETTING: Duration = Duration::from_secs(600);
 
 /// How long to wait before trying again what the engine could not do: whatever ails it is not helped by haste.
@@ -86,8 +97,7 @@ pub(super) struct Writer {
     jobs: mpsc::Receiver<Job>,
     /// Taken from the queue, but not done yet.
     waiting: VecDeque<Job>,
-    /// How long after its end an interval of an address's ownership is kept.
-    owners_kept: Duration,
+    retention: Retention,
     clock: Clock,
 }
 
@@ -111,17 +121,17 @@ impl Writer {
         state: State,
         shared: Arc<Shared>,
         jobs: mpsc::Receiver<Job>,
-        owners_kept: Duration,
+        retention: Retention,
         clock: Clock,
     ) -> Self {
         let bell = engine.bell();
-        Self { runtime, engine, bell, state, shared, jobs, waiting: VecDeque::new(), owners_kept, clock }
+        Self { runtime, engine, bell, state, shared, jobs, waiting: VecDeque::new(), retention, clock }
     }
 
     /// Works until nobody can ask any more.
     pub(super) fn run(mut self) {
         let mut kept = Instant::now();
-        self.forget_owners();
+        self.forget();
         let mut forgotten = Instant::now();
         loop {
             self.hear();
@@ -132,7 +142,7 @@ impl Writer {
                 Woken::Left => break,
             }
             if forgotten.elapsed() >= BETWEEN_FORGETTING {
-                self.forget_owners();
+                self.forget();
                 forgotten = Instant::now();
             }
             if kept.elapsed() >= NAP {
@@ -166,12 +176,27 @@ impl Writer {
         })
     }
 
+    /// Forgets what is past for longer than it is kept.
+    fn forget(&mut self) {
+        self.forget_owners();
+        self.forget_history();
+    }
+
     fn forget_owners(&mut self) {
-        let Some(before) = (self.clock)().before(self.owners_kept) else { return };
+        let Some(before) = (self.clock)().before(self.retention.owners) else { return };
         match self.engine.forget_owners(before) {
             Ok(0) => {}
             Ok(intervals) => info!(intervals, %before, "forgot who had addresses that were given up before"),
             Err(failure) => error!(error = %failure, "cannot forget old owners of addresses; trying again"),
+        }
+    }
+
+    fn forget_history(&mut self) {
+        let Some(before) = (self.clock)().before(self.retention.history) else { return };
+        match self.engine.forget_history(&Limit { before, most_bytes: self.retention.history_bytes }) {
+            Ok(0) => {}
+            Ok(entries) => info!(entries, %before, "forgot the oldest entries of the history"),
+            Err(failure) => error!(error = %failure, "cannot forget the oldest entries of the history; trying again"),
         }
     }
 
@@ -207,14 +232,15 @@ impl Writer {
     fn follow(&mut self) -> Result<(), DatabaseError> {
         for heard in self.engine.heard()? {
             match heard {
-                Heard::Commit { entries, capacities } => {
+                Heard::Commit { entries, tip, capacities } => {
                     for entry in &entries {
                         self.state.apply(entry.revision, &entry.changes);
                     }
                     for (node, rows) in &capacities {
                         self.state.set_capacity(node.clone(), *rows);
                     }
-                    self.shared.publish(entries, capacities);
+                    self.state.set_tip(tip);
+                    self.shared.publish(entries, tip, capacities);
                 }
                 Heard::Usage(node, rule, count) if self.state.rule(rule).is_some() => {
                     self.shared.usage().hear(node, rule, count);
@@ -281,10 +307,11 @@ impl Writer {
         let mut batch = Batch::new((self.clock)());
         let mut expiry =
             expire(&self.state, batch.time).map_err(|refusal| DatabaseError::Damaged(refusal.to_string()))?;
-        make(&mut self.state, EXPIRY, std::mem::take(&mut expiry.changes), &mut batch)?;
+        let origin = Origin::default();
+        make(&mut self.state, EXPIRY, &origin, std::mem::take(&mut expiry.changes), &mut batch)?;
         match self.engine.commit(&batch, self.state.head())? {
             Outcome::Done => {
-                self.shared.publish(batch.entries, batch.capacities);
+                self.shared.publish(batch.entries, self.state.tip(), batch.capacities);
                 Ok(Some(expiry))
             }
             Outcome::Behind => {
@@ -325,7 +352,7 @@ impl Writer {
             match self.engine.commit(&batch, self.state.head())? {
                 Outcome::Done => {
                     if !batch.is_empty() {
-                        self.shared.publish(batch.entries, batch.capacities);
+                        self.shared.publish(batch.entries, self.state.tip(), batch.capacities);
                     }
                     return Ok(answers);
                 }
@@ -376,7 +403,7 @@ fn do_one(
         state.set_capacity(node.clone(), rows);
         batch.capacities.push((node, rows));
     }
-    make(state, &write.by.to_string(), plan.changes, batch)?;
+    make(state, &write.by.to_string(), &origin_of(write), plan.changes, batch)?;
     Ok(Ok(plan.answer))
 }
 
@@ -402,13 +429,34 @@ fn tell(expiry: &Expiry) {
     }
 }
 
+/// Where a write came from; it is made for the reason that it gives a rule or an isolation, where it has no other.
+fn origin_of(write: &Write) -> Origin {
+    let of_command = || match &write.command {
+        Command::PutRule(spec) => spec.reason.clone(),
+        Command::Isolate(spec) => spec.reason.clone(),
+        _ => None,
+    };
+    let reason = write.origin.reason.clone().or_else(of_command);
+    Origin { reason, ..write.origin.clone() }
+}
+
 /// Makes changes in the writer's own state and in the batch: one revision, or none if there are no changes.
-fn make(state: &mut State, who: &str, changes: Vec<Change>, batch: &mut Batch) -> Result<(), DatabaseError> {
+fn make(
+    state: &mut State,
+    who: &str,
+    origin: &Origin,
+    changes: Vec<Change>,
+    batch: &mut Batch,
+) -> Result<(), DatabaseError> {
     if changes.is_empty() {
         return Ok(());
     }
+    let (entry, mut tip) = (chain::revision(state, &changes, who, origin, batch.time), state.tip());
     let json = changes_json(&changes)?;
-    state.apply(state.revision().next(), &changes);
-    batch.entries.push(Entry { revision: state.revision(), time: batch.time, who: who.to_owned(), changes, json });
+    state.apply(entry.revision, &changes);
+    let digest = Some(state.replica().digest());
+    batch.lines.push(tip.append(HistoryEntry { digest, ..entry })?);
+    state.set_tip(tip);
+    batch.entries.push(Entry { revision: state.revision(), time: batch.time, changes, json });
     Ok(())
 }

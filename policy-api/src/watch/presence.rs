@@ -212,6 +212,14 @@ impl Presence {
         self.board.as_ref().map(|board| board.others(name)).unwrap_or_default()
     }
 
+    /// The node whose clock may be furthest from ours, and by how many milliseconds.
+    pub fn worst_clock(&self) -> Option<(NodeName, u64)> {
+        let nodes = self.lock();
+        let clock = |name: &NodeName| self.seen_among(&nodes, name).report.and_then(|(report, _)| report.clock);
+        let known = nodes.seen.keys().filter_map(|name| Some((name.clone(), clock(name)?.most_ms())));
+        known.max_by_key(|(_, most_ms)| *most_ms)
+    }
+
     /// The last revision that is in force on a node.
     pub fn applied(&self, name: &NodeName) -> Option<Revision> {
         self.applied_among(&self.lock(), name)
@@ -329,6 +337,7 @@ mod tests {
             rows_used: 0,
             rows_capacity: 0,
             detail: None,
+            clock: None,
             cuts: Vec::new(),
         }
     }

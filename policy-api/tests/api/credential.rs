@@ -31,7 +31,7 @@ async fn a_join_token_registers_one_key_and_is_good_for_nothing_else() {
     assert_eq!(refusal(world.n1.status().await), (403, field("Authorization")));
 
     let identity = Identity::generate().expect("key");
-    let join = Join { underlay: ip("192.168.1.1"), csr: Some(identity.request().expect("request")) };
+    let join = Join { csr: Some(identity.request().expect("request")), ..at("192.168.1.1") };
     let first = world.n1.join(&n1, &join).await.expect("joined");
     // Its answer may have been lost on the way.
     let again = world.n1.join(&n1, &join).await.expect("the same key again");

@@ -3,13 +3,16 @@
 mod app;
 mod backup;
 mod bad_input;
+mod cf;
 mod control;
 mod credential;
 
 #[path = "../support/etcd.rs"]
 mod etcd_cluster;
+mod keys;
 mod limit;
 mod node;
+mod past;
 mod right;
 mod rule;
 mod scope;

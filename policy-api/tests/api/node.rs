@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use policy_api::model::{BindingState, Cut, NodeReceipt, Report, Revision, RuleUsage, Timestamp, Usage, UsageReport};
+use policy_api::model::{
+    BindingState, ClockReading, Cut, NodeReceipt, Report, Revision, RuleUsage, Timestamp, Usage, UsageReport,
+};
 
-use crate::world::{SOON, World, app, at, claim, ip, name, refusal, rule};
+use crate::world::{SOON, World, app, at, claim, ip, name, refusal, rule, until};
 
 #[tokio::test]
 async fn a_node_joins_claims_and_releases() {
@@ -124,6 +126,7 @@ async fn a_report_about_another_store_or_the_future_is_refused() {
         rows_used: 0,
         rows_capacity: 0,
         detail: None,
+        clock: None,
         cuts: Vec::new(),
     };
     assert_eq!(refusal(world.n1.report(&name("n1"), &report).await), (409, Some("history".to_owned())));
@@ -147,6 +150,7 @@ async fn a_receipt_waits_for_the_nodes_and_says_what_each_cut() {
         rows_used: 0,
         rows_capacity: 1000,
         detail: None,
+        clock: None,
         cuts: vec![Cut { after: Revision(1), applied: revision, flows: 3 }],
     };
     let n1 = name("n1");
@@ -167,7 +171,7 @@ async fn rules_show_what_they_are_used_for_on_all_nodes_together() {
     let id = world.operator.put_rule(&rule("allow appA appB 80"), &Default::default()).await.expect("rule").rule.id;
     let since = Timestamp::now();
     let counted = |packets| {
-        let usage = Usage { packets, bytes: 60 * packets, flows: 1, last_hit: Some(since) };
+        let usage = Usage { packets, bytes: 60 * packets, flows: 1, live: 2, last_hit: Some(since) };
         UsageReport { since, rules: vec![RuleUsage { id, usage }] }
     };
     world.n1.report_usage(&name("n1"), &counted(5)).await.expect("noted");
@@ -176,7 +180,39 @@ async fn rules_show_what_they_are_used_for_on_all_nodes_together() {
     assert_eq!(refusal(other), (403, Some("Authorization".to_owned())));
     let usage = world.operator.rule(id).await.expect("rule").usage;
     assert_eq!((usage.packets, usage.bytes, usage.flows, usage.last_hit), (7, 420, 2, Some(since)));
+    assert_eq!(usage.live, 0, "no node is there that could say what lives");
+    let mut watch = world.n1.watch(Revision(0), None).await.expect("a watch");
+    watch.next().await.expect("a line");
+    assert_eq!(world.operator.rule(id).await.expect("rule").usage.live, 2);
     let listed = world.operator.list_rules(&Default::default()).await.expect("list").items;
     assert_eq!(listed.iter().map(|view| view.usage.packets).collect::<Vec<_>>(), [0, 7]);
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_time_too_near_to_a_change_of_owner_for_the_clocks_of_nodes_is_said_to_be() {
+    let world = World::with_nodes().await;
+    let address = ip("10.255.1.7");
+    let web = world.n1.claim(&claim("web", &["10.255.1.7"])).await.expect("claimed");
+    world.n1.release(address).await.expect("released");
+    world.n1.claim(&claim("db", &["10.255.1.7"])).await.expect("claimed");
+    let db = world.operator.lookup(address, None).await.expect("found").binding;
+    until("it to be past", SOON, async || Timestamp::now() > db.since).await;
+
+    let certain = world.operator.lookup(address, Some(db.since)).await.expect("found");
+    assert_eq!((certain.binding.instance_name().as_str(), certain.clock_error_ms), ("db/0", None));
+    assert!(certain.or.is_empty(), "no node has said anything about its clock: {certain:?}");
+
+    let history = world.operator.status().await.expect("status").history;
+    let clock = Some(ClockReading { ahead_ms: -3_600_000, error_ms: 5 });
+    let (applied, detail, cuts) = (web.revision, None, Vec::new());
+    let report = Report { history, applied, ready: true, rows_used: 0, rows_capacity: 1, detail, clock, cuts };
+    world.n1.report(&name("n1"), &report).await.expect("reported");
+    assert_eq!(world.operator.nodes().await.expect("nodes").items[0].clock, clock);
+    let found = world.operator.lookup(address, Some(db.since)).await.expect("found");
+    assert_eq!((found.clock_error_ms, found.or), (Some(3_600_005), vec!["nobody".to_owned()]));
+    assert!(found.text.contains("within 3600005 ms") && found.text.contains("n1's"), "{}", found.text);
+    let nobody = world.operator.lookup(address, db.since.before(Duration::from_secs(60))).await.expect_err("nobody");
+    assert!(nobody.to_string().contains("it was also db/0's"), "{nobody}");
     world.server.stop().await;
 }

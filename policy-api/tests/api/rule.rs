@@ -71,10 +71,10 @@ async fn a_dry_run_answers_and_changes_nothing() {
 async fn a_change_set_is_all_or_nothing() {
     let world = World::new().await;
     let create = vec![rule("allow appA appB 80"), rule("deny appA appC 80")];
-    let changes = ChangeSet { create, delete: vec![] };
+    let changes = ChangeSet::of_rules(create, vec![]);
     let done = world.operator.change(&changes, &plain()).await.expect("changed");
     assert_eq!((done.created.len(), done.revision.0), (2, 2));
-    let broken = ChangeSet { create: vec![rule("allow x y 80")], delete: vec![BUILT_IN, RuleId(9)] };
+    let broken = ChangeSet::of_rules(vec![rule("allow x y 80")], vec![BUILT_IN, RuleId(9)]);
     assert_eq!(refusal(world.operator.change(&broken, &plain()).await), (404, Some("delete[1]".to_owned())));
     assert_eq!(world.revision().await, done.revision);
     world.server.stop().await;
@@ -84,7 +84,7 @@ async fn a_change_set_is_all_or_nothing() {
 async fn lists_come_by_the_page_and_filtered() {
     let world = World::new().await;
     let create = (1..=2500).map(|port| rule(&format!("allow app{} db {port}", port % 5))).collect();
-    world.operator.change(&ChangeSet { create, delete: vec![] }, &plain()).await.expect("changed");
+    world.operator.change(&ChangeSet::of_rules(create, vec![]), &plain()).await.expect("changed");
     let all = world.operator.list_rules(&RuleFilter::default()).await.expect("list");
     assert_eq!(all.items.iter().map(|view| view.rule.id.0).collect::<Vec<_>>(), (1..=2501).collect::<Vec<_>>());
     let of_one = RuleFilter { app: Some(app("app3")), ..RuleFilter::default() };

@@ -24,7 +24,7 @@ async fn put(world: &World, text: &str) -> Revision {
 async fn a_watch_begins_with_a_snapshot_and_goes_on_with_deltas() {
     let world = World::new().await;
     let create = (1..=2300).map(|port| rule(&format!("allow appA appB {port}"))).collect();
-    let revision = world.operator.change(&ChangeSet { create, delete: vec![] }, &Default::default()).await;
+    let revision = world.operator.change(&ChangeSet::of_rules(create, vec![]), &Default::default()).await;
     let revision = revision.expect("changed").revision;
     let mut watch = world.operator.watch(Revision(0), None).await.expect("watch");
     let mut follower = Follower::default();

@@ -3,7 +3,9 @@
 use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use policy_api::{
+    challenge::Underlay,
     client::{Client, ClientConfig, ClientError, Credentials},
+    http::Compat,
     init::{Init, init},
     model::{AppName, Claim, Join, NodeName, Report, Revision, RuleSpec, WatchLine},
     oidc::ProviderConfig,
@@ -122,19 +124,26 @@ impl Prepared {
         certificate_lifetime: Duration,
         requests_per_second: NonZeroU32,
     ) -> Server {
-        let config = ServerConfig {
+        let config = ServerConfig { certificate_lifetime, requests_per_second, ..self.config(listen) };
+        Server::start(config).await.expect("server")
+    }
+
+    fn config(&self, listen: &str) -> ServerConfig {
+        ServerConfig {
             listen: listen.parse().expect("address"),
             store: self.store(),
             directory: self.pki(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
+            // No machine has the addresses that these nodes say they are at.
+            underlay: Underlay::Believed,
             heartbeat: HEARTBEAT,
-            owners_kept: policy_api::store::OWNERS_KEPT,
-            certificate_lifetime,
-            requests_per_second,
+            retention: policy_api::store::Retention::default(),
+            certificate_lifetime: Duration::from_secs(3_600),
+            requests_per_second: MANY,
             provider: self.provider.clone(),
-        };
-        Server::start(config).await.expect("server")
+            cf_compat: None,
+        }
     }
 }
 
@@ -152,6 +161,15 @@ impl World {
         Self::with(Duration::from_secs(3_600), MANY).await
     }
 
+    /// A world that serves Cloud Foundry's paths, too, to browsers from this origin.
+    pub(crate) async fn with_cf(origin: &str) -> Self {
+        let prepared = Prepared::new();
+        let compat = Compat { origins: vec![origin.to_owned()] };
+        let config = ServerConfig { cf_compat: Some(compat), ..prepared.config("127.0.0.1:0") };
+        let server = Server::start(config).await.expect("server");
+        Self::around(prepared, server)
+    }
+
     /// A world where nodes' certificates are good for so long, and each caller may ask so often.
     pub(crate) async fn with(lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
         Self::of(Prepared::new(), lifetime, requests_per_second).await
@@ -159,6 +177,10 @@ impl World {
 
     pub(crate) async fn of(prepared: Prepared, lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
         let server = prepared.serve_with("127.0.0.1:0", lifetime, requests_per_second).await;
+        Self::around(prepared, server)
+    }
+
+    fn around(prepared: Prepared, server: Server) -> Self {
         let api = [format!("https://{}", server.address())];
         let [operator, n1, n2] =
             ["operator.token", "join/n1.token", "join/n2.token"].map(|token| prepared.client(&api, token));
@@ -192,6 +214,7 @@ impl World {
             rows_used: 0,
             rows_capacity,
             detail: None,
+            clock: None,
             cuts: Vec::new(),
         };
         self.n1.report(&name("n1"), &report).await
@@ -248,7 +271,7 @@ pub(crate) fn claim(name: &str, addresses: &[&str]) -> Claim {
 /// The status and the field of a refusal.
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, Option<String>) {
     match answer {
-        Err(ClientError::Problem(problem)) => (problem.status, problem.field),
+        Err(ClientError::Problem(problem) | ClientError::Busy { problem, .. }) => (problem.status, problem.field),
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -278,5 +301,5 @@ pub(crate) async fn next_news(watch: &mut policy_api::client::Watch) -> WatchLin
 
 /// A node's wish to be registered with the key that it has, at this address.
 pub(crate) fn at(underlay: &str) -> Join {
-    Join { underlay: ip(underlay), csr: None }
+    Join::at(ip(underlay))
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent::datapath::{Hook, Sizes};
+use agent::datapath::{ENDPOINTS, Hook, Sizes};
 use anyhow::{Context as _, Result, ensure};
 use common::{
     Family,
@@ -180,8 +180,17 @@ impl Copy {
         let arrival = arrival_of(&self.scene, hook, frame);
         self.lab.aim(hook)?;
         let action = self.lab.yardstick.run_front(frame, arrival, preparation, times)?;
-        ensure!(action == REDIRECT, "{times} packets at {hook:?}: {action}");
+        ensure!(action == REDIRECT, "{times} packets at {hook:?}: {action}; dropped so far: {}", self.dropped()?);
         Ok(())
+    }
+
+    /// What the lab's programs have dropped, by reason.
+    fn dropped(&self) -> Result<String> {
+        let outcomes = self.lab.datapath.counters.read(0..ENDPOINTS)?;
+        let drops = outcomes.iter().filter(|outcome| outcome.counter.packets > 0).filter_map(|outcome| {
+            outcome.dropped.map(|reason| format!("{} {}", outcome.counter.packets, reason.name()))
+        });
+        Ok(drops.collect::<Vec<_>>().join(", "))
     }
 
     /// Nanoseconds per packet, less what an empty program costs behind the same front.

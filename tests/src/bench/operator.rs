@@ -47,7 +47,7 @@ impl Operator {
             let mut last = None;
             for (number, batch) in rules.chunks(BATCH).enumerate() {
                 progress(format_args!("create rules: {} of {}", number * BATCH, rules.len()));
-                let changes = ChangeSet { create: batch.to_vec(), delete: Vec::new() };
+                let changes = ChangeSet::of_rules(batch.to_vec(), Vec::new());
                 last = Some(client.change(&changes, &WriteOptions::default()).await?.revision);
             }
             if let Some(revision) = last {

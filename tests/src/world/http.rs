@@ -1,13 +1,17 @@
 //! Raw requests to the policy API, for what no well-behaved client would send.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use policy_api::client::{Client, ClientConfig, Credentials};
+use anyhow::{Context, Result, bail};
+use policy_api::client::{Client, ClientConfig, ClientError, Credentials, Identity};
+use policy_api::model::{CHALLENGE_PORT, Join, Joined};
 use serde_json::Value;
 
 use super::control::Control;
+use super::node::Node;
+use super::patience::PATIENCE;
 
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -49,19 +53,32 @@ impl Control {
         self.request_by(None, Some(node), request)
     }
 
-    /// Registers a node with its join token, without an agent.
-    pub fn enrol(&self, node: &str, underlay: &str) -> Result<Proof> {
+    /// Registers a node with its join token and without an agent, with a proof received where the node is.
+    pub fn enrol(&self, node: &Node) -> Result<Proof> {
+        let identity = Identity::generate()?;
+        let mut join = Join { csr: Some(identity.request()?), ..Join::at(node.underlay.into()) };
+        let socket = node.namespace.inside(|| Ok(UdpSocket::bind((node.underlay, CHALLENGE_PORT))?))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let Err(unproven) = self.join(&node.name, &join)? else { bail!("{} was believed to be anywhere", node.name) };
+        let mut received = [0; 128];
+        let length = socket.recv(&mut received).with_context(|| format!("a proof, after {unproven}"))?;
+        join.proof = Some(std::str::from_utf8(&received[..length])?.parse().context("a proof")?);
+        let certified = self.join(&node.name, &join)??.certified.context("a certificate")?;
+        Ok(Proof(identity.key_pem() + &certified.certificate))
+    }
+
+    /// Asks with a node's join token to register it.
+    pub fn join(&self, node: &str, join: &Join) -> Result<std::result::Result<Joined, ClientError>> {
         let config = ClientConfig {
             api: vec![self.url()],
             credentials: Credentials::Token(fs::read_to_string(self.join_token(node))?),
             ca_pem: fs::read(self.ca())?,
         };
-        let (name, underlay) = (node.parse().context("the name")?, underlay.parse().context("the address")?);
+        let name = node.parse().context("the name")?;
         self.namespace.inside(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (identity, joined) = runtime.block_on(async { Client::new(config)?.enrol(&name, underlay).await })?;
-            let certified = joined.certified.context("a certificate")?;
-            Ok(Proof(identity.key_pem() + &certified.certificate))
+            let client = Client::new(config)?;
+            Ok(runtime.block_on(client.join(&name, join)))
         })
     }
 

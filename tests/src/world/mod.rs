@@ -36,7 +36,8 @@ use self::route::Way;
 use self::scratch::Scratch;
 
 const CONTROL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
+/// Where a machine is that is no node.
+pub const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
@@ -99,6 +100,11 @@ impl World {
         let machine = fabric.machine(&format!("{name}-control"), "p-control", CONTROL)?;
         let mut control = Control::init(machine, CONTROL, scratch.path(), &plan.nodes)?;
         control.set_flags(plan.api_flags);
+        fabric::add_ipv6(&control.namespace, CONTROL)?;
+        if plan.narrow.is_some() {
+            // It stands beside the way by which its nodes reach each other.
+            control.believe_nodes();
+        }
         let mut nodes = Vec::new();
         for (number, node) in (1..).zip(&plan.nodes) {
             let underlay = Ipv4Addr::new(192, 0, 2, number);

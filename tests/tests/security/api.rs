@@ -46,8 +46,8 @@ fn nothing_of_the_policy_is_told_or_taken_without_a_token() {
 #[test]
 fn a_node_speaks_for_no_other_node_and_writes_no_rule() {
     before_the_agents_start(&["n1", "n2"], |world| {
-        let first = world.control.enrol("n1", "192.0.2.1")?;
-        let second = world.control.enrol("n2", "192.0.2.2")?;
+        let first = world.control.enrol(world.node("n1")?)?;
+        let second = world.control.enrol(world.node("n2")?)?;
         let theirs = json!({"app": "appA", "addresses": ["10.255.2.9"]});
         let claimed = ask_as(world, &second, "POST", "/v1/bindings", &theirs)?;
         ensure!(claimed.status == 201, "{claimed:?}");

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use common::conntrack::Record;
 use common::event::Charge;
 use common::placement::Placement;
-use common::{Address, Entry, Tuple};
+use common::{Address, FlowKey};
 use tests::rounds;
 use tests::world::instance::Instance;
 use tests::world::node::Node;
@@ -41,7 +42,7 @@ impl Belongings {
                 maps::endpoints(node)?.len(),
                 maps::count::<Address, Placement>(node, "PLACEMENTS")?,
                 maps::count::<Address, Charge>(node, "CHARGES")?,
-                maps::count::<Tuple, Entry>(node, "FLOWS")?,
+                maps::count::<FlowKey, Record>(node, "FLOWS")?,
             ],
             endpoints: endpoints(node)?,
             routes: routes(node)?,

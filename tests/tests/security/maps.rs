@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData};
+use common::conntrack::Record;
 use common::event::Charge;
 use common::placement::Endpoint;
-use common::{Address, Entry, Protocol, SCHEMA, Tuple};
+use common::{Address, Entry, FlowKey, Protocol, SCHEMA, Tuple};
 use tests::world::node::Node;
 
 fn open<K: Pod, V: Pod>(node: &Node, name: &str) -> Result<HashMap<MapData, K, V>> {
@@ -37,9 +38,9 @@ pub(super) fn count<K: Pod, V: Pod>(node: &Node, name: &str) -> Result<usize> {
 
 /// The flows of a protocol that a node holds.
 pub(super) fn flows(node: &Node, protocol: Protocol) -> Result<Vec<(Tuple, Entry)>> {
-    let mut flows = read::<Tuple, Entry>(node, "FLOWS")?;
-    flows.retain(|(tuple, _)| tuple.protocol() == Some(protocol));
-    Ok(flows)
+    let records = read::<FlowKey, Record>(node, "FLOWS")?;
+    let flows = records.into_iter().map(|(key, record)| (record.tuple(&key), record.entry));
+    Ok(flows.filter(|(tuple, _)| tuple.protocol() == Some(protocol)).collect())
 }
 
 /// What an instance is charged for on a node; nothing if it has no account there.

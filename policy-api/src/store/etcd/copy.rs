@@ -3,16 +3,16 @@
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, Txn, TxnOp};
 
 use super::{
-    Etcd, PART, connect,
+    Etcd, PART, archive, connect,
     follow::usages,
     keys::behind,
     load, new_id, ownership,
-    record::{self, Parts, Snapshot, SnapshotPlace, Top, Value},
+    record::{self, Parts, Snapshot, SnapshotPlace, Top},
 };
 use crate::{
-    model::{History, Revision},
+    model::History,
     store::{
-        contents::{Bearer, Contents, Written},
+        contents::{Bearer, Contents},
         error::DatabaseError,
         location::Cluster,
         token,
@@ -37,7 +37,8 @@ pub(in crate::store) fn read(cluster: &Cluster) -> Result<Contents, DatabaseErro
         names: list(&etcd, &etcd.keys.names())?,
         tokens: tokens(&etcd)?,
         owners: ownership::all(&etcd, place.read_at)?,
-        journal: journal(&etcd, place.read_at, state.revision())?,
+        anchor: archive::anchor(&etcd, Some(place.read_at))?,
+        journal: archive::all(&etcd, place.read_at, state.tip().number)?,
         succeeds: list(&etcd, &etcd.keys.succeeds())?,
         came_from: list(&etcd, &etcd.keys.came_from())?,
     })
@@ -62,21 +63,6 @@ fn of_hex(text: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
     let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
     (0..text.len()).step_by(2).map(byte).collect()
-}
-
-fn journal(etcd: &Etcd, read_at: i64, last: Revision) -> Result<Vec<Written>, DatabaseError> {
-    let mut journal = Vec::new();
-    for (_, value, _) in etcd.all(&etcd.keys.logs(), Some(read_at))? {
-        let record: record::Record = serde_json::from_slice(&etcd.whole(Value::decode(&value)?, Some(read_at))?)?;
-        let entries = record.entries()?.into_iter().filter(|entry| entry.revision <= last);
-        journal.extend(entries.map(|entry| Written {
-            revision: entry.revision,
-            time: entry.time,
-            who: entry.who,
-            json: entry.json,
-        }));
-    }
-    Ok(journal)
 }
 
 /// Whether there is anything below the prefix.
@@ -110,6 +96,7 @@ pub(in crate::store) fn write(cluster: &Cluster, contents: &Contents) -> Result<
     for some in puts.chunks(AT_ONCE) {
         etcd.txn(&Txn::new().and_then(some))?;
     }
+    archive::fill(&etcd, contents.anchor, &contents.journal)?;
     begin(&etcd, contents)
 }
 
@@ -166,8 +153,7 @@ fn begin(etcd: &Etcd, contents: &Contents) -> Result<(), DatabaseError> {
 }
 
 fn anew(contents: &Contents) -> Result<Vec<u8>, DatabaseError> {
-    let time = contents.journal.last().map_or_else(crate::model::Timestamp::now, |written| written.time);
-    Ok(serde_json::to_vec(&record::Record::anew(new_id()?, time))?)
+    Ok(serde_json::to_vec(&record::Record::anew(new_id()?, contents.head.tip))?)
 }
 
 /// Lets followers of these histories go over to this store's, of those that it came from if none is named; returns whom

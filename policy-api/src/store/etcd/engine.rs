@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{runtime::Runtime, sync::Notify};
 
 use super::{
-    Etcd, PART,
+    Etcd, PART, archive,
     follow::{Event, Follower},
     load::{Logged, Place, load},
     new_id, ownership,
@@ -23,6 +23,7 @@ use crate::{
     store::{
         engine::{AnswerKey, Batch, Engine, GivenAnswer, Heard, Outcome},
         error::DatabaseError,
+        retention::Limit,
         state::{Head, State},
         token,
         usage::Unwritten,
@@ -90,7 +91,7 @@ impl Cluster {
     fn write(&mut self, batch: &Batch, head: Head) -> Result<Outcome, DatabaseError> {
         let keys = self.etcd.keys.clone();
         let (sequence, id) = (self.place.sequence + 1, new_id()?);
-        let value = self.etcd.stage(&id, serde_json::to_vec(&Record::of(id.clone(), batch))?)?;
+        let value = self.etcd.stage(&id, serde_json::to_vec(&Record::of(id.clone(), self.place.tip, batch)?)?)?;
         let top = Top { sequence, history: self.history.clone(), overlay: self.overlay, head };
         let owned = self.place.ledger.changed(&batch.entries);
         let mut operations = vec![
@@ -120,6 +121,7 @@ impl Cluster {
         };
         self.place.sequence = sequence;
         self.place.modified = modified;
+        self.place.tip = head.tip;
         self.place.ledger.apply(owned);
         self.place.logged.push_back(Logged::of(sequence, &value));
         Ok(Outcome::Done)
@@ -239,7 +241,9 @@ impl Cluster {
         self.place.ledger.apply(self.place.ledger.changed(&entries));
         self.place.logged.push_back(logged);
         (self.place.sequence, self.place.modified) = (sequence, modified);
-        heard.push(Heard::Commit { entries, capacities: record.capacities });
+        let tip = record.tip()?;
+        self.place.tip = tip;
+        heard.push(Heard::Commit { entries, tip, capacities: record.capacities });
         Ok(())
     }
 
@@ -358,6 +362,10 @@ impl Engine for Cluster {
 
     fn forget_owners(&mut self, before: Timestamp) -> Result<usize, DatabaseError> {
         ownership::forget(&self.etcd, before)
+    }
+
+    fn forget_history(&mut self, limit: &Limit) -> Result<u64, DatabaseError> {
+        archive::forget(&self.etcd, limit)
     }
 
     fn tidy(&mut self, state: &State) -> Result<(), DatabaseError> {

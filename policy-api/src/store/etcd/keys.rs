@@ -110,6 +110,32 @@ impl Keys {
         self.at(&format!("part/{id}/{number:06}"))
     }
 
+    /// What is kept of the journal beyond the log, by the number of the first line.
+    pub(super) fn segments(&self) -> String {
+        self.at("journal/")
+    }
+
+    pub(super) fn segment(&self, first: u64) -> String {
+        self.at(&format!("journal/{first:020}"))
+    }
+
+    pub(super) fn segment_parts(&self, first: u64) -> String {
+        self.at(&format!("journal-part/{first:020}/"))
+    }
+
+    pub(super) fn segment_parts_of(&self, first: u64, id: &str) -> String {
+        format!("{}{id}/", self.segment_parts(first))
+    }
+
+    pub(super) fn segment_part(&self, first: u64, id: &str, number: usize) -> String {
+        format!("{}{number:06}", self.segment_parts_of(first, id))
+    }
+
+    /// Where what is kept of the journal begins.
+    pub(super) fn anchor(&self) -> String {
+        self.at("journal-anchor")
+    }
+
     pub(super) fn answer(&self, name: &str) -> String {
         self.at(&format!("answer/{name}"))
     }

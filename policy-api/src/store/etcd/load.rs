@@ -10,6 +10,7 @@ use super::{
     record::{Record, Snapshot, SnapshotPlace, Top, Value},
 };
 use crate::store::{
+    chain::Tip,
     delta::{Delta, Ring},
     engine::Loaded,
     error::DatabaseError,
@@ -27,6 +28,8 @@ pub(super) struct Place {
     pub(super) snapshot: SnapshotPlace,
     pub(super) logged: VecDeque<Logged>,
     pub(super) ledger: Ledger,
+    /// The end of the journal.
+    pub(super) tip: Tip,
 }
 
 /// An entry that is in the log.
@@ -95,13 +98,16 @@ fn load_once(etcd: &Etcd) -> Result<Option<(Loaded, Place)>, DatabaseError> {
             let digest = is_new.then(|| state.replica().digest());
             ring.push(Arc::new(Delta::new(&top.history, base, entry.revision, digest, &entry.json)));
         }
+        if is_new {
+            state.set_tip(record.tip()?);
+        }
     }
     if state.head() != top.head {
         return Err(DatabaseError::Damaged("its log does not lead to what was stored last".to_owned()));
     }
     let ledger = Ledger::load(etcd, read_at)?;
-    let (sequence, modified) = (top.sequence, head.mod_revision());
-    Ok(Some((Loaded { state, ring }, Place { sequence, modified, read_at, snapshot, logged, ledger })))
+    let (sequence, modified, tip) = (top.sequence, head.mod_revision(), state.tip());
+    Ok(Some((Loaded { state, ring }, Place { sequence, modified, read_at, snapshot, logged, ledger, tip })))
 }
 
 /// The state as of the snapshot, or the empty one if there is none yet.

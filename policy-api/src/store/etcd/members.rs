@@ -5,7 +5,10 @@
 //! doing them once.
 
 use std::{
+    fs,
     future::Future,
+    io,
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -17,7 +20,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::store::{error::DatabaseError, location::Cluster};
+use crate::{
+    private,
+    store::{
+        error::DatabaseError,
+        location::{Cluster, TlsFiles},
+    },
+};
 
 /// How long one member may take for one answer, at first: more than a healthy cluster needs, and little beside the time
 /// that it takes to elect a leader. Where none answers in that time they get more.
@@ -46,13 +55,7 @@ impl Members {
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
         if let Some(files) = &cluster.tls {
-            let read = |path: &std::path::PathBuf| {
-                std::fs::read(path).map_err(|source| DatabaseError::File { path: path.clone(), source })
-            };
-            let tls = TlsOptions::new()
-                .ca_certificate(Certificate::from_pem(read(&files.ca)?))
-                .identity(Identity::from_pem(read(&files.certificate)?, read(&files.key)?));
-            options = options.with_tls(tls);
+            options = options.with_tls(tls(files)?);
         }
         let scheme = if cluster.tls.is_some() { "https" } else { "http" };
         let urls: Vec<String> = cluster.members.iter().map(|member| format!("{scheme}://{member}")).collect();
@@ -108,6 +111,19 @@ impl Members {
         let connect = || Client::connect([&self.urls[index]], Some(self.options.clone()));
         self.clients[index].get_or_try_init(connect).await.cloned()
     }
+}
+
+fn tls(files: &TlsFiles) -> Result<TlsOptions, DatabaseError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DatabaseError::File { path, source }
+    };
+    let read = |path: &Path| fs::read(path).map_err(at(path));
+    let absent = || io::Error::from(io::ErrorKind::NotFound);
+    let key = private::read_secret(&files.key).and_then(|key| key.ok_or_else(absent)).map_err(at(&files.key))?;
+    Ok(TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(read(&files.ca)?))
+        .identity(Identity::from_pem(read(&files.certificate)?, key)))
 }
 
 pub(super) fn kv(client: &Client) -> KvClient {

@@ -5,6 +5,7 @@
 //! the log and plans again. State is the last snapshot and the log behind it, in the memory of every process. As a commit
 //! is bound to one head, sending it again does nothing twice: that is how a lost answer is found out.
 
+mod archive;
 mod board;
 pub(super) mod copy;
 mod engine;
@@ -36,7 +37,7 @@ use self::{
 use super::{
     OverlayWish,
     birth::{Birth, random},
-    engine::{Opened, Registry},
+    engine::{Journal, Opened, Registry},
     error::DatabaseError,
     location::Cluster,
     token,
@@ -71,6 +72,15 @@ pub(super) fn prepare(cluster: &Cluster, birth: &Birth, wish: OverlayWish) -> Re
     registry::create(&etcd, birth)?;
     registry::settle_overlay(&etcd, wish)?;
     Ok(Box::new(EtcdRegistry::new(etcd, Some(runtime))))
+}
+
+/// The journal of a store, whether somebody serves it or not.
+pub(super) fn journal(cluster: &Cluster) -> Result<Arc<dyn Journal>, DatabaseError> {
+    let (runtime, etcd) = connect(cluster)?;
+    match etcd.value(&etcd.keys.head())? {
+        Some(_) => Ok(Arc::new(archive::Alone { etcd, _runtime: runtime })),
+        None => Err(DatabaseError::Missing { place: cluster.to_string() }),
+    }
 }
 
 fn connect(cluster: &Cluster) -> Result<(Runtime, Etcd), DatabaseError> {

@@ -4,10 +4,12 @@
 //! then pointed to: so a transaction stays below what etcd takes however much it changes.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{
-    model::{Change, History, NodeName, Overlay, Revision, Timestamp},
+    model::{Change, History, NodeName, Overlay, Seal},
     store::{
+        chain::{Line, Tip},
         delta::changes_json,
         engine::{Batch, Entry},
         error::DatabaseError,
@@ -30,19 +32,29 @@ pub(super) struct Top {
 pub(super) struct Record {
     /// Random: by it the writer knows its own commit.
     pub(super) id: String,
-    time: Timestamp,
-    entries: Vec<Written>,
+    /// The end of the journal before it.
+    pub(super) before: Tip,
+    lines: Vec<Written>,
     pub(super) capacities: Vec<(NodeName, u64)>,
     /// What came before leads nowhere any more: everything is to be read again.
     #[serde(default)]
     pub(super) anew: bool,
 }
 
+/// A line of the journal: byte for byte what was sealed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Written {
-    revision: Revision,
-    who: String,
-    changes: Vec<Change>,
+pub(super) struct Written {
+    seal: Seal,
+    line: Box<RawValue>,
+}
+
+/// Lines of the journal that are kept beyond the log, and where they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Segment {
+    /// The end of the journal before and behind them.
+    pub(super) before: Tip,
+    pub(super) tip: Tip,
+    pub(super) parts: Parts,
 }
 
 /// Everything that stands as of one commit.
@@ -106,34 +118,48 @@ impl Value {
     }
 }
 
+impl Written {
+    pub(super) fn of(line: &Line) -> Result<Self, DatabaseError> {
+        Ok(Self { seal: line.seal, line: RawValue::from_string(line.text.clone())? })
+    }
+
+    /// The line in the place with this number.
+    pub(super) fn line(&self, number: u64) -> Line {
+        Line { number, seal: self.seal, text: self.line.get().to_owned() }
+    }
+}
+
 impl Record {
-    pub(super) fn of(id: String, batch: &Batch) -> Self {
-        let write = |entry: &Entry| Written {
-            revision: entry.revision,
-            who: entry.who.clone(),
-            changes: entry.changes.clone(),
-        };
-        Self {
-            id,
-            time: batch.time,
-            entries: batch.entries.iter().map(write).collect(),
-            capacities: batch.capacities.clone(),
-            anew: false,
-        }
+    pub(super) fn of(id: String, before: Tip, batch: &Batch) -> Result<Self, DatabaseError> {
+        let lines = batch.lines.iter().map(Written::of).collect::<Result<_, _>>()?;
+        Ok(Self { id, before, lines, capacities: batch.capacities.clone(), anew: false })
     }
 
     /// The first commit of a store, or one that changes what no change tells of.
-    pub(super) fn anew(id: String, time: Timestamp) -> Self {
-        Self { id, time, entries: Vec::new(), capacities: Vec::new(), anew: true }
+    pub(super) fn anew(id: String, before: Tip) -> Self {
+        Self { id, before, lines: Vec::new(), capacities: Vec::new(), anew: true }
     }
 
+    pub(super) fn lines(&self) -> Vec<Line> {
+        self.lines.iter().zip(self.before.number + 1..).map(|(written, number)| written.line(number)).collect()
+    }
+
+    /// The end of the journal with it.
+    pub(super) fn tip(&self) -> Result<Tip, DatabaseError> {
+        self.lines().iter().try_fold(self.before, |tip, line| tip.with(line))
+    }
+
+    /// The revisions in it.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, DatabaseError> {
-        let read = |written: &Written| {
-            let json = changes_json(&written.changes)?;
-            let (revision, who, changes) = (written.revision, written.who.clone(), written.changes.clone());
-            Ok(Entry { revision, time: self.time, who, changes, json })
-        };
-        self.entries.iter().map(read).collect()
+        let mut entries = Vec::new();
+        for line in self.lines() {
+            let entry = line.entry()?;
+            if entry.is_revision() {
+                let json = changes_json(&entry.changes)?;
+                entries.push(Entry { revision: entry.revision, time: entry.time, changes: entry.changes, json });
+            }
+        }
+        Ok(entries)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    ops::RangeInclusive,
     sync::{PoisonError, RwLock},
 };
 
@@ -10,15 +11,16 @@ use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
 use tokio::runtime::Runtime;
 
 use super::{
-    Etcd, behind, new_id, ownership,
+    Etcd, archive, behind, new_id, ownership,
     record::{Bearer, Record, Top, Value},
 };
 use crate::{
-    model::{AppPattern, History, NodeName, Timestamp},
+    model::{AppPattern, History, HistoryEntry, NodeName, Timestamp},
     store::{
         OverlayWish, Owners,
         birth::{Birth, wanted_overlay},
-        engine::{Batch, Lookup, Registry},
+        chain::{Line, Tip},
+        engine::{Batch, Journal, Lookup, Mark, Order, Registry},
         error::DatabaseError,
         principal::Principal,
         token,
@@ -30,8 +32,8 @@ pub(super) fn create(etcd: &Etcd, birth: &Birth) -> Result<(), DatabaseError> {
     let keys = &etcd.keys;
     let (history, overlay) = (birth.history.clone(), birth.overlay);
     let top = Top { sequence: 1, history, overlay, head: birth.head };
-    let batch = Batch { entries: vec![birth.entry.clone()], ..Batch::new(birth.entry.time) };
-    let record = serde_json::to_vec(&Record::of(new_id()?, &batch))?;
+    let batch = Batch { lines: vec![birth.line.clone()], ..Batch::new(birth.entry.time) };
+    let record = serde_json::to_vec(&Record::of(new_id()?, Tip::default(), &batch)?)?;
     let puts = [
         TxnOp::put(keys.head(), serde_json::to_vec(&top)?, None),
         TxnOp::put(keys.log(1), Value::Whole(record).encode()?, None),
@@ -54,7 +56,7 @@ pub(super) fn settle_overlay(etcd: &Etcd, wish: OverlayWish) -> Result<(), Datab
         let top: Top = serde_json::from_slice(head.value())?;
         let Some(overlay) = wanted_overlay(top.overlay, top.head, wish)? else { return Ok(()) };
         let top = Top { sequence: top.sequence + 1, overlay, ..top };
-        let record = serde_json::to_vec(&Record::anew(new_id()?, Timestamp::now()))?;
+        let record = serde_json::to_vec(&Record::anew(new_id()?, top.head.tip))?;
         let puts = [
             TxnOp::put(keys.head(), serde_json::to_vec(&top)?, None),
             TxnOp::put(keys.log(top.sequence), Value::Whole(record).encode()?, None),
@@ -195,6 +197,20 @@ fn bearer(value: &[u8]) -> Result<Principal, DatabaseError> {
 pub(super) struct Side {
     pub(super) etcd: Etcd,
     pub(super) registered: std::sync::Arc<Registered>,
+}
+
+impl Journal for Side {
+    fn bounds(&self) -> Result<(Tip, Tip), DatabaseError> {
+        archive::bounds(&self.etcd)
+    }
+
+    fn lines(&self, numbers: RangeInclusive<u64>, order: Order, most: usize) -> Result<Vec<Line>, DatabaseError> {
+        archive::lines(&self.etcd, &numbers, order, most)
+    }
+
+    fn first(&self, holds: &dyn Fn(Mark) -> bool) -> Result<Option<HistoryEntry>, DatabaseError> {
+        archive::first(&self.etcd, holds)
+    }
 }
 
 impl Lookup for Side {

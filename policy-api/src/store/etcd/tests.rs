@@ -41,7 +41,7 @@ fn of_port(answer: &Result<Answer, Refusal>) -> RuleId {
 fn many_rules(count: u32) -> Write {
     let one =
         |number: u32| rule(&format!("app{}", number / 1000), "db", &(number % 1000 + 1).to_string(), Action::Allow);
-    let set = ChangeSet { create: (0..count).map(one).collect(), delete: vec![] };
+    let set = ChangeSet::of_rules((0..count).map(one).collect(), vec![]);
     Write::new(Command::Change(set), Principal::Operator)
 }
 
@@ -152,10 +152,10 @@ fn a_node_may_tell_either_what_it_counted_and_both_know_the_sum() {
     runtime.block_on(one.write(Write::new(join, node("n1")))).expect("joined");
     let (first, second) = (Timestamp::now(), Timestamp::now().after(Duration::from_secs(60)).expect("a time"));
     let counted = |since, packets| {
-        let usage = Usage { packets, bytes: packets * 60, flows: 1, last_hit: Some(since) };
+        let usage = Usage { packets, bytes: packets * 60, flows: 1, live: 0, last_hit: Some(since) };
         UsageReport { since, rules: vec![RuleUsage { id: BUILT_IN, usage }] }
     };
-    let packets = |store: &Store| store.usage([BUILT_IN])[0].packets;
+    let packets = |store: &Store| store.usage([BUILT_IN], |_| true)[0].packets;
     one.note_usage(&name, &counted(first, 3)).expect("noted");
     await_that(|| packets(&other) == 3);
     other.note_usage(&name, &counted(first, 5)).expect("noted");

@@ -1,5 +1,5 @@
-//! Keeping the log short: a snapshot from time to time, entries that nobody resumes behind any more cut off, and parts
-//! removed whose writer died before he pointed to them.
+//! Keeping the log short: a snapshot from time to time, entries that nobody resumes behind any more put where only the
+//! history is asked for (`archive`), and parts removed whose writer died before he pointed to them.
 
 use std::{
     collections::HashSet,
@@ -9,7 +9,7 @@ use std::{
 use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
 
 use super::{
-    Etcd, PART, behind,
+    Etcd, PART, archive, behind,
     load::{Logged, Place},
     new_id,
     record::{Parts, Snapshot, SnapshotPlace},
@@ -27,8 +27,9 @@ pub(super) struct Limits {
     pub(super) orphaned: Duration,
 }
 
-/// Entries that one transaction cuts off.
+/// Commits that one transaction cuts off, and bytes of them where there is more than one.
 const AT_ONCE: usize = 100;
+const BYTES_AT_ONCE: usize = 4 << 20;
 
 pub(super) struct Tidying {
     limits: Limits,
@@ -72,23 +73,33 @@ impl Tidying {
 
     /// Cuts off what the snapshot holds and nobody resumes behind.
     fn cut(&self, etcd: &Etcd, place: &mut Place) -> Result<(), DatabaseError> {
+        loop {
+            let gone = self.superfluous(place);
+            let Some(first) = gone.first() else { return Ok(()) };
+            let begins = archive::take_over(etcd, &gone)?;
+            if begins <= first.sequence {
+                return Ok(());
+            }
+            while place.logged.front().is_some_and(|logged| logged.sequence < begins) {
+                place.logged.pop_front();
+            }
+        }
+    }
+
+    /// The oldest commits that need not be in the log, as many as make one segment.
+    fn superfluous(&self, place: &Place) -> Vec<Logged> {
         let mut bytes: usize = place.logged.iter().map(|logged| logged.bytes).sum();
-        let mut gone: Vec<Logged> = Vec::new();
-        while let Some(first) = place.logged.front()
-            && first.sequence < place.snapshot.sequence
-            && (place.logged.len() > self.limits.kept || bytes > self.limits.kept_bytes)
-        {
-            bytes = bytes.saturating_sub(first.bytes);
-            gone.extend(place.logged.pop_front());
+        let (mut count, mut taken, mut gone) = (place.logged.len(), 0, Vec::new());
+        for logged in &place.logged {
+            let is_kept = count <= self.limits.kept && bytes <= self.limits.kept_bytes;
+            let is_enough = gone.len() == AT_ONCE || (taken > 0 && taken + logged.bytes > BYTES_AT_ONCE);
+            if is_kept || is_enough || logged.sequence >= place.snapshot.sequence {
+                break;
+            }
+            (count, bytes, taken) = (count - 1, bytes.saturating_sub(logged.bytes), taken + logged.bytes);
+            gone.push(logged.clone());
         }
-        for some in gone.chunks(AT_ONCE) {
-            let (Some(first), Some(last)) = (some.first(), some.last()) else { continue };
-            let range = DeleteOptions::new().with_range(etcd.keys.log(last.sequence + 1));
-            let mut operations = vec![TxnOp::delete(etcd.keys.log(first.sequence), Some(range))];
-            operations.extend(some.iter().filter_map(|logged| logged.parts.as_deref()).map(|id| remove(etcd, id)));
-            etcd.txn(&Txn::new().and_then(operations))?;
-        }
-        Ok(())
+        gone
     }
 
     /// Removes parts that nobody pointed to at this look and the last one. Whoever still wants to point to them finds
@@ -109,7 +120,7 @@ impl Tidying {
     }
 }
 
-fn remove(etcd: &Etcd, id: &str) -> TxnOp {
+pub(super) fn remove(etcd: &Etcd, id: &str) -> TxnOp {
     TxnOp::delete(etcd.keys.parts_of(id), Some(DeleteOptions::new().with_prefix()))
 }
 

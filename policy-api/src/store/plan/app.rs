@@ -9,23 +9,24 @@ use crate::{
 };
 
 impl Draft<'_> {
-    /// Gives the app, created if it is new, these settings.
-    pub(super) fn set_app(&mut self, name: &AppName, settings: &AppSettings) -> Result<AppAnswer, Refusal> {
-        let standing = self.state.app(name).cloned();
+    /// Gives the app, created if it is new, these settings; `path` is where the request speaks of it.
+    pub(super) fn set_app(&mut self, name: &AppName, settings: &AppSettings, path: &str) -> Result<AppAnswer, Refusal> {
+        let planned = self.apps.get(&name.folded()).filter(|app| app.name == *name);
+        let standing = planned.or_else(|| self.state.app(name)).cloned();
         let (before, is_new) = match standing {
             Some(app) => (App::clone(&app), false),
             None => {
-                self.check_case(name)?;
+                self.check_case(name, path)?;
                 (self.new_app(name)?, true)
             }
         };
         let groups = settings.groups.applied_to(&before.groups);
-        let field = settings.groups.field();
-        check_number(&groups, field)?;
+        let field = member(path, settings.groups.field());
+        check_number(&groups, &field)?;
         let wanted = App { mode: settings.mode.unwrap_or(before.mode), groups, ..before.clone() };
-        self.permit_app(&before, &wanted)?;
+        self.permit_app(&before, &wanted, path)?;
         for group in wanted.groups.difference(&before.groups) {
-            self.group(group, &member("", field))?;
+            self.group(group, &field)?;
         }
         if wanted == before && !is_new {
             return Ok(AppAnswer { app: before, outcome: Outcome::Unchanged, dry_run: false });
@@ -35,11 +36,11 @@ impl Draft<'_> {
         Ok(AppAnswer { app: App::clone(&app), outcome, dry_run: false })
     }
 
-    fn check_case(&self, name: &AppName) -> Result<(), Refusal> {
-        match self.state.app_like(name) {
+    fn check_case(&self, name: &AppName, path: &str) -> Result<(), Refusal> {
+        match self.apps.get(&name.folded()).or_else(|| self.state.app_like(name)) {
             Some(app) => {
                 let problem = format!("differs only by case from the app `{}`", app.name);
-                Err(Refusal::conflict("name", name, problem, "use that name, or another one"))
+                Err(Refusal::conflict(member(path, "name"), name, problem, "use that name, or another one"))
             }
             None => Ok(()),
         }
@@ -83,7 +84,7 @@ impl Draft<'_> {
 /// How many rules a refusal names.
 const MOST_NAMED: usize = 5;
 
-fn check_number(groups: &BTreeSet<GroupName>, field: &'static str) -> Result<(), Refusal> {
+fn check_number(groups: &BTreeSet<GroupName>, field: &str) -> Result<(), Refusal> {
     let number = groups.len();
     if number <= App::MOST_GROUPS {
         return Ok(());

@@ -150,7 +150,7 @@ pub(super) fn plan(
             Answer::Deleted(draft.deleted(&rule))
         }
         Command::Change(set) => Answer::Changes(draft.change(set)?),
-        Command::SetApp(name, settings) => Answer::App(draft.set_app(name, settings)?),
+        Command::SetApp(name, settings) => Answer::App(draft.set_app(name, settings, "")?),
         Command::DeleteApp(name) => Answer::AppDeleted(draft.delete_app(name)?),
         Command::Isolate(spec) => Answer::Isolation(draft.isolate(spec)?),
         Command::EndIsolation(target) => Answer::IsolationDeleted(draft.end_isolation(target)?),

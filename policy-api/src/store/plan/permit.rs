@@ -162,17 +162,25 @@ impl Draft<'_> {
     }
 
     /// Whether the asker may make of an app what it is to be.
-    pub(super) fn permit_app(&self, before: &App, after: &App) -> Result<(), Refusal> {
+    pub(super) fn permit_app(&self, before: &App, after: &App, path: &str) -> Result<(), Refusal> {
         if self.rights.is_operator() {
             return Ok(());
         }
         let what = || format!("set app {}", before.name);
-        self.permit_own(&before.name, what())?;
+        self.permit_own(&before.name, &member(path, "name"), what())?;
         if before.mode != after.mode {
             let why = "its mode decides what its own end denies".to_owned();
-            return Err(self.denied("mode", what(), why, "role `operator`"));
+            return Err(self.denied(member(path, "mode"), what(), why, "role `operator`"));
         }
-        self.permit_membership(before.groups.symmetric_difference(&after.groups), "groups", &what())
+        self.permit_membership(before.groups.symmetric_difference(&after.groups), &member(path, "groups"), &what())
+    }
+
+    /// Whether the asker may have a group stand.
+    pub(super) fn permit_group(&self, group: &GroupName, path: &str) -> Result<(), Refusal> {
+        if self.rights.is_operator() || self.state.group(group).is_some() {
+            return Ok(());
+        }
+        self.permit_membership([group], path, &format!("make group {group}"))
     }
 
     /// Whether the asker may delete an app: one that came back would be in no group, not isolated and not in audit.
@@ -181,7 +189,7 @@ impl Draft<'_> {
             return Ok(());
         }
         let what = format!("delete app {}", app.name);
-        self.permit_own(&app.name, what.clone())?;
+        self.permit_own(&app.name, "name", what.clone())?;
         let held = self.state.isolations_of(&app.name).next().is_some() || app.mode == Mode::Audit;
         if held {
             let why = "operators isolated it or set its mode".to_owned();
@@ -190,7 +198,7 @@ impl Draft<'_> {
         self.permit_membership(&app.groups, "name", &what)
     }
 
-    fn permit_own(&self, app: &AppName, what: String) -> Result<(), Refusal> {
+    fn permit_own(&self, app: &AppName, field: &str, what: String) -> Result<(), Refusal> {
         match self.end(&Selector::App(app.clone())) {
             End::Own(_) => Ok(()),
             End::Others(..) | End::Many => {
@@ -198,7 +206,7 @@ impl Draft<'_> {
                     Some(team) => format!("`{app}` is of team {}", team.name),
                     None => format!("`{app}` is of no team"),
                 };
-                Err(self.denied("name", what, why, self.holder_of(app)))
+                Err(self.denied(field, what, why, self.holder_of(app)))
             }
         }
     }

@@ -20,7 +20,7 @@ impl Draft<'_> {
         match self.permit_rule(spec, "")? {
             Permit::Write(team) => Ok(Answer::Rule(self.write_rule(spec, team, "")?)),
             Permit::Ask { team, of } => match self.standing(&spec.tuple()) {
-                Some(rule) if is_as_asked(rule, spec) => Ok(Answer::Rule(answer(rule, Outcome::Unchanged))),
+                Some(rule) if rule.is_as(spec) => Ok(Answer::Rule(answer(rule, Outcome::Unchanged))),
                 Some(_) | None => Ok(Answer::Asked(self.ask(spec, team, of)?)),
             },
         }
@@ -48,7 +48,7 @@ impl Draft<'_> {
         }
         self.check_end(spec.expires_at, member(path, "expires_at"))?;
         match self.standing(&spec.tuple()).cloned() {
-            Some(rule) if is_as_asked(&rule, spec) => Ok(answer(&rule, Outcome::Unchanged)),
+            Some(rule) if rule.is_as(spec) => Ok(answer(&rule, Outcome::Unchanged)),
             Some(rule) => {
                 let updated = Rule {
                     mode: spec.mode,
@@ -144,11 +144,20 @@ impl Draft<'_> {
         allows
     }
 
-    /// Deletes, then creates: so one change can replace a rule by a narrower one.
+    /// Deletes, then sets and creates: so one change can replace a rule by a narrower one.
     pub(super) fn change(&mut self, set: &ChangeSet) -> Result<ChangesAnswer, Refusal> {
         let mut gone = Vec::with_capacity(set.delete.len());
         for (i, id) in set.delete.iter().enumerate() {
             gone.push(self.delete_rule(*id, &format!("delete[{i}]"))?);
+        }
+        for (i, group) in set.groups.iter().enumerate() {
+            let path = format!("groups[{i}]");
+            self.permit_group(group, &path)?;
+            self.group(group, &path)?;
+        }
+        let mut apps = Vec::with_capacity(set.apps.len());
+        for (i, wish) in set.apps.iter().enumerate() {
+            apps.push(self.set_app(&wish.name, &wish.settings, &format!("apps[{i}]"))?);
         }
         let mut created = Vec::with_capacity(set.create.len());
         for (i, spec) in set.create.iter().enumerate() {
@@ -157,7 +166,7 @@ impl Draft<'_> {
             created.push(self.write_rule(spec, team, &path)?);
         }
         let deleted = self.all_deleted(&gone);
-        Ok(ChangesAnswer { revision: self.resulting_revision(), created, deleted, dry_run: false })
+        Ok(ChangesAnswer { revision: self.resulting_revision(), apps, created, deleted, dry_run: false })
     }
 
     /// As [`Draft::deleted`], looking once per pair: a set may delete all of a pair's many rules.
@@ -176,14 +185,6 @@ impl Draft<'_> {
         });
         deleted.collect()
     }
-}
-
-/// Whether nothing is to be updated of a rule with the same tuple.
-fn is_as_asked(rule: &Rule, spec: &RuleSpec) -> bool {
-    rule.mode == spec.mode
-        && rule.expires_at == spec.expires_at
-        && rule.on_deny() == spec.on_deny.unwrap_or_default()
-        && rule.reason == spec.reason
 }
 
 /// The rule that a store is born with: a node reaches its own endpoints, for health checks.

@@ -1,7 +1,7 @@
 //! What requests change, told as short stories over a state in memory.
 
 use super::*;
-use crate::model::{Outcome, Overlay, Prefix, Protocol, Selector};
+use crate::model::{Mode, Outcome, Overlay, Prefix, Protocol, Selector};
 
 fn prefix(text: &str) -> Prefix {
     text.parse().expect("prefix")
@@ -127,7 +127,7 @@ fn names_that_differ_only_by_case_are_refused_and_nothing_is_made() {
     assert_eq!(refused.field(), Some("destination"));
     assert!(refused.to_string().contains("`web`"), "{refused}");
     assert_eq!(story.0.replica().apps.len(), 2);
-    let both = ChangeSet { create: vec![spec("allow one two 80"), spec("allow Two one 80")], delete: vec![] };
+    let both = ChangeSet::of_rules(vec![spec("allow one two 80"), spec("allow Two one 80")], vec![]);
     assert_eq!(story.ask(Command::Change(both)).expect_err("case").field(), Some("create[1].source"));
 }
 
@@ -159,13 +159,13 @@ fn a_change_set_is_one_revision_or_nothing() {
     let mut story = Story::new();
     let old = story.rule(spec("allow web db 1-1000")).expect("rule").rule.id;
     let before = story.0.revision();
-    let broken = ChangeSet { create: vec![spec("allow web db 80")], delete: vec![old, RuleId(77)] };
+    let broken = ChangeSet::of_rules(vec![spec("allow web db 80")], vec![old, RuleId(77)]);
     assert_eq!(story.ask(Command::Change(broken)).expect_err("unknown id").field(), Some("delete[1]"));
-    let twice = ChangeSet { create: vec![], delete: vec![old, old] };
+    let twice = ChangeSet::of_rules(vec![], vec![old, old]);
     assert_eq!(story.ask(Command::Change(twice)).expect_err("twice").field(), Some("delete[1]"));
     assert_eq!(story.0.revision(), before);
     let create = vec![spec("allow web db 80"), spec("allow web db 80"), spec("allow api db 80")];
-    let replaced = story.ask(Command::Change(ChangeSet { create, delete: vec![old] })).expect("replaced");
+    let replaced = story.ask(Command::Change(ChangeSet::of_rules(create, vec![old]))).expect("replaced");
     let Answer::Changes(answer) = replaced else { panic!("not changes") };
     let outcomes: Vec<_> = answer.created.iter().map(|rule| rule.outcome).collect();
     assert_eq!(outcomes, [Outcome::Created, Outcome::Unchanged, Outcome::Created]);
@@ -177,12 +177,33 @@ fn a_change_set_is_one_revision_or_nothing() {
 fn deleting_and_creating_the_same_tuple_gives_it_a_new_id() {
     let mut story = Story::new();
     let old = story.rule(spec("allow web db 80")).expect("rule").rule.id;
-    let swap = ChangeSet { create: vec![spec("allow web db 80")], delete: vec![old] };
+    let swap = ChangeSet::of_rules(vec![spec("allow web db 80")], vec![old]);
     story.ask(Command::Change(swap)).expect("swapped");
     let standing: Vec<_> = story.0.replica().rules.keys().copied().collect();
     assert_eq!(standing, [RuleId(2)]);
     assert_eq!(story.0.rule_with(&spec("allow web db 80").tuple()).map(|rule| rule.id), Some(RuleId(2)));
     assert_eq!(story.0.rows(), 1);
+}
+
+#[test]
+fn a_change_set_sets_groups_and_apps_with_its_rules_in_one_revision() {
+    let mut story = Story::new();
+    let set = |json| Command::Change(ChangeSet::from_json(json).expect("a change set"));
+    let whole = serde_json::json!({
+        "groups": ["spare"],
+        "apps": [{"name": "web", "mode": "audit", "groups": ["front"]}],
+        "create": [{"source": "group:front", "destination": "db", "action": "allow"}, {"source": "web", "destination": "db", "action": "deny"}],
+    });
+    let Answer::Changes(answer) = story.ask(set(whole.clone())).expect("changed") else { panic!("no change set") };
+    assert_eq!((answer.revision.0, answer.apps.len(), answer.created.len()), (1, 1, 2));
+    let web = story.0.app(&"web".parse().expect("name")).expect("stands");
+    assert_eq!((web.mode, web.groups.len(), story.0.replica().groups.len()), (Mode::Audit, 1, 2));
+    assert_eq!(story.0.replica().apps.len(), 2, "the app that was set is the app that the rule names");
+    let Answer::Changes(again) = story.ask(set(whole)).expect("unchanged") else { panic!("no change set") };
+    assert_eq!((again.revision.0, again.apps[0].outcome), (1, Outcome::Unchanged));
+    let clash = serde_json::json!({"apps": [{"name": "api"}, {"name": "Web"}]});
+    assert_eq!(story.ask(set(clash)).expect_err("differs by case").field(), Some("apps[1].name"));
+    assert_eq!(story.0.revision().0, 1);
 }
 
 #[test]

@@ -4,14 +4,11 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::{
     database::{CAME_FROM, Database, SUCCEEDS, histories, set_meta, signed},
-    ownership,
+    journal, ownership,
 };
-use crate::{
-    model::Revision,
-    store::{
-        contents::{Bearer, Contents, Written},
-        error::DatabaseError,
-    },
+use crate::store::{
+    contents::{Bearer, Contents},
+    error::DatabaseError,
 };
 
 pub(super) fn read(database: &Database) -> Result<Contents, DatabaseError> {
@@ -26,7 +23,8 @@ pub(super) fn read(database: &Database) -> Result<Contents, DatabaseError> {
         names: database.names()?,
         tokens: tokens(connection)?,
         owners: ownership::all(connection)?,
-        journal: journal(connection)?,
+        anchor: database.anchor()?,
+        journal: database.journal()?,
         succeeds: histories(connection, SUCCEEDS)?,
         came_from: histories(connection, CAME_FROM)?,
     })
@@ -36,18 +34,6 @@ fn tokens(connection: &Connection) -> Result<Vec<Bearer>, DatabaseError> {
     let mut statement = connection.prepare("SELECT hash, name, apps FROM token")?;
     let rows = statement.query_map([], |row| Ok(Bearer { hash: row.get(0)?, name: row.get(1)?, apps: row.get(2)? }))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn journal(connection: &Connection) -> Result<Vec<Written>, DatabaseError> {
-    let mut statement = connection.prepare("SELECT revision, time, who, changes FROM journal ORDER BY revision")?;
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?)))?;
-    let read = |row: rusqlite::Result<(i64, String, String, String)>| {
-        let (revision, time, who, json) = row?;
-        let revision = u64::try_from(revision).map_err(|_| DatabaseError::Damaged(format!("revision {revision}")))?;
-        Ok(Written { revision: Revision(revision), time: time.parse()?, who, json })
-    };
-    rows.map(read).collect()
 }
 
 /// Fills tables that are empty.
@@ -78,10 +64,9 @@ pub(super) fn write(transaction: &Transaction<'_>, contents: &Contents) -> Resul
     for Bearer { hash, name, apps } in &contents.tokens {
         token.execute(params![hash, name, apps])?;
     }
-    let mut journal =
-        transaction.prepare("INSERT INTO journal (revision, time, who, changes) VALUES (?1, ?2, ?3, ?4)")?;
-    for Written { revision, time, who, json } in &contents.journal {
-        journal.execute(params![signed(revision.0)?, time.to_string(), who, json])?;
+    for line in &contents.journal {
+        journal::write(transaction, line)?;
     }
+    journal::set_anchor(transaction, &contents.anchor)?;
     ownership::write(transaction, &contents.owners)
 }

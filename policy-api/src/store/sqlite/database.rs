@@ -1,7 +1,7 @@
 //! The store's file: SQLite, one writing connection, everything of a commit in one transaction.
 //!
-//! Items are kept as the changes that make them, so that reading a store is applying changes; the journal keeps every
-//! revision's changes with who made them. Knows nothing of what the changes mean.
+//! Items are kept as the changes that make them, so that reading a store is applying changes; beside them is the journal
+//! (`journal`). Knows nothing of what the changes mean.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,26 +12,26 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{copy, ownership};
+use super::{copy, journal, ownership};
 use crate::{
     model::{Change, History, NodeName, Overlay, Revision, RuleId, Timestamp},
     store::{
         birth::Birth,
+        chain::{Line, Tip},
         contents::Contents,
-        delta::Delta,
         engine::{AnswerKey, Entry, GivenAnswer},
         error::DatabaseError,
+        retention::Limit,
         state::Head,
         usage::Count,
     },
 };
 
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE item (key TEXT PRIMARY KEY, change TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE journal (revision INTEGER PRIMARY KEY, time TEXT NOT NULL, who TEXT NOT NULL, changes TEXT NOT NULL);
 CREATE TABLE capacity (node TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE answer (
     who TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, answer TEXT NOT NULL, time INTEGER NOT NULL,
@@ -125,7 +125,7 @@ impl Database {
     pub(in crate::store) fn fill(path: &Path, contents: &Contents) -> Result<(), DatabaseError> {
         let mut connection = Connection::open(path)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for tables in [TABLES, USAGE, ownership::TABLE] {
+        for tables in [TABLES, USAGE, ownership::TABLE, journal::TABLE] {
             transaction.execute_batch(tables)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA)?;
@@ -221,7 +221,7 @@ impl Database {
         &self.connection
     }
 
-    fn meta(&self, key: &str) -> Result<String, DatabaseError> {
+    pub(super) fn meta(&self, key: &str) -> Result<String, DatabaseError> {
         let value =
             self.connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?;
         value.ok_or_else(|| DatabaseError::Damaged(format!("`{key}` is missing")))
@@ -256,22 +256,30 @@ impl Database {
         rows.map(parse).collect()
     }
 
-    /// The last revisions of the journal, oldest first.
-    pub(in crate::store) fn last_deltas(&self, history: &History, most: usize) -> Result<Vec<Delta>, DatabaseError> {
-        let mut statement =
-            self.connection.prepare("SELECT revision, changes FROM journal ORDER BY revision DESC LIMIT ?1")?;
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = statement.query_map([most], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
-        let delta = |row: rusqlite::Result<(i64, String)>| {
-            let (revision, changes) = row?;
-            let revision = u64::try_from(revision).ok().filter(|revision| *revision > 0);
-            let revision =
-                revision.ok_or_else(|| DatabaseError::Damaged("a revision below 1 in the journal".to_owned()))?;
-            Ok(Delta::new(history, Revision(revision - 1), Revision(revision), None, &changes))
-        };
-        let mut deltas: Vec<Delta> = rows.map(delta).collect::<Result<_, DatabaseError>>()?;
-        deltas.reverse();
-        Ok(deltas)
+    /// Where what is kept of the journal begins.
+    pub(in crate::store) fn anchor(&self) -> Result<Tip, DatabaseError> {
+        journal::anchor(&self.connection)
+    }
+
+    /// All lines of the journal.
+    pub(in crate::store) fn journal(&self) -> Result<Vec<Line>, DatabaseError> {
+        journal::lines(&self.connection, 1..=u64::MAX, journal::Order::OldestFirst, usize::MAX)
+    }
+
+    /// The last lines of the journal, oldest first.
+    pub(in crate::store) fn last_lines(&self, most: usize) -> Result<Vec<Line>, DatabaseError> {
+        let mut lines = journal::lines(&self.connection, 1..=u64::MAX, journal::Order::NewestFirst, most)?;
+        lines.reverse();
+        Ok(lines)
+    }
+
+    /// Forgets the oldest lines of the journal; returns how many.
+    pub(in crate::store) fn forget_history(&mut self, limit: &Limit) -> Result<u64, DatabaseError> {
+        let tip = self.head()?.tip;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let forgotten = journal::forget(&transaction, limit, tip)?;
+        transaction.commit()?;
+        Ok(forgotten)
     }
 }
 
@@ -279,11 +287,13 @@ impl Database {
 pub(in crate::store) struct Commit<'a>(Transaction<'a>);
 
 impl Commit<'_> {
-    /// Writes one revision: the journal and the items as they are after it.
+    pub(in crate::store) fn write_line(&self, line: &Line) -> Result<(), DatabaseError> {
+        journal::write(&self.0, line)
+    }
+
+    /// Writes the items as they are after one revision.
     pub(in crate::store) fn write(&self, entry: &Entry) -> Result<(), DatabaseError> {
-        let Entry { revision, time, who, changes, json } = entry;
-        let sql = "INSERT INTO journal (revision, time, who, changes) VALUES (?1, ?2, ?3, ?4)";
-        self.0.prepare_cached(sql)?.execute(params![signed(revision.0)?, time.to_string(), who, json])?;
+        let Entry { time, changes, .. } = entry;
         ownership::note(&self.0, changes, *time)?;
         let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO item (key, change) VALUES (?1, ?2)")?;
         let mut delete = self.0.prepare_cached("DELETE FROM item WHERE key = ?1")?;
@@ -361,13 +371,16 @@ pub(in crate::store) fn connect(path: &Path) -> Result<Connection, DatabaseError
 fn make_tables(connection: &mut Connection, birth: &Birth) -> Result<(), DatabaseError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if user_version(&transaction)? == 0 {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", 1)?;
+        for tables in [TABLES, USAGE, ownership::TABLE, journal::TABLE] {
+            transaction.execute_batch(tables)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
         set_meta(&transaction, "history", birth.history.as_str())?;
         set_meta(&transaction, "overlay", &serde_json::to_string(&birth.overlay)?)?;
         set_meta(&transaction, "names", "[]")?;
         let commit = Commit(transaction);
         commit.write(&birth.entry)?;
+        commit.write_line(&birth.line)?;
         commit.set_head(birth.head)?;
         return commit.commit();
     }
@@ -384,9 +397,21 @@ fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
     if user_version(&transaction)? == 2 {
         transaction.execute_batch(ownership::TABLE)?;
         ownership::note_all(&transaction)?;
+        transaction.pragma_update(None, "user_version", 3)?;
+    }
+    if user_version(&transaction)? == 3 {
+        journal::seal_all(&transaction)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
     }
     Ok(transaction.commit()?)
+}
+
+/// Looks whether there is a store that this version reads.
+pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
+    if !path.exists() {
+        return Err(DatabaseError::Missing { place: path.display().to_string() });
+    }
+    check_schema(&connect(path)?, path)
 }
 
 fn check_schema(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {

@@ -2,10 +2,12 @@
 
 mod copy;
 pub(super) mod database;
+mod journal;
 mod ownership;
 mod token;
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,14 +19,18 @@ use self::{database::Database, token::Bearers};
 use super::{
     OverlayWish, Owners,
     birth::{Birth, wanted_overlay},
-    delta::Ring,
-    engine::{AnswerKey, Batch, Engine, GivenAnswer, Heard, Loaded, Lookup, Opened, Outcome, Registry},
+    chain::{Line, Tip},
+    delta::{Delta, Ring, changes_json},
+    engine::{
+        AnswerKey, Batch, Engine, GivenAnswer, Heard, Journal, Loaded, Lookup, Mark, Opened, Order, Outcome, Registry,
+    },
     error::DatabaseError,
     principal::Principal,
+    retention::Limit,
     state::{Head, State},
     usage::Unwritten,
 };
-use crate::model::{AppPattern, History, NodeName, Timestamp};
+use crate::model::{AppPattern, History, HistoryEntry, NodeName, Revision, Timestamp};
 
 /// Opens an existing file, to be its one server.
 pub(super) fn open(path: &Path, wish: OverlayWish) -> Result<Opened, DatabaseError> {
@@ -54,8 +60,13 @@ fn load(database: &Database) -> Result<Loaded, DatabaseError> {
         state.set_capacity(node, rows);
     }
     let mut ring = Ring::default();
-    for delta in database.last_deltas(&history, Ring::MOST_DELTAS)? {
-        ring.push(Arc::new(delta));
+    for line in database.last_lines(Ring::MOST_DELTAS)? {
+        let entry = line.entry()?;
+        if entry.is_revision() {
+            let base = Revision(entry.revision.0.saturating_sub(1));
+            let json = changes_json(&entry.changes)?;
+            ring.push(Arc::new(Delta::new(&history, base, entry.revision, None, &json)));
+        }
     }
     Ok(Loaded { state, ring })
 }
@@ -91,13 +102,16 @@ impl Engine for File {
         for entry in &batch.entries {
             commit.write(entry)?;
         }
+        for line in &batch.lines {
+            commit.write_line(line)?;
+        }
         for (node, rows) in &batch.capacities {
             commit.set_capacity(node, *rows)?;
         }
         for (key, given) in &batch.answers {
             commit.remember_answer(key, given, batch.time)?;
         }
-        if !batch.entries.is_empty() {
+        if !batch.lines.is_empty() {
             commit.set_head(head)?;
         }
         commit.commit()?;
@@ -125,6 +139,10 @@ impl Engine for File {
 
     fn forget_owners(&mut self, before: Timestamp) -> Result<usize, DatabaseError> {
         self.database.forget_owners(before)
+    }
+
+    fn forget_history(&mut self, limit: &Limit) -> Result<u64, DatabaseError> {
+        self.database.forget_history(limit)
     }
 
     fn tidy(&mut self, _state: &State) -> Result<(), DatabaseError> {
@@ -179,6 +197,26 @@ impl Lookup for Reader {
         // Readers cannot write; this is as rare as removing a node.
         self.bearers.change(|| token::void(&database::connect(&self.path)?, node))
     }
+}
+
+impl Journal for Reader {
+    fn bounds(&self) -> Result<(Tip, Tip), DatabaseError> {
+        self.with(|connection| Ok((journal::anchor(connection)?, journal::tip(connection)?)))
+    }
+
+    fn lines(&self, numbers: RangeInclusive<u64>, order: Order, most: usize) -> Result<Vec<Line>, DatabaseError> {
+        self.with(|connection| journal::lines(connection, numbers, order, most))
+    }
+
+    fn first(&self, holds: &dyn Fn(Mark) -> bool) -> Result<Option<HistoryEntry>, DatabaseError> {
+        self.with(|connection| journal::first(connection, holds))
+    }
+}
+
+/// The journal of a file, whether somebody serves it or not.
+pub(super) fn journal(path: &Path) -> Result<Arc<dyn Journal>, DatabaseError> {
+    database::check(path)?;
+    Ok(Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned(), bearers: Bearers::default() }))
 }
 
 /// The file in the hands of `init`.

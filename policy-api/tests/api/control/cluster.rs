@@ -136,7 +136,7 @@ async fn assert_kept(apis: &Apis, written: &Written) {
     }
     let delete: Vec<RuleId> = ids(&one).await.into_iter().filter(|id| id.0 > 1).collect();
     assert_eq!(ids(&other).await.len(), delete.len() + 1);
-    one.change(&ChangeSet { create: vec![], delete }, &Default::default()).await.expect("deleted");
+    one.change(&ChangeSet::of_rules(vec![], delete), &Default::default()).await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,8 +224,16 @@ async fn whoever_waits_at_one_hears_of_nodes_at_the_other_and_not_of_those_that_
     let cuts = vec![Cut { after: Revision(revision.0 - 1), applied: revision, flows: 3 }];
     let (waited, reported) = tokio::join!(operator.wait_in_force(revision, SOON), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let report =
-            Report { history, applied: revision, ready: true, rows_used: 1, rows_capacity: 1_000, detail: None, cuts };
+        let report = Report {
+            history,
+            applied: revision,
+            ready: true,
+            rows_used: 1,
+            rows_capacity: 1_000,
+            detail: None,
+            clock: None,
+            cuts,
+        };
         node.report(&name("n1"), &report).await
     });
     reported.expect("reported");

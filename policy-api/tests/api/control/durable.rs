@@ -9,7 +9,7 @@ use std::{
 };
 
 use policy_api::{
-    client::{Client, ClientError},
+    client::Client,
     model::{ChangeSet, RuleFilter, RuleId},
     store::restore,
 };
@@ -25,7 +25,16 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(prepared: &Prepared) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netpol-api"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--store", &prepared.store().to_string(), "--dir"]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--underlay",
+            "believed",
+            "--store",
+            &prepared.store().to_string(),
+            "--dir",
+        ]);
         command.arg(prepared.pki());
         Self::spawn(command)
     }
@@ -90,7 +99,7 @@ async fn what_was_answered_survives_kill_9() {
         assert_standing(&client, &answered).await;
         // So that every round finds as much as the first one.
         let delete = std::mem::take(&mut answered);
-        client.change(&ChangeSet { create: vec![], delete }, &Default::default()).await.expect("deleted");
+        client.change(&ChangeSet::of_rules(vec![], delete), &Default::default()).await.expect("deleted");
         let writers: Vec<_> = (0..8).map(|writer| tokio::spawn(write_until_gone(client.clone(), writer))).collect();
         // Not always at the same moment.
         tokio::time::sleep(Duration::from_millis(100 + u64::try_from(round % 7).expect("few") * 50)).await;
@@ -144,7 +153,8 @@ async fn a_full_disk_refuses_writes_loses_none_and_takes_them_again_when_there_i
     }
     assert!(answered.len() > 20, "only {} fitted", answered.len());
     let refused = client.put_rule(&rule("allow full db 1"), &Default::default()).await.expect_err("no room");
-    assert!(matches!(&refused, ClientError::Problem(problem) if problem.status == 503), "{refused}");
+    assert_eq!((refused.status(), refused.is_refusal()), (Some(503), false), "{refused}");
+    assert!(refused.retry_after().is_some(), "nothing says when to come back");
     assert!(!client.status().await.expect("reads go on").store_healthy);
     assert_standing(&client, &answered).await;
 

@@ -22,7 +22,7 @@ use policy_api::{
     },
     scope::Scopes,
     store::{
-        Answer, Command, Idempotency, Location, NodeGrant, OWNERS_KEPT, OverlayWish, Principal, Refusal, Registration,
+        Answer, Command, Idempotency, Location, NodeGrant, OverlayWish, Principal, Refusal, Registration, Retention,
         Start, Store, Write, prepare,
     },
     watch::{Line, Place, Planner, Planning, Presence, Timing, feed_scope},
@@ -58,7 +58,8 @@ impl Api {
     fn open(directory: tempfile::TempDir, clock: &Arc<AtomicI64>) -> Self {
         let now = clock.clone();
         let clock = move || Timestamp::of_unix_milliseconds(now.load(Ordering::SeqCst)).expect("a time");
-        let store = Store::open_by(&Self::location(&directory), OverlayWish::default(), OWNERS_KEPT, Arc::new(clock));
+        let store =
+            Store::open_by(&Self::location(&directory), OverlayWish::default(), Retention::default(), Arc::new(clock));
         let store = Arc::new(store.expect("opened"));
         let (stop, stopped) = watch::channel(false);
         let planner = Planner::start(&store, Arc::new(Presence::default()), stopped);

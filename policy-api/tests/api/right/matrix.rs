@@ -365,7 +365,7 @@ async fn of_many_rules_one_that_has_to_be_asked_for_refuses_them_all() {
     let shop = user(&world, "shop", "writer:shop").await;
     let set = policy_api::model::ChangeSet {
         create: vec![rule("allow shop-web shop-db 1"), rule("allow shop-web pay-db 1")],
-        delete: Vec::new(),
+        ..Default::default()
     };
     let refused = shop.change(&set, &plain()).await.expect_err("refused");
     let problem = refused.problem().expect("a refusal");

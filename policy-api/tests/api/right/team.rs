@@ -40,7 +40,11 @@ async fn a_team_has_no_more_rules_than_it_may() {
     world.operator.put_rule(&third, &plain()).await.expect("an operator's is not the team's");
     let first = world.operator.list_rules(&Default::default()).await.expect("list").items;
     let first = first.iter().find(|view| view.rule.team.is_some()).expect("a rule of the team").rule.id;
-    let instead = policy_api::model::ChangeSet { create: vec![rule("allow shop-web shop-db 4")], delete: vec![first] };
+    let instead = policy_api::model::ChangeSet {
+        create: vec![rule("allow shop-web shop-db 4")],
+        delete: vec![first],
+        ..Default::default()
+    };
     shop.change(&instead, &plain()).await.expect("one for another");
     world.server.stop().await;
 }

@@ -95,6 +95,7 @@ impl Agent {
             rows_used: replica.rules.len() as u64,
             rows_capacity: stage::ROWS,
             detail: None,
+            clock: None,
             cuts: Vec::new(),
         };
         let url = format!("{}/v1/nodes/{}/report", self.url, self.name);

@@ -198,5 +198,5 @@ fn allow(source: Selector, destination: Selector, port: usize) -> Result<RuleSpe
 }
 
 fn change_set(create: Vec<RuleSpec>) -> ChangeSet {
-    ChangeSet { create, delete: Vec::new() }
+    ChangeSet::of_rules(create, Vec::new())
 }
