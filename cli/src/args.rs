@@ -14,6 +14,7 @@ mod machine;
 mod node;
 mod observe;
 mod policy;
+mod right;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,10 @@ pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
 pub(crate) use policy::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs, RollbackArgs};
+pub(crate) use right::{
+    CanIArgs, LoginArgs, RequestArgs, TeamCommand, TeamDeleteArgs, TeamSetArgs, TokenCommand, TokenCreateArgs,
+    TokenRevokeArgs, Verb,
+};
 pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
 pub(crate) use value::Patience;
 pub(crate) use view::{AppsArgs, CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
@@ -96,6 +101,9 @@ pub(crate) enum Command {
     /// Would this connection be allowed, and by which rule? Exit code 0: allowed, 1: denied
     #[command(after_help = help::CHECK)]
     Check(CheckArgs),
+    /// May I? Exit code 0: yes, 1: no, or only if somebody else accepts it
+    #[command(name = "can-i", after_help = help::CAN_I)]
+    CanI(CanIArgs),
     /// Which instance has this address?
     #[command(visible_alias = "who", after_help = help::LOOKUP)]
     Lookup(LookupArgs),
@@ -132,6 +140,31 @@ pub(crate) enum Command {
     /// On a node: run a command as an instance of an app, in a network namespace of its own
     #[command(after_help = help::RUN)]
     Run(RunArgs),
+
+    /// Prove a token, and keep it for later commands
+    #[command(after_help = help::LOGIN)]
+    Login(LoginArgs),
+    /// Who am I, and in which roles?
+    #[command(name = "whoami", after_help = help::WHOAMI)]
+    WhoAmI,
+    /// Show rules that one team asks another for
+    #[command(after_help = help::REQUESTS)]
+    Requests(WatchArgs),
+    /// Make the rule stand that was asked for
+    #[command(after_help = help::ACCEPT)]
+    Accept(RequestArgs),
+    /// Reject a request, or withdraw your own
+    #[command(after_help = help::REJECT)]
+    Reject(RequestArgs),
+    /// Show the teams and what they own
+    #[command(after_help = help::TEAMS)]
+    Teams(WatchArgs),
+    /// Say what a team owns, or delete it
+    #[command(subcommand, after_help = help::TEAM)]
+    Team(TeamCommand),
+    /// Make, show and revoke tokens of users and machines
+    #[command(subcommand, after_help = help::TOKEN)]
+    Token(TokenCommand),
 
     /// `allow`, as the cf CLI spells it (default: tcp, port 8080)
     #[command(after_help = help::CF_ADD)]

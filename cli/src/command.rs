@@ -1,6 +1,6 @@
 //! What the commands do, one file per family.
 
-use crate::args::{AppCommand, Command, NodeCommand};
+use crate::args::{AppCommand, Command, NodeCommand, TeamCommand, TokenCommand};
 use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
 
@@ -11,6 +11,7 @@ mod follow;
 mod history;
 mod isolation;
 mod list;
+mod login;
 mod lookup;
 mod machine;
 mod meta;
@@ -19,6 +20,7 @@ mod observe;
 mod policy;
 mod receipt;
 mod revoke;
+mod right;
 mod run;
 mod status;
 mod wait;
@@ -54,6 +56,18 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Attach(args) => node::attach(args, settings).await,
         Command::Detach(args) => node::detach(args, settings).await,
         Command::Run(args) => run::run(args, settings).await,
+        Command::CanI(args) => right::can_i(args, settings).await,
+        Command::Login(args) => login::login(args, settings).await,
+        Command::WhoAmI => login::who_am_i(settings).await,
+        Command::Requests(args) => right::requests(*args, settings).await,
+        Command::Accept(args) => right::accept(args, settings).await,
+        Command::Reject(args) => right::reject(args, settings).await,
+        Command::Teams(args) => right::teams(*args, settings).await,
+        Command::Team(TeamCommand::Set(args)) => right::set_team(args, settings).await,
+        Command::Team(TeamCommand::Delete(args)) => right::delete_team(args, settings).await,
+        Command::Token(TokenCommand::Create(args)) => right::create_token(args, settings).await,
+        Command::Token(TokenCommand::List(args)) => right::tokens(*args, settings).await,
+        Command::Token(TokenCommand::Revoke(args)) => right::revoke_token(args, settings).await,
         Command::AddNetworkPolicy(args) => write::cf_add(args, settings).await,
         Command::RemoveNetworkPolicy(args) => revoke::cf_remove(args, settings).await,
         Command::NetworkPolicies(args) => list::cf_rules(args, settings).await,

@@ -14,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod inventory;
 pub(crate) mod phrase;
 pub(crate) mod policy;
+pub(crate) mod right;
 pub(crate) mod rule;
 pub(crate) mod table;
 

@@ -23,6 +23,8 @@ const CONFIG_FILE: &str = "/etc/netpol/cli.toml";
 const API: &str = "https://127.0.0.1:7443";
 const TOKEN_FILE: &str = "/etc/netpol/operator.token";
 const CA_FILE: &str = "/etc/netpol/ca.pem";
+/// Below the user's own configuration.
+const LOGIN: &str = "netpol/token";
 const AGENT_SOCKET: &str = "/run/netpol/agent.sock";
 
 /// Where the token comes from.
@@ -37,6 +39,8 @@ pub(crate) enum TokenSource {
 pub(crate) struct Settings {
     pub(crate) api: Vec<String>,
     token: TokenSource,
+    /// Where `login` keeps the token; nowhere, for who has no home.
+    pub(crate) login: Option<PathBuf>,
     ca: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) printer: Printer,
@@ -56,6 +60,7 @@ impl Settings {
         Ok(Self {
             api: addresses(args, environment, file.api)?,
             token: token_source(args, environment, file.token_file),
+            login: environment.home().map(|home| home.join(LOGIN)),
             ca: path(&args.ca, "NETPOL_CA", file.ca, CA_FILE),
             socket: path(&args.socket, "NETPOL_SOCKET", file.socket, AGENT_SOCKET),
             printer: Printer {
@@ -65,20 +70,32 @@ impl Settings {
         })
     }
 
-    /// Reads token and CA, for a command that needs the API.
+    /// Reads CA and token, for a command that needs the API.
     pub(crate) fn client_config(&self) -> Result<ClientConfig, Failure> {
-        let ca_pem = fs::read(&self.ca)
-            .map_err(|error| unreadable("the API's certificate authority", "--ca", &self.ca, &error))?;
+        let ca_pem = self.ca_pem()?;
         let token = match &self.token {
             TokenSource::Given(token) => token.clone(),
             TokenSource::File(path) => Secret::new(
                 &fs::read_to_string(path).map_err(|error| unreadable("the token", "--token-file", path, &error))?,
             ),
         };
+        self.by(ca_pem, &token)
+    }
+
+    /// Reads the CA, for a command that brings its own token.
+    pub(crate) fn client_config_with(&self, token: &Secret) -> Result<ClientConfig, Failure> {
+        self.by(self.ca_pem()?, token)
+    }
+
+    fn by(&self, ca_pem: Vec<u8>, token: &Secret) -> Result<ClientConfig, Failure> {
         if token.reveal().is_empty() {
             return Err(Failure::usage("the token is empty").tip("`netpol-api init` writes one to operator.token"));
         }
         Ok(ClientConfig { api: self.api.clone(), credentials: Credentials::Token(token.reveal().to_owned()), ca_pem })
+    }
+
+    fn ca_pem(&self) -> Result<Vec<u8>, Failure> {
+        fs::read(&self.ca).map_err(|error| unreadable("the API's certificate authority", "--ca", &self.ca, &error))
     }
 }
 
@@ -92,14 +109,16 @@ fn unreadable(what: &str, flag: &str, path: &Path, error: &io::Error) -> Failure
         .tip(format!("name the file with {flag} or NETPOL_{variable}; `netpol-api init` writes it"))
 }
 
-/// A flag beats a variable, whichever of the two ways to give a token they are.
+/// A flag beats a variable, whichever of the two ways to give a token they are, beats the config file beats `login`.
 fn token_source(args: &GlobalArgs, environment: &Environment, from_file: Option<PathBuf>) -> TokenSource {
-    let typed = args.token.clone().map(TokenSource::Given).or(args.token_file.clone().map(TokenSource::File));
+    let typed = args.token_file.clone().map(TokenSource::File);
+    let kept = || environment.home().map(|home| home.join(LOGIN)).filter(|path| path.exists());
     let variable = || {
         let token = environment.text("NETPOL_TOKEN").map(|token| TokenSource::Given(Secret::new(token)));
         token.or(environment.path("NETPOL_TOKEN_FILE").map(TokenSource::File))
     };
-    typed.or_else(variable).unwrap_or_else(|| TokenSource::File(from_file.unwrap_or_else(|| TOKEN_FILE.into())))
+    let file = || TokenSource::File(from_file.or_else(kept).unwrap_or_else(|| TOKEN_FILE.into()));
+    typed.or_else(variable).unwrap_or_else(file)
 }
 
 fn addresses(
@@ -144,9 +163,8 @@ fn badly_formed(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn source(token: Option<&str>, file: Option<&str>, variables: &[(&str, &str)]) -> TokenSource {
-        let args =
-            GlobalArgs { token: token.map(Secret::new), token_file: file.map(PathBuf::from), ..GlobalArgs::default() };
+    fn source(file: Option<&str>, variables: &[(&str, &str)]) -> TokenSource {
+        let args = GlobalArgs { token_file: file.map(PathBuf::from), ..GlobalArgs::default() };
         token_source(&args, &environment(variables), Some("/from/config".into()))
     }
 
@@ -159,12 +177,11 @@ mod tests {
         let given = |token: &str| TokenSource::Given(Secret::new(token));
         let file = |path: &str| TokenSource::File(path.into());
         let both = [("NETPOL_TOKEN", "env"), ("NETPOL_TOKEN_FILE", "/env")];
-        assert_eq!(source(None, Some("/typed"), &both), file("/typed"));
-        assert_eq!(source(Some("typed"), None, &both), given("typed"));
-        assert_eq!(source(None, None, &both), given("env"));
-        assert_eq!(source(None, None, &both[1..]), file("/env"));
-        assert_eq!(source(None, None, &[]), file("/from/config"));
-        assert_eq!(source(None, None, &[("NETPOL_TOKEN", ""), ("NETPOL_TOKEN_FILE", "")]), file("/from/config"));
+        assert_eq!(source(Some("/typed"), &both), file("/typed"));
+        assert_eq!(source(None, &both), given("env"));
+        assert_eq!(source(None, &both[1..]), file("/env"));
+        assert_eq!(source(None, &[]), file("/from/config"));
+        assert_eq!(source(None, &[("NETPOL_TOKEN", ""), ("NETPOL_TOKEN_FILE", "")]), file("/from/config"));
     }
 
     #[test]

@@ -92,6 +92,12 @@ pub(crate) fn warn(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Asks the person at the terminal for something, on the same line.
+pub(crate) fn prompt(text: &str) {
+    // As for a warning: with stderr gone there is nobody to ask.
+    let _ = write!(io::stderr().lock(), "{text}").and_then(|()| io::stderr().flush());
+}
+
 fn environment_likes_color() -> bool {
     let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");

@@ -239,7 +239,9 @@ fn cf_spellings_write_the_same_rules() {
 fn a_wrong_token_is_exit_code_3_and_a_wrong_address_4() {
     let api = Api::start();
     let shell = &api.shell;
-    shell.netpol("list --token wrong").exits(3).tells("--token-file");
+    let wrong = shell.path("wrong.token");
+    std::fs::write(&wrong, "wrong").expect("a file");
+    shell.netpol(&format!("list --token-file {}", wrong.display())).exits(3).tells("--token-file");
     shell.netpol("list --api https://127.0.0.1:1").exits(4).tells("https://127.0.0.1:1").tells("--api");
     shell.netpol(&format!("list --api https://127.0.0.1:1,{}", api.url)).exits(0);
     let other = Api::start();

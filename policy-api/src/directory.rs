@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
-    model::NodeName,
+    model::{NodeName, TokenName},
     private,
-    store::{DatabaseError, Token},
+    store::{DatabaseError, Refusal, Token},
     tls::{Authority, TlsError},
 };
 
@@ -27,8 +27,12 @@ pub enum DirectoryError {
     NoAuthority { path: PathBuf },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("{path} is being served: make teams and tokens there, by `netpol team set` and `netpol token create`")]
+    Served { path: PathBuf },
     #[error(transparent)]
     Store(#[from] DatabaseError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// The directory.
@@ -47,7 +51,7 @@ const PRIVATE: u32 = 0o700;
 impl Directory {
     /// The directory, made if it is not there, closed to others if it was open to them.
     pub fn create(path: &Path) -> Result<Self, DirectoryError> {
-        for path in [path.to_owned(), path.join("join")] {
+        for path in [path.to_owned(), path.join("join"), path.join("tokens")] {
             let at = |source| DirectoryError::File { path: path.clone(), source };
             DirBuilder::new().recursive(true).mode(PRIVATE).create(&path).map_err(at)?;
             fs::set_permissions(&path, Permissions::from_mode(PRIVATE)).map_err(at)?;
@@ -74,6 +78,10 @@ impl Directory {
 
     pub fn join_token_path(&self, node: &NodeName) -> PathBuf {
         self.0.join("join").join(format!("{node}.token"))
+    }
+
+    pub fn token_path(&self, name: &TokenName) -> PathBuf {
+        self.0.join("tokens").join(format!("{name}.token"))
     }
 
     /// The CA, which must be there.

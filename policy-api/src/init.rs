@@ -1,4 +1,6 @@
 //! `netpol-api init`: a CA, a store, and tokens for whoever may ask. Running it again changes nothing but adds what is new.
+//!
+//! Files come first: a token in one that the store does not know yet is made good by running this again.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,8 +9,11 @@ use std::{
 
 use crate::{
     directory::{Directory, DirectoryError, Found},
-    model::{AppPattern, Invalid, NodeName},
-    store::{Location, NodeGrant, OverlayWish, Prepared, Principal, Token, prepare},
+    model::{AppPattern, Grants, Invalid, NodeName, TeamName, TeamSettings, TokenHash, TokenName, TokenSpec},
+    store::{
+        Answer, Command, DatabaseError, Location, NodeGrant, OverlayWish, Prepared, Principal, Store, Token, Write,
+        prepare,
+    },
 };
 
 /// What to prepare.
@@ -17,6 +22,8 @@ pub struct Init {
     pub directory: PathBuf,
     pub store: Location,
     pub nodes: Vec<NodeWish>,
+    pub teams: Vec<TeamWish>,
+    pub tokens: Vec<TokenWish>,
     /// Names and addresses that the server's certificate is made for.
     pub names: Vec<String>,
     pub overlay: OverlayWish,
@@ -42,26 +49,124 @@ impl FromStr for NodeWish {
     }
 }
 
-/// A file, and whether it was there.
-pub type Report = Vec<(PathBuf, Found)>;
+/// A team, and what it owns: `NAME=PATTERN[,PATTERN]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TeamWish {
+    pub name: TeamName,
+    pub apps: Vec<AppPattern>,
+}
+
+impl FromStr for TeamWish {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let refuse = || Invalid::new(text, "names no team and its apps", "use `NAME=APP[,APP…]`, like `shop=shop-*`");
+        let (name, apps) = text.split_once('=').ok_or_else(refuse)?;
+        Ok(Self { name: name.parse()?, apps: apps.split(',').map(str::parse).collect::<Result<_, _>>()? })
+    }
+}
+
+/// Somebody with a token, and in which roles: `NAME=ROLE[,ROLE]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenWish {
+    pub name: TokenName,
+    pub grants: Grants,
+}
+
+impl FromStr for TokenWish {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let remedy = "use `NAME=ROLE[,ROLE…]`, like `alice=writer:shop`";
+        let (name, roles) =
+            text.split_once('=').ok_or_else(|| Invalid::new(text, "names nobody and a role", remedy))?;
+        Ok(Self { name: name.parse()?, grants: roles.split(',').map(str::parse).collect::<Result<_, _>>()? })
+    }
+}
+
+/// What was to be there, and whether it was.
+pub type Report = Vec<(String, Found)>;
 
 /// Makes what is missing.
 pub fn init(wish: &Init) -> Result<Report, DirectoryError> {
     let directory = Directory::create(&wish.directory)?;
     let mut report = Report::new();
     let (_, found) = directory.authority_or_new()?;
-    report.push((directory.certificate_path(), found));
+    report.push((shown(&directory.certificate_path()), found));
     let store = prepare(&wish.store, wish.overlay)?;
     store.add_names(&wish.names)?;
     let path = directory.operator_token_path();
-    report.push((path.clone(), let_in(&store, &path, |_| Principal::Operator)?));
+    report.push((shown(&path), let_in(&store, &path, |_| Principal::Operator)?));
     for node in &wish.nodes {
         let path = directory.join_token_path(&node.name);
         let grant = grant(&store, node)?;
         let found = let_in(&store, &path, |token| Principal::Joining(grant.clone(), token.id()))?;
-        report.push((path, found));
+        report.push((shown(&path), found));
+    }
+    if !wish.teams.is_empty() || !wish.tokens.is_empty() {
+        report.extend(Registrar::open(wish)?.register(wish, &directory)?);
     }
     Ok(report)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Makes teams and tokens, as whoever serves the store would.
+struct Registrar {
+    store: Store,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Registrar {
+    fn open(wish: &Init) -> Result<Self, DirectoryError> {
+        let store = Store::open(&wish.store, wish.overlay).map_err(|error| match error {
+            DatabaseError::Served { path } => DirectoryError::Served { path },
+            other => other.into(),
+        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|source| DirectoryError::File { path: "(a runtime)".into(), source })?;
+        Ok(Self { store, runtime })
+    }
+
+    fn register(self, wish: &Init, directory: &Directory) -> Result<Report, DirectoryError> {
+        let mut report = Report::new();
+        for team in &wish.teams {
+            report.push((format!("team {}", team.name), self.team(team)?));
+        }
+        for token in &wish.tokens {
+            let path = directory.token_path(&token.name);
+            report.push((shown(&path), self.token(token, &path)?));
+        }
+        self.store.close();
+        Ok(report)
+    }
+
+    fn team(&self, wish: &TeamWish) -> Result<Found, DirectoryError> {
+        if self.store.read(|state| state.replica().teams.contains_key(&wish.name)) {
+            return Ok(Found::Kept);
+        }
+        let settings = TeamSettings { apps: wish.apps.iter().cloned().collect(), ..TeamSettings::default() };
+        self.write(Command::SetTeam(wish.name.clone(), settings)).map(|_| Found::Written)
+    }
+
+    fn token(&self, wish: &TokenWish, path: &Path) -> Result<Found, DirectoryError> {
+        let (token, found) = Directory::token_or_new(path)?;
+        let hash = TokenHash::of(token.as_str());
+        let standing = self.store.read(|state| state.replica().tokens.get(&wish.name).map(|token| token.hash));
+        match standing {
+            Some(known) if known == Some(hash) => return Ok(found),
+            Some(_) => drop(self.write(Command::RevokeToken(wish.name.clone()))?),
+            None => {}
+        }
+        let (name, grants) = (wish.name.clone(), wish.grants.clone());
+        self.write(Command::CreateToken(TokenSpec { name, grants, hash, expires_at: None })).map(|_| found)
+    }
+
+    fn write(&self, command: Command) -> Result<Answer, DirectoryError> {
+        Ok(self.runtime.block_on(self.store.write(Write::new(command, Principal::Operator)))?)
+    }
 }
 
 fn grant(store: &Prepared, wish: &NodeWish) -> Result<NodeGrant, DirectoryError> {
@@ -74,7 +179,6 @@ fn grant(store: &Prepared, wish: &NodeWish) -> Result<NodeGrant, DirectoryError>
 
 /// Makes the token in the file, a new one if there is none, the one that is good for this principal.
 fn let_in(store: &Prepared, path: &Path, bearer: impl FnOnce(&Token) -> Principal) -> Result<Found, DirectoryError> {
-    // The file first: a token in it that the store does not know yet is made good by running this again.
     let (token, found) = Directory::token_or_new(path)?;
     let principal = bearer(&token);
     if !store.has_token(&token, &principal)? {
@@ -94,6 +198,8 @@ mod tests {
             directory: directory.join("pki"),
             store: Location::Sqlite(directory.join("state/policy.db")),
             nodes: nodes.iter().map(|node| node.parse().expect("node")).collect(),
+            teams: Vec::new(),
+            tokens: Vec::new(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
         }
@@ -151,6 +257,30 @@ mod tests {
         assert!(principal_of(directory.path(), "join/n1.token").is_some());
         let store = Store::open(&wish(directory.path(), &[]).store, OverlayWish::default()).expect("store");
         assert_eq!(store.tokens().principal(old.as_str()).expect("readable"), None);
+    }
+
+    #[test]
+    fn teams_and_tokens_are_made_once_and_a_token_whose_file_is_gone_is_made_anew() {
+        let directory = tempfile::tempdir().expect("directory");
+        let teams = vec!["shop=shop-*,cart".parse().expect("team")];
+        let tokens = vec!["alice=writer:shop,auditor".parse().expect("token")];
+        let wish = Init { teams, tokens, ..wish(directory.path(), &["n1"]) };
+        let words = |report: Report| report.into_iter().skip(3).map(|(_, found)| found).collect::<Vec<_>>();
+        assert_eq!(words(init(&wish).expect("init")), [Found::Written, Found::Written]);
+        assert_eq!(words(init(&wish).expect("again")), [Found::Kept, Found::Kept]);
+        let path = directory.path().join("pki/tokens/alice.token");
+        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+        let old = fs::read_to_string(&path).expect("token");
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(words(init(&wish).expect("once more")), [Found::Kept, Found::Written]);
+        let new = fs::read_to_string(&path).expect("token");
+        let store = Store::open(&wish.store, OverlayWish::default()).expect("store");
+        let served = init(&wish).expect_err("somebody serves it").to_string();
+        assert!(served.contains("netpol team set"), "{served}");
+        let holder = |secret: &str| store.read(|state| state.token_with(&TokenHash::of(secret.trim())).cloned());
+        assert_eq!(holder(&old), None);
+        assert_eq!(holder(&new).map(|token| token.grants.clone()), Some(wish.tokens[0].grants.clone()));
+        store.close();
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod init;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod oidc;
 #[cfg(feature = "policy")]
 pub mod policy;
 pub mod private;

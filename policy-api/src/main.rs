@@ -16,8 +16,9 @@ use policy_api::{
     challenge::Underlay,
     directory::Found,
     http::Compat,
-    init::{Init, NodeWish, init},
+    init::{Init, NodeWish, TeamWish, TokenWish, init},
     model::{History, Invalid, KnownSeal, Misfit, Prefix, Verified},
+    oidc::{KeySource, ProviderConfig, RoleOf},
     server::{Server, ServerConfig},
     store::{Copied, Location, OverlayWish, Retention, accept, back_up, longest_overlay, restore, verify_store},
 };
@@ -37,9 +38,11 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n1 --node n2\n  \
         netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n3=web-*,cache\n  \
-        netpol-api init --dir /etc/netpol/api --store etcd://127.0.0.1:2379 --node n1\n\n\
-        Writes ca.pem, ca.key, operator.token and join/NAME.token, each readable by its owner alone. The store keeps hashes\n\
-        of the tokens. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
+        netpol-api init --dir /etc/netpol/api --store etcd://127.0.0.1:2379 --node n1\n  \
+        netpol-api init --node n1 --team shop=shop-* --token alice=writer:shop\n\n\
+        Writes ca.pem, ca.key, operator.token, join/NAME.token and tokens/NAME.token, each readable by its owner alone. The\n\
+        store keeps hashes of the tokens. Teams and tokens of users are made here as long as nobody serves the store, and\n\
+        by `netpol team set` and `netpol token create` from then on. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
         is void.")]
     Init(InitArgs),
     /// Serves the API over TLS, until SIGTERM or SIGINT.
@@ -49,8 +52,12 @@ enum Command {
         netpol-api serve --dir /etc/netpol/api --listen 192.168.1.1:7443 \\\n    \
         --store 'etcd://a:2379,b:2379,c:2379/netpol?ca=/etc/netpol/etcd/ca.pem&cert=/etc/netpol/etcd/api.pem&key=/etc/netpol/etcd/api.key'\n\n\
         A store in a file is served by one process. One in etcd is served by as many as you like, each with a copy of --dir:\n\
-        name them all in `--api`, and any of them may die. Beyond loopback etcd wants client certificates.")]
-    Serve(ServeArgs),
+        name them all in `--api`, and any of them may die. Beyond loopback etcd wants client certificates.\n\n\
+        Users of an OpenID provider, beside those with tokens of `netpol token create`:\n  \
+        netpol-api serve … --oidc-issuer https://id.example.org --oidc-audience netpol \\\n    \
+        --oidc-keys https://id.example.org/jwks.json --oidc-claim groups \\\n    \
+        --oidc-role shop-developers=writer:shop --oidc-role on-call=operator")]
+    Serve(Box<ServeArgs>),
     /// Copies the store into a file, also while it is served.
     #[command(after_help = "Example:\n  \
         netpol-api backup --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n\n\
@@ -160,6 +167,12 @@ struct InitArgs {
     /// A node that may join, and the apps that it may run (all, if it does not say).
     #[arg(long = "node", value_name = "NAME[=APP,…]")]
     nodes: Vec<NodeWish>,
+    /// A team, and the apps that are its own.
+    #[arg(long = "team", value_name = "NAME=APP,…")]
+    teams: Vec<TeamWish>,
+    /// A token for somebody, written to tokens/NAME.token: admin, operator, auditor, writer:TEAM, wide:TEAM.
+    #[arg(long = "token", value_name = "NAME=ROLE,…")]
+    tokens: Vec<TokenWish>,
 }
 
 #[derive(Args)]
@@ -197,13 +210,48 @@ struct ServeArgs {
     /// An origin that browsers may ask those paths from; may be repeated, * is all.
     #[arg(long, value_name = "ORIGIN", requires = "cf_compat")]
     cf_allow_origin: Vec<String>,
+    #[command(flatten)]
+    oidc: OidcArgs,
+}
+
+/// Users whom an OpenID provider vouches for.
+#[derive(Args)]
+struct OidcArgs {
+    /// An OpenID provider whose tokens let users in, as these say it in `iss`.
+    #[arg(long, value_name = "URL", requires_all = ["oidc_audience", "oidc_keys", "oidc_roles"], help_heading = "OpenID")]
+    oidc_issuer: Option<String>,
+    /// Whom its tokens must be for (`aud`).
+    #[arg(long, value_name = "NAME", requires = "oidc_issuer", help_heading = "OpenID")]
+    oidc_audience: Option<String>,
+    /// Where its keys are published (JWKS): a file, or an https URL. Read again every five minutes, and for a new key.
+    #[arg(long, value_name = "FILE|URL", requires = "oidc_issuer", help_heading = "OpenID")]
+    oidc_keys: Option<String>,
+    /// The certificates that the URL's server is known by.
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt", help_heading = "OpenID")]
+    oidc_ca: PathBuf,
+    /// The claim that says what somebody is; `a.b` is member `b` of `a`.
+    #[arg(long, value_name = "NAME", default_value = "groups", help_heading = "OpenID")]
+    oidc_claim: String,
+    /// A value of the claim and the role that it gives: admin, operator, auditor, writer:TEAM or wide:TEAM; may be repeated.
+    #[arg(long = "oidc-role", value_name = "VALUE=ROLE", requires = "oidc_issuer", help_heading = "OpenID")]
+    oidc_roles: Vec<RoleOf>,
+}
+
+impl OidcArgs {
+    fn provider(self) -> anyhow::Result<Option<ProviderConfig>> {
+        let (Some(issuer), Some(audience), Some(keys)) = (self.oidc_issuer, self.oidc_audience, self.oidc_keys) else {
+            return Ok(None);
+        };
+        let keys = KeySource::new(&keys, self.oidc_ca).context("--oidc-keys")?;
+        Ok(Some(ProviderConfig { issuer, audience, keys, claim: self.oidc_claim, roles: self.oidc_roles }))
+    }
 }
 
 fn main() -> ExitCode {
     log();
     let done = match Cli::parse().command {
         Command::Init(args) => prepare(args),
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(*args),
         Command::Backup(args) => save(&args),
         Command::Restore(args) => put_back(&args),
         Command::Accept(args) => let_follow(&args.store, &args.histories),
@@ -230,16 +278,18 @@ fn prepare(args: InitArgs) -> anyhow::Result<()> {
         directory: args.place.dir,
         store: args.place.store,
         nodes: args.nodes,
+        teams: args.teams,
+        tokens: args.tokens,
         names: args.place.names,
     };
     let report = init(&wish).context("prepare the policy API")?;
     let mut out = std::io::stdout().lock();
-    for (path, found) in report {
+    for (what, found) in report {
         let word = match found {
             Found::Kept => "kept",
             Found::Written => "wrote",
         };
-        writeln!(out, "{word} {}", path.display()).context("write to stdout")?;
+        writeln!(out, "{word} {what}").context("write to stdout")?;
     }
     Ok(())
 }
@@ -314,6 +364,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
         },
         certificate_lifetime: args.certificate_lifetime,
         requests_per_second: args.requests_per_second,
+        provider: args.oidc.provider()?,
         cf_compat: args.cf_compat.then_some(Compat { origins: args.cf_allow_origin }),
     };
     let mut server = Server::start(config).await.context("serve the policy API")?;

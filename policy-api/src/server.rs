@@ -17,6 +17,7 @@ use crate::{
     challenge::{Challenger, Underlay},
     directory::{Directory, DirectoryError},
     http::{self, Compat, Context, Issuer},
+    oidc::{KeysError, Provider, ProviderConfig},
     store::{DatabaseError, Location, OverlayWish, Retention, Store},
     tls::{Authority, Identifying, TlsError},
     watch::{Planner, Planning, Presence, Timing, note_spread},
@@ -41,6 +42,8 @@ pub struct ServerConfig {
     pub certificate_lifetime: Duration,
     /// How many requests each caller may make.
     pub requests_per_second: NonZeroU32,
+    /// Who vouches for users besides our own tokens.
+    pub provider: Option<ProviderConfig>,
     /// Whether Cloud Foundry's paths are served, too.
     pub cf_compat: Option<Compat>,
 }
@@ -56,6 +59,8 @@ pub enum ServeError {
     Directory(#[from] DirectoryError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot read the keys of the OpenID provider: {0}")]
+    Provider(#[from] KeysError),
     #[error("cannot start the planner of watches: {0}")]
     Planner(io::Error),
 }
@@ -85,6 +90,10 @@ impl Server {
     /// Opens the store and listens. When this returns, connections are taken.
     pub async fn start(config: ServerConfig) -> Result<Self, ServeError> {
         let authority = Directory::at(&config.directory).authority()?;
+        let provider = match config.provider.clone() {
+            Some(provider) => Some(Provider::new(provider).await?),
+            None => None,
+        };
         let store = Arc::new(open(&config).await?);
         let names = names(&config, &store);
         let tls = RustlsConfig::from_config(authority.server(&names, OffsetDateTime::now_utc())?);
@@ -101,7 +110,7 @@ impl Server {
         let noting = tokio::spawn(note_spread(store.clone(), presence.clone(), stopped.clone()));
         let limit = config.requests_per_second;
         let context = Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped);
-        let router = http::router(context, config.cf_compat.as_ref());
+        let router = http::router(context.believing(provider), config.cf_compat.as_ref());
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
         let mut server = server

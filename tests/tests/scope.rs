@@ -68,6 +68,7 @@ fn rule(id: u32, (source, destination, deny, audited): (Selector, Selector, bool
         revision: Revision(1),
         created_at: start(),
         created_by: "test".to_owned(),
+        team: None,
     };
     Change::PutRule { rule: Arc::new(rule) }
 }

@@ -42,9 +42,6 @@ pub(crate) struct GlobalArgs {
     /// File that holds the token
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) token_file: Option<PathBuf>,
-    /// The token itself
-    #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true, conflicts_with = "token_file")]
-    pub(crate) token: Option<Secret>,
     /// Config file
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) config: Option<PathBuf>,
@@ -73,12 +70,6 @@ impl Secret {
     /// Returns the text, for the one place that sends it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self::new(&text)
     }
 }
 

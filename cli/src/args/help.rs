@@ -22,6 +22,17 @@ Policy as files
   export      Write what stands as a file
   rollback    Make the rules as they were at a revision
 
+Who may
+  login       Prove a token, and keep it for later commands
+  whoami      Who am I, and in which roles?
+  can-i       May I write this rule, or remove it?
+  requests    Rules that one team asks another for
+  accept      Make such a rule stand
+  reject      Reject a request, or withdraw your own
+  teams       Teams, and what they own
+  team        Say what a team owns, or delete it
+  token       Make, show and revoke tokens
+
 Ask
   check       Would this connection be allowed, and by which rule?
   lookup      Which instance has this address, or had it then? (also: who)
@@ -70,6 +81,8 @@ Examples:
   netpol allow any appB --port 9090 --ttl 2h           every app; ends by itself
   netpol allow appA appB --port 22 --mode audit        only report what it would allow
   netpol allow host appB --port 8080                   health checks from the node itself
+
+Who writes for one end's team only asks the other by it: exit code 1, and nothing stands until they accept.
 
 An app or group that no rule has named before is created. Allowing twice is the same as once: mode and
 end are as said last, a reason stays until another is given. Replies need no rule. Undo: the line that
@@ -330,6 +343,96 @@ The endpoint goes when the command ends. Signals are passed on. Exit code: the c
 128+N if signal N ended it, 127 if there is no such command, 126 if it cannot be started,
 125 if netpol itself failed.";
 
+pub(crate) const LOGIN: &str = "\
+Examples:
+  netpol login alice.token
+  netpol login                         reads it from standard input; a terminal does not show it
+
+Keeps the token in ~/.config/netpol/token, which only you can read. A token of an OpenID provider is one too.
+--token-file, NETPOL_TOKEN_FILE, NETPOL_TOKEN and a token-file of the config file go before it.";
+
+pub(crate) const WHOAMI: &str = "\
+Examples:
+  netpol whoami
+  netpol whoami -o json";
+
+pub(crate) const CAN_I: &str = "\
+Examples:
+  netpol can-i allow shop-web shop-db --port 5432
+  netpol can-i deny any shop-db
+  netpol can-i revoke shop-web pay-db --port 443
+  netpol can-i allow shop-web pay-db -q && echo mine to open
+
+Does nothing. A no says why, and which role would do.";
+
+pub(crate) const REQUESTS: &str = "\
+Examples:
+  netpol requests
+  netpol requests -w
+
+A writer who has one end of a rule only asks for it by `netpol allow`. Whoever writes for the other end's team
+accepts or rejects it, or an operator; nobody's answer ends it after a week.";
+
+pub(crate) const ACCEPT: &str = "\
+Examples:
+  netpol accept q12 --dry-run
+  netpol accept q12";
+
+pub(crate) const REJECT: &str = "\
+Examples:
+  netpol reject q12";
+
+pub(crate) const TEAMS: &str = "\
+Examples:
+  netpol teams
+  netpol teams -o wide";
+
+pub(crate) const TEAM: &str = "\
+Examples:
+  netpol team set shop --app shop-*
+  netpol team delete shop";
+
+pub(crate) const TEAM_SET: &str = "\
+Examples:
+  netpol team set shop --app shop-*
+  netpol team set shop --app shop-* --app cart --group shop-* --most-rules 200
+
+No app and no group is ever two teams'. A writer of the team opens what is between its apps, and asks for what is
+between one of them and another team's. Takes the role admin.";
+
+pub(crate) const TEAM_DELETE: &str = "\
+Examples:
+  netpol team delete shop
+
+Exit code 6: it has rules or tokens.";
+
+pub(crate) const TOKEN: &str = "\
+Examples:
+  netpol token create alice --role writer:shop --out alice.token
+  netpol token list
+  netpol token revoke alice";
+
+pub(crate) const TOKEN_CREATE: &str = "\
+Examples:
+  netpol token create alice --role writer:shop --out alice.token
+  netpol token create ci --role wide:shop --ttl 90d > ci.token
+  netpol token create root --role admin
+
+Roles: admin everything; operator all of policy and the nodes; auditor reads; writer:TEAM writes rules of the team's
+apps; wide:TEAM names groups, any and host in them too. The token is made here, and the API is told its hash alone:
+nobody can show it again.";
+
+pub(crate) const TOKEN_LIST: &str = "\
+Examples:
+  netpol token list
+  netpol token list -o wide";
+
+pub(crate) const TOKEN_REVOKE: &str = "\
+Examples:
+  netpol token revoke alice
+
+At once and at every API; watches that it opened end, and what it asked for is asked no more. Rules stay.";
+
 pub(crate) const CF_ADD: &str = "\
 Examples:
   netpol add-network-policy appA appB
@@ -376,14 +479,14 @@ How netpol reaches the policy API, and on a node the agent
   Flag               Variable           Default
   --api URL,...      NETPOL_API         https://127.0.0.1:7443
   --ca FILE          NETPOL_CA          /etc/netpol/ca.pem
-  --token-file FILE  NETPOL_TOKEN_FILE  /etc/netpol/operator.token
-  --token TOKEN      NETPOL_TOKEN
+  --token-file FILE  NETPOL_TOKEN_FILE  what `netpol login` kept, else /etc/netpol/operator.token
+                     NETPOL_TOKEN       (the token itself)
   --config FILE      NETPOL_CONFIG      /etc/netpol/cli.toml
   --context NAME     NETPOL_CONTEXT     `context` of the config file
   --socket PATH      NETPOL_SOCKET      /run/netpol/agent.sock
 
-A flag beats a variable beats the config file. A token on the command line can be seen by other users of the
-machine: prefer the file. Of several addresses the first that answers is used. `netpol-api init` writes CA and token.
+A flag beats a variable beats the config file. No flag takes a token itself: other users of the machine could
+see it. Of several addresses the first that answers is used. `netpol-api init` writes CA and token.
 NETPOL_OUTPUT sets the default of --output.
 
 The config file holds the same names, once for all and once per context:

@@ -50,7 +50,7 @@ fn refusal(problem: &Problem) -> Failure {
     if problem.status == 401 {
         // What a request must look like is this program's business, not its user's.
         return Failure::new(Exit::NotPermitted, "the policy API does not know this token").tip(
-            "it comes from --token-file, NETPOL_TOKEN_FILE or NETPOL_TOKEN; `netpol-api init` writes operator.token",
+            "it comes from --token-file, NETPOL_TOKEN_FILE, NETPOL_TOKEN or `netpol login`; `netpol-api init` writes operator.token",
         );
     }
     let exit = Exit::from_status(problem.status);

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use policy_api::client::{Client, WriteOptions};
-use policy_api::model::{Action, App, Mode, OnDeny, Outcome, Reason, Receipt, Rule, RuleAnswer, RuleFilter, RuleSpec};
+use policy_api::model::{
+    self, Action, App, Mode, OnDeny, Outcome, Reason, Receipt, Rule, RuleAnswer, RuleFilter, RuleSpec,
+};
 
-use super::{connect, receipt, wait};
+use super::{connect, receipt, right, wait};
 use crate::args::{CfPolicyArgs, DenyArgs, ReceiptArgs, WriteArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::rule::{Waited, Written};
@@ -46,7 +48,10 @@ async fn write(args: &WriteArgs, verb: Verb, settings: &Settings) -> Result<Exit
     spec.expires_at = receipt::end(&client, args.ttl).await?;
     let sent = Instant::now();
     let options = WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() };
-    let answer = client.put_rule(&spec, &options).await?;
+    let answer = match client.put_or_ask(&spec, &options).await? {
+        model::Written::Stands(answer) => *answer,
+        model::Written::Asked(asked) => return right::tell_asked(&asked, &settings.printer),
+    };
     let undo = undo(&answer, before.as_ref());
     let report = Report { answer: &answer, undo: undo.as_deref(), printer: settings.printer };
     report.first()?;

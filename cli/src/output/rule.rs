@@ -198,6 +198,7 @@ pub(crate) mod tests {
             revision: Revision(u64::from(id) + 100),
             created_at: Timestamp::now(),
             created_by: "operator".to_owned(),
+            team: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The `NETPOL_*` variables. One that is empty counts as not set, as scripts have it.
+//! The `NETPOL_*` variables, and where the user is at home. One that is empty counts as not set, as scripts have it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +7,9 @@ use clap::ValueEnum;
 
 use crate::failure::Failure;
 use crate::output::Format;
+
+const HOME: &str = "HOME";
+const CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 
 /// The variables of the process, or of a test.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,11 @@ impl Environment {
         self.text(name).map(PathBuf::from)
     }
 
+    /// Where the user's own configuration is.
+    pub(super) fn home(&self) -> Option<PathBuf> {
+        self.path(CONFIG_HOME).or_else(|| self.path(HOME).map(|home| home.join(".config")))
+    }
+
     /// `NETPOL_OUTPUT`, refused by name if it is no format.
     pub(super) fn output(&self) -> Result<Option<Format>, Failure> {
         let Some(value) = self.text("NETPOL_OUTPUT") else { return Ok(None) };
@@ -39,6 +47,7 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self(variables.into_iter().filter(|(name, _)| name.starts_with("NETPOL_")).collect())
+        let is_known = |name: &str| name.starts_with("NETPOL_") || [HOME, CONFIG_HOME].contains(&name);
+        Self(variables.into_iter().filter(|(name, _)| is_known(name)).collect())
     }
 }

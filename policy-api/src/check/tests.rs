@@ -56,6 +56,7 @@ fn rule(id: u32, tuple: Tuple) -> Rule {
         revision: Revision(1),
         created_at: Timestamp::now(),
         created_by: "operator".to_owned(),
+        team: None,
     }
 }
 

@@ -7,6 +7,7 @@
 mod error;
 mod identity;
 mod past;
+mod right;
 mod tls;
 mod watch;
 
@@ -27,10 +28,10 @@ use crate::model::{
     CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
     IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView, Reason,
     Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target,
-    Timestamp, UsageReport,
+    Timestamp, UsageReport, Written,
 };
 
-pub use self::{error::ClientError, identity::Identity, past::Past, watch::Watch};
+pub use self::{error::ClientError, identity::Identity, past::Past, right::new_secret, watch::Watch};
 
 /// What a client must be told.
 #[derive(Clone)]
@@ -45,7 +46,7 @@ pub struct ClientConfig {
 /// How the client says who it is.
 #[derive(Clone)]
 pub enum Credentials {
-    /// The operator's token, or the one that a node joins with.
+    /// That of a user or the operator, or the one that a node joins with.
     Token(String),
     /// A node's certificate.
     Identity(Arc<Identity>),
@@ -130,7 +131,19 @@ impl Client {
 
     // What operators do.
 
+    /// Makes a rule stand; for who has only one end of it, it is an error that it was asked for.
     pub async fn put_rule(&self, rule: &RuleSpec, options: &WriteOptions) -> Result<RuleAnswer, ClientError> {
+        match self.put_or_ask(rule, options).await? {
+            Written::Stands(answer) => Ok(*answer),
+            Written::Asked(asked) => {
+                let id = asked.request.id;
+                Err(ClientError::Protocol(format!("nothing stands yet: {id} waits to be accepted")))
+            }
+        }
+    }
+
+    /// Makes a rule stand, or asks whoever has its other end.
+    pub async fn put_or_ask(&self, rule: &RuleSpec, options: &WriteOptions) -> Result<Written, ClientError> {
         self.write(Method::POST, "/v1/rules", Some(rule), options).await
     }
 

@@ -36,6 +36,13 @@ pub(super) fn of_write(answer: Answer) -> Response {
         Answer::NodeDeleted(answer) => Json(answer).into_response(),
         Answer::Claimed(claimed) => (StatusCode::CREATED, Json(claimed)).into_response(),
         Answer::Released(released) => Json(released).into_response(),
+        Answer::Team(team) => (status_of(team.outcome, team.dry_run), Json(team)).into_response(),
+        Answer::TeamDeleted(deleted) => Json(deleted).into_response(),
+        Answer::Token(token) => (status_of(token.outcome, token.dry_run), Json(token)).into_response(),
+        Answer::TokenRevoked(revoked) => Json(revoked).into_response(),
+        // Whatever came of it: the rule does not stand yet.
+        Answer::Asked(asked) => (StatusCode::ACCEPTED, Json(asked)).into_response(),
+        Answer::RequestDeleted(deleted) => Json(deleted).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Context, app, health, history, lookup, metrics, node, openapi, read, rule, watch};
+use super::{Context, app, health, history, lookup, metrics, node, openapi, read, right, rule, watch};
 
 /// One method on one path.
 pub(super) struct Endpoint {
@@ -26,7 +26,8 @@ pub(super) enum Access {
     Open,
     /// Anybody's.
     Known,
-    Operator,
+    /// A user's or a machine's. What it is good for is for the store to say, which knows the state.
+    User,
     /// The certificate of the node that the request speaks for.
     Node,
     /// The same, or the join token of such a node.
@@ -150,11 +151,15 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/v1/rules",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Makes a rule stand; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: RULE,
-        answers: &[(201, "The rule, created"), (200, "The rule, updated or unchanged")],
+        answers: &[
+            (201, "The rule, created"),
+            (200, "The rule, updated or unchanged"),
+            (202, "Nothing stands yet: a request that whoever has the other end may accept"),
+        ],
         handler: || post(rule::create),
     },
     Endpoint {
@@ -170,7 +175,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "delete",
         path: "/v1/rules/{id}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Deletes a rule; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[],
@@ -180,7 +185,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/v1/changes",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Deletes rules, sets groups and apps, creates rules: all or nothing, in one revision; takes `If-Match` and \
                   `Idempotency-Key`",
         query: DRY_RUN,
@@ -211,6 +216,135 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         method: "get",
+        path: "/v1/can-i",
+        access: Access::User,
+        summary: "Says whether the asker may write or remove a rule, and why; does nothing",
+        query: &[
+            must("verb", Kind::Text, "`allow`, `deny`, or `revoke` (the allow rule between the two)"),
+            must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`"),
+            must("destination", Kind::Text, "The same; `host` may stand on one side only"),
+            may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
+            may("ports", Kind::Text, "Like `80,443` or `8000-8010`; absent: all"),
+        ],
+        body: &[],
+        answers: &[(200, "`yes`, `ask` or `no`, and a sentence")],
+        handler: || get(right::can_i),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/whoami",
+        access: Access::User,
+        summary: "Says who asks, and in which roles",
+        query: &[],
+        body: &[],
+        answers: &[(200, "The asker")],
+        handler: || get(right::who_am_i),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/teams",
+        access: Access::User,
+        summary: "Lists teams and what they own",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of teams")],
+        handler: || get(right::teams),
+    },
+    Endpoint {
+        method: "put",
+        path: "/v1/teams/{name}",
+        access: Access::User,
+        summary: "Sets what a team owns, and creates it if it is new; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[
+            must(
+                "apps",
+                Kind::Texts,
+                "Its apps: names, and patterns like `shop-*`; no other team's may match the same",
+            ),
+            may("groups", Kind::Texts, "Its groups, likewise; its writers say who joins them"),
+            may("most_rules", Kind::Number, "How many rules it may have; absent: as many as fit"),
+        ],
+        answers: &[(201, "The team, created"), (200, "The team, updated or unchanged")],
+        handler: || put(right::set_team),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/teams/{name}",
+        access: Access::User,
+        summary: "Deletes a team that has neither rules nor tokens; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The team as it was")],
+        handler: || delete(right::delete_team),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/tokens",
+        access: Access::User,
+        summary: "Lists API tokens: whom they let in, in which roles; never what they are",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of tokens")],
+        handler: || get(right::tokens),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/tokens",
+        access: Access::User,
+        summary: "Makes a token good, of which only the hash is told; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[
+            must("name", Kind::Text, "Whom it lets in"),
+            must("grants", Kind::Texts, "`admin`, `operator`, `auditor`, `writer:TEAM`, `wide:TEAM`"),
+            must("hash", Kind::Text, "The SHA-256 of the token, which is 64 random hexadecimal digits; in hexadecimal"),
+            may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)"),
+        ],
+        answers: &[(201, "The token, created"), (200, "The token, unchanged")],
+        handler: || post(right::create_token),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/tokens/{name}",
+        access: Access::User,
+        summary: "Revokes a token at once, at every API; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The token as it was")],
+        handler: || delete(right::revoke_token),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/requests",
+        access: Access::User,
+        summary: "Lists requests that wait for an answer",
+        query: PAGE,
+        body: &[],
+        answers: &[(200, "A page of requests")],
+        handler: || get(right::requests),
+    },
+    Endpoint {
+        method: "post",
+        path: "/v1/requests/{id}/accept",
+        access: Access::User,
+        summary: "Makes the rule stand that was asked for; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(201, "The rule, created"), (200, "The rule, updated or unchanged")],
+        handler: || post(right::accept),
+    },
+    Endpoint {
+        method: "delete",
+        path: "/v1/requests/{id}",
+        access: Access::User,
+        summary: "Rejects a request, or withdraws one's own; takes `If-Match` and `Idempotency-Key`",
+        query: DRY_RUN,
+        body: &[],
+        answers: &[(200, "The request as it was")],
+        handler: || delete(right::reject),
+    },
+    Endpoint {
+        method: "get",
         path: "/v1/lookup",
         access: Access::Known,
         summary: "Says which instance has an address or had it last, or who had it at some time",
@@ -228,7 +362,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/v1/history",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Lists who did what, when, from where and why, newest first",
         query: &[
             may(
@@ -252,7 +386,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/v1/history/verify",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Walks over the whole history and says whether it is what was written",
         query: &[may("known", Kind::Text, "`NUMBER:SEAL` of an entry, as somebody wrote it down")],
         body: &[],
@@ -272,7 +406,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "put",
         path: "/v1/apps/{name}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Sets an app's mode and groups, and creates it if it is new; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: APP,
@@ -282,7 +416,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "delete",
         path: "/v1/apps/{name}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Deletes an app that has no live instance and that no rule names; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[],
@@ -302,7 +436,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "post",
         path: "/v1/isolations",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Isolates an app or one of its instances, whatever the rules say; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[
@@ -327,7 +461,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "delete",
         path: "/v1/isolations/{app}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Ends the isolation of an app; those of its instances stand; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[],
@@ -337,7 +471,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "delete",
         path: "/v1/isolations/{app}/{instance}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Ends the isolation of an instance; that of its app stands; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[],
@@ -459,7 +593,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "put",
         path: "/v1/nodes/{name}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Sets whether a node takes new instances; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[must("draining", Kind::Flag, "Whether it takes no new instances; those that are there stay")],
@@ -469,7 +603,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "delete",
         path: "/v1/nodes/{name}",
-        access: Access::Operator,
+        access: Access::User,
         summary: "Removes a node that is off: its instances, certificate and token are void; takes `If-Match` and `Idempotency-Key`",
         query: DRY_RUN,
         body: &[],

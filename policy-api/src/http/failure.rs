@@ -78,7 +78,7 @@ impl Failure {
     }
 
     pub(super) fn unknown_caller() -> Self {
-        let detail = "send `Authorization: Bearer TOKEN` with a token that `netpol-api init` wrote; a node shows its certificate";
+        let detail = "send `Authorization: Bearer TOKEN` with a token that is good; a node shows its certificate";
         Self::new(UNKNOWN_CALLER, detail, Some("Authorization"))
     }
 
@@ -147,7 +147,7 @@ impl From<Refusal> for Failure {
             Refusal::Invalid(_) => BAD_INPUT,
             Refusal::NotFound(..) => NOT_FOUND,
             Refusal::Conflict(_) => CONFLICT,
-            Refusal::Forbidden(_) => NOT_PERMITTED,
+            Refusal::Forbidden(_) | Refusal::Denied(_) => NOT_PERMITTED,
             Refusal::Precondition(_) => PRECONDITION,
             Refusal::KeyReused => KEY_REUSED,
             Refusal::Full { .. } => FULL,
@@ -186,6 +186,7 @@ impl IntoResponse for Failure {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        response.extensions_mut().insert(*self.problem);
         response
     }
 }

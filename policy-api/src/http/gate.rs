@@ -19,8 +19,8 @@ use super::{
     failure::{Failure, Told},
 };
 use crate::{
-    model::{Attempt, Origin, Timestamp},
-    store::{NodeGrant, Principal, Refusal},
+    model::{Attempt, Origin, Timestamp, TokenHash},
+    store::{NodeGrant, Principal, Refusal, User},
     tls::Peer,
 };
 
@@ -36,6 +36,19 @@ pub(super) struct Gate {
 /// What a request is called, for whoever writes down where a change came from.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
+
+/// What a caller shows of himself.
+pub(super) struct Shown {
+    address: IpAddr,
+    proof: Proof,
+}
+
+enum Proof {
+    Certificate(Peer),
+    Token(String),
+    /// Nothing, or nothing that can be read.
+    None,
+}
 
 /// What is asked for, for the history if the asker has no right to it.
 struct Attempted {
@@ -72,14 +85,14 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let asked = Attempted::of(&request);
-    let (admitted, who) = match gate.admit(&request) {
+    let (admitted, who) = match gate.identify(Shown::of(&request)).await {
+        Ok(None) => (Ok(()), "anybody".to_owned()),
         Ok(Some(principal)) => {
             let who = principal.to_string();
-            request.extensions_mut().insert(principal);
-            (Ok(()), who)
+            let permitted = gate.permit(principal).map(|principal| drop(request.extensions_mut().insert(principal)));
+            (permitted, who)
         }
-        Ok(None) => (Ok(()), "anybody".to_owned()),
-        Err((failure, who)) => (Err(failure), who.map_or_else(|| "nobody known".to_owned(), |who| who.to_string())),
+        Err(failure) => (Err(failure), "nobody known".to_owned()),
     };
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
@@ -90,7 +103,8 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     }
     let status = response.status();
     gate.context.metrics.count(gate.index, status);
-    let (method, path, id_text) = (gate.endpoint.method, gate.endpoint.path, id.to_str().unwrap_or_default());
+    let id_text = id.to_str().unwrap_or_default();
+    let (method, path) = (gate.endpoint.method, gate.endpoint.path);
     let took = began.elapsed();
     if status.is_server_error() {
         warn!(request = id_text, who, method, path, status = status.as_u16(), ?took, "a request failed");
@@ -117,56 +131,85 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     headers.get(REQUEST_ID).filter(fits).cloned().or_else(random).unwrap_or_else(|| HeaderValue::from_static("none"))
 }
 
-impl Gate {
-    /// Who asks, if that matters here and they may; else who it was that may not, if that is known.
-    pub(super) fn admit(&self, request: &Request) -> Result<Option<Principal>, (Failure, Option<Principal>)> {
-        let limits = &self.context.limits;
+impl Shown {
+    pub(super) fn of(request: &Request) -> Self {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
-        let unknown = || limits.unknown(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
+        let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
+        let proof = match (request.headers().get(header::AUTHORIZATION), peer) {
+            (None, Some(peer)) => Proof::Certificate(peer),
+            (None, None) => Proof::None,
+            (Some(value), _) => token(value).map_or(Proof::None, |token| Proof::Token(token.to_owned())),
+        };
+        Self { address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])), proof }
+    }
+}
+
+fn token(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+impl Gate {
+    /// Who asks, if that matters here and they may.
+    pub(super) async fn admit(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
+        self.identify(shown).await?.map(|principal| self.permit(principal)).transpose()
+    }
+
+    /// Who asks, if that matters here and they do not ask too often.
+    async fn identify(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
+        let limits = &self.context.limits;
+        let address = shown.address;
+        let unknown = || limits.unknown(address);
         if self.endpoint.access == Access::Open {
-            return unknown().map(|()| None).map_err(|failure| (failure, None));
+            return unknown().map(|()| None);
         }
-        let principal = match self.principal(request.headers(), request.extensions().get().cloned().flatten()) {
+        let principal = match self.principal(shown.proof).await {
             Ok(principal) => principal,
             // Who guesses is soon told nothing more.
-            Err(failure) => return Err((unknown().err().unwrap_or(failure), None)),
+            Err(failure) => return Err(unknown().err().unwrap_or(failure)),
         };
-        let permitted = limits.known(&principal).and_then(|()| self.permit(&principal));
-        match permitted {
-            Ok(()) => Ok(Some(principal)),
-            Err(failure) => Err((failure, Some(principal))),
+        limits.known(&principal)?;
+        Ok(Some(principal))
+    }
+
+    async fn principal(&self, proof: Proof) -> Result<Principal, Failure> {
+        match proof {
+            Proof::Certificate(peer) => known(&self.context, &peer).map(Principal::Node),
+            Proof::Token(token) => self.bearer(&token).await,
+            Proof::None => Err(Failure::unknown_caller()),
         }
     }
 
-    fn principal(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Principal, Failure> {
-        match peer.filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
-            Some(peer) => known(&self.context, &peer).map(Principal::Node),
-            None => self.bearer(headers),
-        }
-    }
-
-    fn permit(&self, principal: &Principal) -> Result<(), Failure> {
+    fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
         let who = principal.to_string();
-        match (self.endpoint.access, principal) {
-            (Access::Open | Access::Known, Principal::Operator | Principal::Node(_))
-            | (Access::Operator, Principal::Operator)
+        match (self.endpoint.access, &principal) {
+            (_, Principal::User(User::Vouched { grants, .. })) if grants.is_empty() => {
+                Err(Failure::not_permitted(&who, "a claim of the provider that gives a role"))
+            }
+            (Access::Open | Access::Known, Principal::Operator | Principal::User(_) | Principal::Node(_))
+            | (Access::User, Principal::Operator | Principal::User(_))
             | (Access::Node | Access::Joining, Principal::Node(_))
-            | (Access::Joining, Principal::Joining(..)) => Ok(()),
-            (Access::Operator, _) => Err(Failure::not_permitted(&who, "the operator's token")),
+            | (Access::Joining, Principal::Joining(..)) => Ok(principal),
+            (Access::User, Principal::Node(_) | Principal::Joining(..)) => {
+                Err(Failure::not_permitted(&who, "the token of a user or of the operator"))
+            }
             (Access::Open | Access::Known | Access::Node, Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the certificate that the node got when it joined"))
             }
-            (Access::Node, Principal::Operator) => Err(Failure::not_permitted(&who, "the node's own certificate")),
-            (Access::Joining, Principal::Operator) => Err(Failure::not_permitted(&who, "the node's join token")),
+            (Access::Node, Principal::Operator | Principal::User(_)) => {
+                Err(Failure::not_permitted(&who, "the node's own certificate"))
+            }
+            (Access::Joining, Principal::Operator | Principal::User(_)) => {
+                Err(Failure::not_permitted(&who, "the node's join token"))
+            }
         }
     }
 
     /// Who has the token.
-    fn bearer(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
-        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token =
-            value.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let (_, token) = token.ok_or_else(Failure::unknown_caller)?;
+    async fn bearer(&self, token: &str) -> Result<Principal, Failure> {
+        if let Some(user) = self.user(token).await {
+            return Ok(Principal::User(user));
+        }
         match self.context.store.tokens().principal(token) {
             Ok(Some(principal)) => Ok(principal),
             Ok(None) => Err(Failure::unknown_caller()),
@@ -175,6 +218,25 @@ impl Gate {
                 Err(Refusal::Store(failure.to_string()).into())
             }
         }
+    }
+}
+
+impl Gate {
+    /// Whom a token of ours or of the provider lets in.
+    async fn user(&self, token: &str) -> Option<User> {
+        match &self.context.provider {
+            // Ours are hexadecimal.
+            Some(provider) if token.contains('.') => provider.user(token, Timestamp::now()).await,
+            Some(_) | None => self.holder(token),
+        }
+    }
+
+    fn holder(&self, token: &str) -> Option<User> {
+        let hash = TokenHash::of(token);
+        self.context.store.read(|state| {
+            let token = state.token_with(&hash).filter(|token| !token.is_over(Timestamp::now()))?;
+            Some(User::Token(token.name.clone(), hash))
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::store::Principal;
 /// A second's worth for whoever is not known.
 const UNKNOWN: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 const UNKNOWN_BURST: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
-/// Requests of unknown callers after which addresses are forgotten that have all of their quota again.
+/// Requests after which those are forgotten that have all of their quota again.
 const BETWEEN_FORGETTING: u32 = 1_024;
 
 pub(super) struct Limits {
@@ -39,18 +39,25 @@ impl Limits {
         }
     }
 
-    /// Counts a request of somebody who is known; there are as many as tokens and nodes.
+    /// Counts a request of somebody who is known.
     pub(super) fn known(&self, caller: &Principal) -> Result<(), Failure> {
+        self.forget();
         let checked = self.known.check_key(&caller.to_string());
         checked.map_err(|not_until| Failure::too_many(not_until.wait_time_from(self.clock.now())))
     }
 
     /// Counts a request of whoever it is at this address.
     pub(super) fn unknown(&self, address: IpAddr) -> Result<(), Failure> {
-        if self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(BETWEEN_FORGETTING) {
-            self.unknown.retain_recent();
-        }
+        self.forget();
         let checked = self.unknown.check_key(&address);
         checked.map_err(|not_until| Failure::too_many(not_until.wait_time_from(self.clock.now())))
+    }
+
+    /// There are as many addresses as one likes, and a provider may vouch for any number of users.
+    fn forget(&self) {
+        if self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(BETWEEN_FORGETTING) {
+            self.known.retain_recent();
+            self.unknown.retain_recent();
+        }
     }
 }

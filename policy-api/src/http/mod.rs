@@ -19,6 +19,7 @@ mod moment;
 mod node;
 mod openapi;
 mod read;
+mod right;
 mod rule;
 mod watch;
 
@@ -31,6 +32,7 @@ pub use self::cf::Compat;
 use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
 use crate::{
     challenge::Challenger,
+    oidc::Provider,
     store::Store,
     tls::Authority,
     watch::{Planner, Presence, Timing},
@@ -46,6 +48,7 @@ pub struct Context {
     pub issuer: Arc<Issuer>,
     /// Becomes true when we stop: endless answers end then.
     pub stop: Receiver<bool>,
+    provider: Option<Arc<Provider>>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     readers_of_the_past: Arc<Semaphore>,
@@ -71,10 +74,18 @@ impl Context {
             timing,
             issuer: Arc::new(issuer),
             stop,
+            provider: None,
             metrics: Arc::default(),
             limits: Arc::new(Limits::new(requests_per_second)),
             readers_of_the_past: Arc::new(Semaphore::new(READERS_OF_THE_PAST)),
         }
+    }
+}
+
+impl Context {
+    /// The same, where this provider's word counts as much as our own tokens.
+    pub fn believing(self, provider: Option<Provider>) -> Self {
+        Self { provider: provider.map(Arc::new), ..self }
     }
 }
 

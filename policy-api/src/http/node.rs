@@ -115,15 +115,17 @@ pub(super) async fn remove(
 ) -> Result<Response, Failure> {
     let asked = Asked::read(request, SMALL).await?;
     let name = node_name(&name)?;
-    let stands = context.store.read(|state| state.replica().nodes.contains_key(&name));
-    if stands && !asked.is_dry_run()? {
+    let command = Command::RemoveNode(name.clone());
+    // Who may not remove it must not void anything of it either.
+    let may = context.store.preview(&command, asked.principal(), Timestamp::now()).is_ok();
+    if may && !asked.is_dry_run()? {
         // First: without the node's record nothing says that the token was used.
-        let (store, name) = (context.store.clone(), name.clone());
+        let store = context.store.clone();
         let voided = tokio::task::spawn_blocking(move || store.void_token(&name)).await;
         let failed = |failure: String| Refusal::Store(failure);
         voided.map_err(|panic| failed(panic.to_string()))?.map_err(|failure| failed(failure.to_string()))?;
     }
-    asked.write_rules(&context, Command::RemoveNode(name)).await
+    asked.write_rules(&context, command).await
 }
 
 pub(super) async fn claim(State(context): State<Context>, request: Request) -> Result<Response, Failure> {

@@ -28,7 +28,7 @@ pub(super) fn behind<T>(after: Option<T>) -> (Bound<T>, Bound<T>) {
     (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
-async fn only_page(request: Request) -> Result<Page, Failure> {
+pub(super) async fn only_page(request: Request) -> Result<Page, Failure> {
     let mut query = Asked::read(request, SMALL).await?.query()?;
     let page = Page::from_fields(&mut query)?;
     query.finish()?;

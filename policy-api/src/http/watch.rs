@@ -1,6 +1,6 @@
 //! Watches over HTTP, and waiting until a revision is in force.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use axum::{
     Json,
@@ -19,8 +19,8 @@ use super::{
     gate,
 };
 use crate::{
-    model::{Digest, Fields, History, InForce, Invalid, NodeName, Revision},
-    store::{Principal, Refusal},
+    model::{Digest, Fields, History, InForce, Invalid, Key, NodeName, Revision, Timestamp},
+    store::{Principal, Refusal, Rights, User},
     tls::Peer,
     watch::{Line, Place, feed, feed_scope, stopped},
 };
@@ -48,7 +48,7 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
     // Owned by the answer's body: a feed ends when its receiver is dropped with the connection, or when we stop.
     match asked.principal() {
         Principal::Node(grant) => {
-            let expelled = context.store.expulsion(grant.name.clone());
+            let expelled = context.store.expulsion(Key::Node(grant.name.clone()));
             // Listened to before it is looked at, so that no removal falls between.
             peer.map_or(Ok(()), |peer| gate::known(&context, &peer).map(drop))?;
             context.store.check_place(since.as_ref())?;
@@ -64,12 +64,30 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
                 drop(connection);
             });
         }
-        Principal::Operator | Principal::Joining(..) => {
-            tokio::spawn(feed(context.store.subscribe(since)?, sender, timing, stop));
+        by @ (Principal::Operator | Principal::User(_) | Principal::Joining(..)) => {
+            let over = over(&context, by);
+            // Listened to before it is looked at, so that no revocation falls between.
+            context.store.read(|state| Rights::of(by, state, Timestamp::now()).map(drop))?;
+            let feed = feed(context.store.subscribe(since)?, sender, timing, stop);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = feed => {}
+                    () = over => {}
+                }
+            });
         }
     }
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, body_of(receiver)).into_response())
+}
+
+/// Returns when what somebody showed is good no longer: what they began by it ends.
+fn over(context: &Context, by: &Principal) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    match by {
+        Principal::User(User::Token(name, _)) => Box::pin(context.store.expulsion(Key::Token(name.clone()))),
+        Principal::User(User::Vouched { until, .. }) => Box::pin(tokio::time::sleep(Timestamp::now().until(*until))),
+        Principal::Operator | Principal::Node(_) | Principal::Joining(..) => Box::pin(std::future::pending()),
+    }
 }
 
 fn body_of(receiver: mpsc::Receiver<Line>) -> Body {

@@ -1,19 +1,22 @@
 //! Changes, and the lines of a watch.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    api_token::ApiToken,
     app::App,
+    ask::{RequestId, RuleRequest},
     binding::Binding,
     digest::Digest,
     group::Group,
     history::{History, Revision},
     isolation::{Isolation, Target},
-    name::{AppName, GroupName, NodeName},
+    name::{AppName, GroupName, NodeName, TeamName, TokenName},
     node::Node,
     rule::{Rule, RuleId},
+    team::Team,
     time::Timestamp,
 };
 
@@ -60,6 +63,24 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<u32>,
     },
+    PutTeam {
+        team: Arc<Team>,
+    },
+    DeleteTeam {
+        name: TeamName,
+    },
+    PutToken {
+        token: Arc<ApiToken>,
+    },
+    DeleteToken {
+        name: TokenName,
+    },
+    PutRequest {
+        request: Arc<RuleRequest>,
+    },
+    DeleteRequest {
+        id: RequestId,
+    },
 }
 
 /// What a change is about.
@@ -71,6 +92,9 @@ pub enum Key {
     Node(NodeName),
     Binding(IpAddr),
     Isolation(Target),
+    Team(TeamName),
+    Token(TokenName),
+    Request(RequestId),
 }
 
 impl Change {
@@ -88,6 +112,12 @@ impl Change {
             Self::DeleteBinding { address } => Key::Binding(*address),
             Self::PutIsolation { isolation } => Key::Isolation(isolation.target()),
             Self::DeleteIsolation { app, instance } => Key::Isolation(Target { app: app.clone(), instance: *instance }),
+            Self::PutTeam { team } => Key::Team(team.name.clone()),
+            Self::DeleteTeam { name } => Key::Team(name.clone()),
+            Self::PutToken { token } => Key::Token(token.name.clone()),
+            Self::DeleteToken { name } => Key::Token(name.clone()),
+            Self::PutRequest { request } => Key::Request(request.id),
+            Self::DeleteRequest { id } => Key::Request(*id),
         }
     }
 
@@ -100,12 +130,26 @@ impl Change {
             Self::PutNode { node } => Some(node.revision),
             Self::PutBinding { binding } => Some(binding.revision),
             Self::PutIsolation { isolation } => Some(isolation.revision),
+            Self::PutTeam { team } => Some(team.revision),
+            Self::PutToken { token } => Some(token.revision),
+            Self::PutRequest { request } => Some(request.revision),
             Self::DeleteApp { .. }
             | Self::DeleteGroup { .. }
             | Self::DeleteRule { .. }
             | Self::DeleteNode { .. }
             | Self::DeleteBinding { .. }
-            | Self::DeleteIsolation { .. } => None,
+            | Self::DeleteIsolation { .. }
+            | Self::DeleteTeam { .. }
+            | Self::DeleteToken { .. }
+            | Self::DeleteRequest { .. } => None,
+        }
+    }
+
+    /// The same without what is nobody's business but the policy API's: what watches and the journal tell.
+    pub fn without_hash(&self) -> Cow<'_, Self> {
+        match self {
+            Self::PutToken { token } => Cow::Owned(Self::PutToken { token: Arc::new(token.without_hash()) }),
+            other => Cow::Borrowed(other),
         }
     }
 }
@@ -120,6 +164,9 @@ impl Key {
             Self::Node(name) => Change::DeleteNode { name },
             Self::Binding(address) => Change::DeleteBinding { address },
             Self::Isolation(Target { app, instance }) => Change::DeleteIsolation { app, instance },
+            Self::Team(name) => Change::DeleteTeam { name },
+            Self::Token(name) => Change::DeleteToken { name },
+            Self::Request(id) => Change::DeleteRequest { id },
         }
     }
 }
@@ -133,6 +180,9 @@ impl fmt::Display for Key {
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Binding(address) => write!(f, "binding/{address}"),
             Self::Isolation(target) => write!(f, "isolation/{target}"),
+            Self::Team(name) => write!(f, "team/{name}"),
+            Self::Token(name) => write!(f, "token/{name}"),
+            Self::Request(id) => write!(f, "request/{id}"),
         }
     }
 }

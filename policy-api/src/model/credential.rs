@@ -10,45 +10,65 @@ use super::invalid::{Invalid, text_serde};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; 32]);
 
+/// The SHA-256 of a token. No salt and no stretching: 256 random bits cannot be guessed from their hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenHash([u8; 32]);
+
 impl KeyId {
     pub fn of(public_key: &[u8]) -> Self {
         Self(Sha256::digest(public_key).into())
     }
 }
 
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+impl TokenHash {
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
+/// Implements `Display`, `Debug`, `FromStr` and serde: 64 hexadecimal digits.
+macro_rules! hash_type {
+    ($name:ident, $names_none:literal) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let refuse = || Invalid::of("the text", $names_none, "use 64 hexadecimal digits");
+                from_hex(text).map(Self).ok_or_else(refuse)
+            }
+        }
+
+        text_serde!($name);
+    };
 }
 
-impl FromStr for KeyId {
-    type Err = Invalid;
+hash_type!(KeyId, "names no key");
+hash_type!(TokenHash, "is no hash of a token");
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        bytes_of(text).map(Self).ok_or_else(|| Invalid::new(text, "names no key", "use 64 hexadecimal digits"))
-    }
-}
-
-fn bytes_of(digits: &str) -> Option<[u8; 32]> {
-    // Neither signs, which numbers may have, nor characters of several bytes.
-    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut bytes = [0; 32];
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
+    for (i, byte) in bytes.iter_mut().enumerate().filter(|_| digits) {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
     }
-    Some(bytes)
+    digits.then_some(bytes)
 }
-
-text_serde!(KeyId);
 
 /// What the policy API sends to an underlay address, and takes for a proof that a node is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +101,7 @@ impl FromStr for UnderlayProof {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let remedy = "send what came to the address";
-        bytes_of(text).map(Self).ok_or_else(|| Invalid::of("the proof", "is none", remedy))
+        from_hex(text).map(Self).ok_or_else(|| Invalid::of("the proof", "is none", remedy))
     }
 }
 

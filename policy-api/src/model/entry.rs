@@ -125,6 +125,12 @@ fn is_intent(change: &Change) -> bool {
         | Change::DeleteGroup { .. }
         | Change::PutIsolation { .. }
         | Change::DeleteIsolation { .. }
+        | Change::PutTeam { .. }
+        | Change::DeleteTeam { .. }
+        | Change::PutToken { .. }
+        | Change::DeleteToken { .. }
+        | Change::PutRequest { .. }
+        | Change::DeleteRequest { .. }
         | Change::DeleteApp { .. } => true,
         Change::PutApp { .. }
         | Change::PutNode { .. }

@@ -5,7 +5,9 @@
 //! refused; answers and watch lines are read by serde, which ignores members it does not know. No IO, no HTTP.
 
 mod answer;
+mod api_token;
 mod app;
+mod ask;
 mod at;
 mod binding;
 mod change;
@@ -15,6 +17,7 @@ mod credential;
 mod digest;
 mod entry;
 mod fields;
+mod grant;
 mod group;
 mod history;
 mod history_query;
@@ -33,6 +36,7 @@ mod receipt;
 mod replica;
 mod rule;
 mod selector;
+mod team;
 mod time;
 mod told;
 mod usage;
@@ -42,16 +46,19 @@ pub use self::{
         API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
+    api_token::{ApiToken, TokenAnswer, TokenRevoked, TokenSpec, WhoAmI},
     app::{App, AppSettings, AppWish, GroupWish},
+    ask::{May, MayAnswer, RequestAnswer, RequestDeleted, RequestId, RuleRequest, Written},
     at::At,
     binding::{Binding, BindingState, Claim, Claimed, Labels},
     change::{CHANGES_PER_LINE, Change, Key, WatchLine},
     change_set::ChangeSet,
     clock::ClockReading,
-    credential::{KeyId, TokenId, UnderlayProof},
+    credential::{KeyId, TokenHash, TokenId, UnderlayProof},
     digest::Digest,
     entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Seal, Spread},
     fields::Fields,
+    grant::{Grant, Grants},
     group::Group,
     history::{ETag, History, Revision},
     history_query::{HistoryItem, HistoryQuery, KnownSeal, Misfit, Verified},
@@ -59,7 +66,7 @@ pub use self::{
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
     lifetime::Lifetime,
-    name::{AppName, AppPattern, GroupName, NodeName, nearest_name},
+    name::{AppName, AppPattern, GroupName, NodeName, TeamName, TokenName, nearest_name},
     node::{
         CHALLENGE_PORT, Certified, Join, Joined, Node, NodeAnswer, NodeDeleted, NodeSettings, NodeView, Overlay,
         Report, Slices,
@@ -73,6 +80,7 @@ pub use self::{
     replica::{Follower, Inconsistent, Replica},
     rule::{Action, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
     selector::Selector,
+    team::{Team, TeamAnswer, TeamDeleted, TeamSettings},
     time::Timestamp,
     usage::{RuleUsage, RuleView, Usage, UsageReport},
 };

@@ -16,8 +16,16 @@ pub struct NodeName(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupName(Arc<str>);
 
-/// Which apps a node may run: names, or patterns with `*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The name of a team: like an app's, without reserved words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TeamName(Arc<str>);
+
+/// The name of an API token, which is that of whom it lets in: like an app's, without reserved words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenName(Arc<str>);
+
+/// Which apps a node may run, or a team owns: names, or patterns with `*`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AppPattern(String);
 
 /// Words that mean something else than an app, in every case.
@@ -82,6 +90,36 @@ impl FromStr for GroupName {
     }
 }
 
+impl TeamName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TeamName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_pattern(text, "a team name")?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl TokenName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_pattern(text, "a name of a token")?;
+        Ok(Self(text.into()))
+    }
+}
+
 impl AppPattern {
     /// Every app.
     pub fn all() -> Self {
@@ -94,6 +132,15 @@ impl AppPattern {
 
     pub fn matches(&self, app: &AppName) -> bool {
         glob(self.0.to_ascii_lowercase().as_bytes(), app.folded().as_bytes())
+    }
+
+    pub fn matches_group(&self, group: &GroupName) -> bool {
+        glob(self.0.to_ascii_lowercase().as_bytes(), group.folded().as_bytes())
+    }
+
+    /// Whether some name is matched by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        globs_overlap(self.0.to_ascii_lowercase().as_bytes(), other.0.to_ascii_lowercase().as_bytes())
     }
 }
 
@@ -116,6 +163,8 @@ impl FromStr for AppPattern {
 text_type!(AppName);
 text_type!(GroupName);
 text_type!(NodeName);
+text_type!(TeamName);
+text_type!(TokenName);
 text_type!(AppPattern);
 
 fn check_pattern(text: &str, what: &'static str) -> Result<(), Invalid> {
@@ -161,6 +210,21 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// Whether some text matches both patterns: of each two beginnings of them, whether some text matches both.
+fn globs_overlap(a: &[u8], b: &[u8]) -> bool {
+    let mut both = vec![vec![false; b.len() + 1]; a.len() + 1];
+    both[0][0] = true;
+    for (i, j) in (0..=a.len()).flat_map(|i| (0..=b.len()).map(move |j| (i, j))).skip(1) {
+        let without_a = i > 0 && both[i - 1][j];
+        let without_b = j > 0 && both[i][j - 1];
+        let (star_of_a, star_of_b) = (i > 0 && a[i - 1] == b'*', j > 0 && b[j - 1] == b'*');
+        let same_letter = i > 0 && j > 0 && a[i - 1] == b[j - 1] && both[i - 1][j - 1];
+        // A star stands for nothing, or for what the other pattern has there.
+        both[i][j] = ((star_of_a || star_of_b) && (without_a || without_b)) || same_letter;
+    }
+    both[a.len()][b.len()]
 }
 
 /// The known name that is nearest to a mistyped one, if any is near enough to be meant.
@@ -233,6 +297,19 @@ mod tests {
             assert_eq!(pattern.matches(&name.parse().expect("name")), expected, "{pattern} {name}");
         }
         assert!("".parse::<AppPattern>().is_err() && "a b".parse::<AppPattern>().is_err());
+    }
+
+    #[test]
+    fn patterns_overlap_when_some_name_is_of_both() {
+        let overlapping = [("*", "a"), ("web-*", "*-db"), ("web-*", "web-1"), ("a*b", "*"), ("a*c", "ab*"), ("A", "a")];
+        let apart = [("web-*", "shop-*"), ("a", "b"), ("web", "web-*"), ("a*b", "a*c"), ("a", "aa"), ("*x", "*y")];
+        for ((a, b), expected) in
+            overlapping.map(|pair| (pair, true)).into_iter().chain(apart.map(|pair| (pair, false)))
+        {
+            let [first, second] = [a, b].map(|text| text.parse::<AppPattern>().expect("pattern"));
+            assert_eq!(first.overlaps(&second), expected, "{a} {b}");
+            assert_eq!(second.overlaps(&first), expected, "{b} {a}");
+        }
     }
 
     #[test]

@@ -3,19 +3,23 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
+    api_token::ApiToken,
     app::App,
+    ask::{RequestId, RuleRequest},
     binding::Binding,
     change::{Change, Key, WatchLine},
     digest::Digest,
     group::Group,
     history::{History, Revision},
     isolation::{Isolation, Target},
-    name::{AppName, GroupName, NodeName},
+    name::{AppName, GroupName, NodeName, TeamName, TokenName},
     node::Node,
     rule::{Rule, RuleId},
+    team::Team,
 };
 
-/// All apps, groups, rules, nodes, bindings and isolations as of one revision. Cheap to clone: items are shared.
+/// All items as of one revision: apps, groups, rules, nodes, bindings and isolations; teams, tokens and requests, of which no
+/// node is told. Cheap to clone: items are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
     pub apps: BTreeMap<AppName, Arc<App>>,
@@ -24,6 +28,9 @@ pub struct Replica {
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     pub bindings: BTreeMap<IpAddr, Arc<Binding>>,
     pub isolations: BTreeMap<Target, Arc<Isolation>>,
+    pub teams: BTreeMap<TeamName, Arc<Team>>,
+    pub tokens: BTreeMap<TokenName, Arc<ApiToken>>,
+    pub requests: BTreeMap<RequestId, Arc<RuleRequest>>,
     revision: Revision,
     digest: Digest,
 }
@@ -59,7 +66,8 @@ impl Replica {
     pub fn count(&self) -> u64 {
         let parties = self.apps.len() + self.groups.len();
         let places = self.nodes.len() + self.bindings.len();
-        u64::try_from(parties + places + self.rules.len() + self.isolations.len()).unwrap_or(u64::MAX)
+        let rights = self.teams.len() + self.tokens.len() + self.requests.len();
+        u64::try_from(parties + places + rights + self.rules.len() + self.isolations.len()).unwrap_or(u64::MAX)
     }
 
     /// All items, as the changes that would make them: groups and apps first, since the others speak of them.
@@ -71,7 +79,15 @@ impl Replica {
         let rules = self.rules.values().map(|rule| Change::PutRule { rule: rule.clone() });
         let isolations =
             self.isolations.values().map(|isolation| Change::PutIsolation { isolation: isolation.clone() });
-        groups.chain(apps).chain(nodes).chain(bindings).chain(rules).chain(isolations)
+        groups.chain(apps).chain(nodes).chain(bindings).chain(rules).chain(isolations).chain(self.rights())
+    }
+
+    /// Who may do what, and who asks for what.
+    fn rights(&self) -> impl Iterator<Item = Change> {
+        let teams = self.teams.values().map(|team| Change::PutTeam { team: team.clone() });
+        let tokens = self.tokens.values().map(|token| Change::PutToken { token: token.clone() });
+        let requests = self.requests.values().map(|request| Change::PutRequest { request: request.clone() });
+        teams.chain(tokens).chain(requests)
     }
 
     /// The item with this key, as the change that would make it.
@@ -83,6 +99,9 @@ impl Replica {
             Key::Node(name) => Change::PutNode { node: self.nodes.get(name)?.clone() },
             Key::Binding(address) => Change::PutBinding { binding: self.bindings.get(address)?.clone() },
             Key::Isolation(target) => Change::PutIsolation { isolation: self.isolations.get(target)?.clone() },
+            Key::Team(name) => Change::PutTeam { team: self.teams.get(name)?.clone() },
+            Key::Token(name) => Change::PutToken { token: self.tokens.get(name)?.clone() },
+            Key::Request(id) => Change::PutRequest { request: self.requests.get(id)?.clone() },
         })
     }
 
@@ -117,6 +136,12 @@ impl Replica {
                 let target = Target { app: app.clone(), instance: *instance };
                 self.isolations.remove(&target).map(|old| old.revision)
             }
+            Change::PutTeam { team } => self.teams.insert(team.name.clone(), team.clone()).map(|old| old.revision),
+            Change::DeleteTeam { name } => self.teams.remove(name).map(|old| old.revision),
+            Change::PutToken { token } => self.tokens.insert(token.name.clone(), token.clone()).map(|old| old.revision),
+            Change::DeleteToken { name } => self.tokens.remove(name).map(|old| old.revision),
+            Change::PutRequest { request } => self.requests.insert(request.id, request.clone()).map(|old| old.revision),
+            Change::DeleteRequest { id } => self.requests.remove(id).map(|old| old.revision),
         };
         if let Some(revision) = replaced {
             self.digest.remove(&key, revision);

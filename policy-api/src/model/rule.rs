@@ -9,6 +9,7 @@ use super::{
     fields::Fields,
     history::Revision,
     invalid::{Invalid, InvalidField, text_serde, text_type},
+    name::TeamName,
     ports::Ports,
     protocol::Protocol,
     selector::{SELECTORS, Selector},
@@ -59,23 +60,23 @@ pub struct Tuple {
     pub action: Action,
 }
 
-/// A rule as a user asks for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A rule as a user asks for it. Requests are taken apart by [`RuleSpec::from_json`]; serde reads what is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleSpec {
     pub source: Selector,
     pub destination: Selector,
     pub protocol: Protocol,
-    #[serde(skip_serializing_if = "Ports::is_all")]
+    #[serde(default, skip_serializing_if = "Ports::is_all")]
     pub ports: Ports,
     pub action: Action,
     pub mode: Mode,
     /// When it ends, by the API's clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// Only on deny rules; absent is [`OnDeny::Reset`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_deny: Option<OnDeny>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
 }
 
@@ -103,6 +104,9 @@ pub struct Rule {
     pub created_at: Timestamp,
     /// `operator`, [`Rule::BUILT_IN`], or whatever else wrote it.
     pub created_by: String,
+    /// Whose rule it is; absent: the operators'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamName>,
 }
 
 impl RuleSpec {
@@ -137,6 +141,17 @@ impl RuleSpec {
     /// Takes a request's body apart.
     pub fn from_json(value: Value) -> Result<Self, InvalidField> {
         Self::from_fields(Fields::of_body(value)?)
+    }
+
+    /// Takes a query apart that asks about a rule with this action.
+    pub fn from_query(mut query: Fields, action: Action) -> Result<Self, InvalidField> {
+        let (source, destination) = (query.required("source", SELECTORS)?, query.required("destination", SELECTORS)?);
+        let (protocol, ports) =
+            (query.parsed("protocol")?.unwrap_or_default(), query.parsed("ports")?.unwrap_or_default());
+        query.finish()?;
+        let spec = Self::new(source, destination, protocol, ports, action);
+        spec.check("ports", "destination", "on_deny")?;
+        Ok(spec)
     }
 
     /// What no single field can know.

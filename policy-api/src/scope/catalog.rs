@@ -97,27 +97,28 @@ impl Catalog {
         self.apps.number(name)
     }
 
-    /// What a change is about.
-    pub(super) fn thing(&mut self, change: &Change) -> Thing {
+    /// What a change is about; nothing, where that is no node's business.
+    pub(super) fn thing(&mut self, change: &Change) -> Option<Thing> {
         match change.key() {
-            Key::App(name) => Thing::App(self.apps.number(&name)),
-            Key::Group(name) => Thing::Group(self.groups.number(&name)),
-            Key::Rule(id) => Thing::Rule(id),
-            Key::Node(name) => Thing::Node(self.nodes.number(&name)),
-            Key::Binding(address) => Thing::Binding(address),
-            Key::Isolation(Target { app, instance }) => Thing::Isolation(self.apps.number(&app), instance),
+            Key::App(name) => Some(Thing::App(self.apps.number(&name))),
+            Key::Group(name) => Some(Thing::Group(self.groups.number(&name))),
+            Key::Rule(id) => Some(Thing::Rule(id)),
+            Key::Node(name) => Some(Thing::Node(self.nodes.number(&name))),
+            Key::Binding(address) => Some(Thing::Binding(address)),
+            Key::Isolation(Target { app, instance }) => Some(Thing::Isolation(self.apps.number(&app), instance)),
+            Key::Team(_) | Key::Token(_) | Key::Request(_) => None,
         }
     }
 
-    /// What watchers call it; nothing only if this is not the catalog that numbered it.
-    pub(super) fn key(&self, thing: Thing) -> Option<Key> {
+    /// What takes it away from a watcher; nothing only if this is not the catalog that numbered it.
+    pub(super) fn deletion(&self, thing: Thing) -> Option<Change> {
         Some(match thing {
-            Thing::App(app) => Key::App(self.apps.name(app)?.clone()),
-            Thing::Group(group) => Key::Group(self.groups.name(group)?.clone()),
-            Thing::Rule(id) => Key::Rule(id),
-            Thing::Node(node) => Key::Node(self.nodes.name(node)?.clone()),
-            Thing::Binding(address) => Key::Binding(address),
-            Thing::Isolation(app, instance) => Key::Isolation(Target { app: self.apps.name(app)?.clone(), instance }),
+            Thing::App(app) => Change::DeleteApp { name: self.apps.name(app)?.clone() },
+            Thing::Group(group) => Change::DeleteGroup { name: self.groups.name(group)?.clone() },
+            Thing::Rule(id) => Change::DeleteRule { id },
+            Thing::Node(node) => Change::DeleteNode { name: self.nodes.name(node)?.clone() },
+            Thing::Binding(address) => Change::DeleteBinding { address },
+            Thing::Isolation(app, instance) => Change::DeleteIsolation { app: self.apps.name(app)?.clone(), instance },
         })
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     catalog::{Catalog, Side, Sides, Standing, Thing},
-    item::{Piece, deletion},
+    item::Piece,
     names::{AppNumber, GroupNumber, NodeNumber},
 };
 use crate::model::{Digest, RuleId};
@@ -394,7 +394,7 @@ impl Scope {
             }
             pieces.extend(match after {
                 Some(_) => catalog.item(thing).cloned().map(Piece::Put),
-                None => catalog.key(thing).map(deletion).map(Piece::Delete),
+                None => catalog.deletion(thing).map(Piece::Delete),
             });
         }
         (!pieces.is_empty()).then_some(Part { pieces, digest: self.digest, count: self.count })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Change, Digest, Key, Target};
+use crate::model::{Change, Digest};
 
 /// An item that stands.
 #[derive(Debug)]
@@ -63,16 +63,4 @@ fn as_told(change: &Change) -> Change {
 fn written(change: &Change) -> Box<str> {
     // Writing plain structs into memory fails in no case; an empty text would be found out by every reader.
     serde_json::to_string(change).unwrap_or_default().into_boxed_str()
-}
-
-/// What takes an item away from a watcher.
-pub(super) fn deletion(key: Key) -> Change {
-    match key {
-        Key::App(name) => Change::DeleteApp { name },
-        Key::Group(name) => Change::DeleteGroup { name },
-        Key::Rule(id) => Change::DeleteRule { id },
-        Key::Node(name) => Change::DeleteNode { name },
-        Key::Binding(address) => Change::DeleteBinding { address },
-        Key::Isolation(Target { app, instance }) => Change::DeleteIsolation { app, instance },
-    }
 }

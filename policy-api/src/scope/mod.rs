@@ -84,8 +84,9 @@ impl Scopes {
     }
 
     fn make(&mut self, change: &Change, touched: &mut BTreeSet<Watcher>) {
+        let Some(thing) = self.catalog.thing(change) else { return };
         let item = Item::put_by(change);
-        match self.catalog.thing(change) {
+        match thing {
             Thing::App(app) => self.make_app(app, change, item, touched),
             Thing::Group(group) => {
                 let thing = Thing::Group(group);

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Action, App, AppName, Binding, BindingState, Group, GroupName, Isolation, Mode, Node, Ports, Prefix, Protocol,
-    Replica, Revision, Rule, Selector, Slices, Timestamp,
+    Action, ApiToken, App, AppName, Binding, BindingState, Grants, Group, GroupName, Isolation, Mode, Node, Ports,
+    Prefix, Protocol, Replica, Revision, Rule, Selector, Slices, Timestamp, TokenHash,
 };
 
 const APPS: u8 = 6;
@@ -149,6 +149,7 @@ fn change() -> impl Strategy<Value = Change> {
                     revision,
                     created_at: start(),
                     created_by: "test".to_owned(),
+                    team: None,
                 }),
             }
         });
@@ -189,7 +190,19 @@ fn change() -> impl Strategy<Value = Change> {
         }),
     });
     let delete_isolation = target.prop_map(|(number, instance)| Change::DeleteIsolation { app: app(number), instance });
+    let put_token = (0..2_u8).prop_map(move |number| Change::PutToken {
+        token: Arc::new(ApiToken {
+            name: format!("token{number}").parse().expect("name"),
+            grants: Grants::new(),
+            hash: Some(TokenHash::of("secret")),
+            expires_at: None,
+            created_at: start(),
+            created_by: "test".to_owned(),
+            revision,
+        }),
+    });
     prop_oneof![
+        1 => put_token,
         5 => put_app, 1 => delete_app, 2 => put_group, 6 => put_rule, 3 => delete_rule, 2 => put_node,
         1 => delete_node, 8 => put_binding, 3 => delete_binding, 2 => put_isolation, 1 => delete_isolation,
     ]
@@ -211,12 +224,18 @@ fn at(change: &Change, revision: Revision) -> Change {
         Change::PutIsolation { isolation } => {
             Change::PutIsolation { isolation: with(isolation, |it| it.revision = revision) }
         }
+        Change::PutToken { token } => Change::PutToken { token: with(token, |it| it.revision = revision) },
+        Change::PutTeam { team } => Change::PutTeam { team: with(team, |it| it.revision = revision) },
+        Change::PutRequest { request } => Change::PutRequest { request: with(request, |it| it.revision = revision) },
         Change::DeleteApp { .. }
         | Change::DeleteGroup { .. }
         | Change::DeleteRule { .. }
         | Change::DeleteNode { .. }
         | Change::DeleteBinding { .. }
-        | Change::DeleteIsolation { .. } => change.clone(),
+        | Change::DeleteIsolation { .. }
+        | Change::DeleteTeam { .. }
+        | Change::DeleteToken { .. }
+        | Change::DeleteRequest { .. } => change.clone(),
     }
 }
 

@@ -22,6 +22,7 @@ mod plan;
 mod principal;
 mod refusal;
 mod retention;
+mod rights;
 mod sqlite;
 mod state;
 mod token;
@@ -50,7 +51,7 @@ use self::{
     writer::{Job, Writer},
 };
 use crate::model::{
-    At, Attempt, Change, Digest, History, HistoryQuery, KnownSeal, NodeName, Origin, Revision, RuleId, Spread,
+    At, Attempt, Change, Digest, History, HistoryQuery, Key, KnownSeal, NodeName, Origin, Revision, RuleId, Spread,
     Timestamp, Usage, UsageReport, Verified,
 };
 
@@ -64,9 +65,10 @@ pub use self::{
     location::Location,
     owners::Owners,
     plan::{Answer, Command, Registration},
-    principal::{NodeGrant, Principal},
-    refusal::Refusal,
+    principal::{NodeGrant, Principal, User},
+    refusal::{Denied, Refusal},
     retention::Retention,
+    rights::Rights,
     state::{Instance, State},
     token::{Token, Tokens},
     writer::{Clock, Idempotency, Write},
@@ -94,8 +96,8 @@ const REACH: Duration = Duration::from_secs(3);
 /// What the writer shares with readers.
 struct Shared {
     published: RwLock<Published>,
-    /// Nodes that were removed, or are known by another key now.
-    expelled: broadcast::Sender<NodeName>,
+    /// Nodes that were removed, or are known by another key now, and tokens that are void.
+    expelled: broadcast::Sender<Key>,
     /// Locked after `published`, where both are.
     usage: Mutex<Counts>,
     healthy: AtomicBool,
@@ -307,18 +309,23 @@ impl Store {
             succeeds,
             revision: head,
             digest: state.replica().digest(),
-            start: resumed.map_or_else(|| Start::Snapshot(state.replica().items().collect()), Start::Resume),
+            start: resumed.map_or_else(|| Start::Snapshot(told(state)), Start::Resume),
             deltas: published.deltas.subscribe(),
         })
     }
 
-    /// Returns when this node is removed, or known by another key: what was begun by its old one ends.
-    pub fn expulsion(&self, node: NodeName) -> impl Future<Output = ()> + Send + use<> {
+    /// Returns when this node is removed or known by another key, or this token is void: what was begun by it ends.
+    pub fn expulsion(&self, of: Key) -> impl Future<Output = ()> + Send + use<> {
         let mut expelled = self.shared.expelled.subscribe();
         async move {
-            // One that missed so many that this was lost is as good as expelled: its node comes back if it may.
-            while expelled.recv().await.is_ok_and(|name| name != node) {}
+            // One that missed so many that this was lost is as good as expelled: who it was comes back if they may.
+            while expelled.recv().await.is_ok_and(|key| key != of) {}
         }
+    }
+
+    /// What would come of a command, by what is published: nothing is done.
+    pub fn preview(&self, command: &Command, by: &Principal, now: Timestamp) -> Result<Answer, Refusal> {
+        self.read(|state| Ok(plan::plan(state, command, by, now, None)?.answer.into_dry_run()))
     }
 
     /// Histories whose followers may go over to this one. Another process says so, so it is asked each time; where the disk
@@ -372,9 +379,9 @@ impl Shared {
             state.set_capacity(node, rows);
         }
         for Entry { revision, changes, json, .. } in entries {
-            for node in expelled(state, &changes) {
+            for key in expelled(state, &changes) {
                 // Nobody watching is no error.
-                let _watchers = self.expelled.send(node);
+                let _watchers = self.expelled.send(key);
             }
             let base = state.revision();
             state.apply(revision, &changes);
@@ -439,12 +446,12 @@ impl Shared {
     }
 }
 
-/// Nodes whose key is void once these changes are made.
-fn expelled(state: &State, changes: &[Change]) -> Vec<NodeName> {
+/// Nodes whose key, and tokens that are void once these changes are made.
+fn expelled(state: &State, changes: &[Change]) -> Vec<Key> {
     let is_void = |name: &NodeName, key| state.replica().nodes.get(name).is_some_and(|node| node.key != key);
     let expelled = |change: &Change| match change {
-        Change::DeleteNode { name } => Some(name.clone()),
-        Change::PutNode { node } => is_void(&node.name, node.key).then(|| node.name.clone()),
+        Change::DeleteNode { .. } | Change::DeleteToken { .. } => Some(change.key()),
+        Change::PutNode { node } => is_void(&node.name, node.key).then(|| change.key()),
         _ => None,
     };
     changes.iter().filter_map(expelled).collect()
@@ -474,6 +481,11 @@ pub enum Start {
 pub struct AheadOfStore {
     pub asked: Revision,
     pub head: Revision,
+}
+
+/// Everything that stands, as others are told of it.
+fn told(state: &State) -> Vec<Change> {
+    state.replica().items().map(|item| item.without_hash().into_owned()).collect()
 }
 
 fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(), AheadOfStore> {

@@ -17,6 +17,9 @@ pub enum Refusal {
     /// The asker has no right to what the field names.
     #[error(transparent)]
     Forbidden(InvalidField),
+    /// The asker's roles do not reach so far.
+    #[error(transparent)]
+    Denied(Box<Denied>),
     /// The rules are not in the state that the asker wants to change.
     #[error("the rules have changed: their entity tag is {0} now; read them again and decide anew")]
     Precondition(ETag),
@@ -47,6 +50,19 @@ pub enum Refusal {
          it had"
     )]
     Unsure(String),
+}
+
+/// Who may not do what, why, and who could.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{who}` may not {what}: {why}; it takes {wanted}")]
+pub struct Denied {
+    pub who: String,
+    /// Continues "may not": `write a rule from web to db`.
+    pub what: String,
+    pub why: String,
+    /// Roles that would do.
+    pub wanted: String,
+    pub field: String,
 }
 
 impl From<DatabaseError> for Refusal {
@@ -83,6 +99,7 @@ impl Refusal {
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Invalid(at) | Self::NotFound(at, _) | Self::Conflict(at) | Self::Forbidden(at) => Some(&at.field),
+            Self::Denied(denied) => Some(&denied.field),
             Self::Precondition(_) => Some("If-Match"),
             Self::KeyReused => Some("Idempotency-Key"),
             Self::Full { .. } | Self::Exhausted(_) | Self::Resting(_) | Self::Store(_) | Self::Unsure(_) => None,

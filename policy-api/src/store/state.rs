@@ -1,5 +1,7 @@
 //! Everything that stands, with the indexes that questions and changes need. In memory; made by changes alone.
 
+mod right;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -9,10 +11,11 @@ use std::{
 use common::Identity;
 use serde::{Deserialize, Serialize};
 
+use self::right::Index as RightIndex;
 use super::{Refusal, chain::Tip, numbers::Resting};
 use crate::model::{
     App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName, Overlay,
-    Replica, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, Tuple,
+    Replica, RequestId, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, TokenName, Tuple,
 };
 
 /// The whole state as of one revision.
@@ -34,6 +37,7 @@ pub struct State {
     by_underlay: HashMap<IpAddr, NodeName>,
     live: BTreeMap<(AppName, u32), Instance>,
     capacities: BTreeMap<NodeName, u64>,
+    rights: RightIndex,
 }
 
 /// What cannot be read off the items: numbers that must never come back, and what proves that the items are whole.
@@ -47,6 +51,8 @@ pub(super) struct Head {
     #[serde(default = "first_group")]
     pub(super) next_group: u32,
     pub(super) next_slice: u32,
+    #[serde(default = "first_request")]
+    pub(super) next_request: u32,
     /// Identities and slices that were given back.
     #[serde(default)]
     pub(super) resting_identities: Resting,
@@ -66,6 +72,11 @@ fn first_group() -> u32 {
     Head::first().next_group
 }
 
+/// In stores that were made before there were requests.
+fn first_request() -> u32 {
+    Head::first().next_request
+}
+
 impl Head {
     /// The head of an empty store.
     pub(super) fn first() -> Self {
@@ -76,6 +87,7 @@ impl Head {
             next_identity: Identity::FIRST_APP.number(),
             next_group: 1,
             next_slice: 1,
+            next_request: 1,
             resting_identities: Resting::default(),
             resting_slices: Resting::default(),
             next_reused_identity: 0,
@@ -111,6 +123,7 @@ impl State {
             by_underlay: HashMap::new(),
             live: BTreeMap::new(),
             capacities: BTreeMap::new(),
+            rights: RightIndex::default(),
         }
     }
 
@@ -414,13 +427,21 @@ impl State {
                 let index = self.overlay.v4.index_of(node.slices.slice_v4);
                 self.head.next_slice = self.head.next_slice.max(index.map_or(0, |index| index + 1));
             }
+            Change::PutRequest { request } => {
+                self.head.next_request = self.head.next_request.max(request.id.0.saturating_add(1));
+            }
             Change::DeleteApp { .. }
             | Change::DeleteGroup { .. }
             | Change::DeleteNode { .. }
             | Change::PutBinding { .. }
             | Change::DeleteBinding { .. }
             | Change::PutIsolation { .. }
-            | Change::DeleteIsolation { .. } => {}
+            | Change::DeleteIsolation { .. }
+            | Change::PutTeam { .. }
+            | Change::DeleteTeam { .. }
+            | Change::PutToken { .. }
+            | Change::DeleteToken { .. }
+            | Change::DeleteRequest { .. } => {}
         }
     }
 
@@ -442,7 +463,16 @@ impl State {
                 let new = || Instance { node: binding.node.clone(), addresses: BTreeSet::new() };
                 self.live.entry(key).or_insert_with(new).addresses.insert(binding.address);
             }
-            Change::PutBinding { .. }
+            Change::PutToken { token } => {
+                self.index_expiry(token.expires_at, change.key());
+                self.rights.note_token(token);
+            }
+            Change::PutRequest { request } => self.index_expiry(Some(request.expires_at), change.key()),
+            Change::PutTeam { .. }
+            | Change::DeleteTeam { .. }
+            | Change::DeleteToken { .. }
+            | Change::DeleteRequest { .. }
+            | Change::PutBinding { .. }
             | Change::DeleteApp { .. }
             | Change::DeleteGroup { .. }
             | Change::DeleteRule { .. }
@@ -454,6 +484,7 @@ impl State {
 
     fn index_rule(&mut self, rule: &Rule) {
         self.rows += rule.rows();
+        self.rights.note_rule(rule);
         self.index_expiry(rule.expires_at, Key::Rule(rule.id));
         self.by_tuple.insert(rule.tuple(), rule.id);
         self.by_pair.entry((rule.source.clone(), rule.destination.clone())).or_default().insert(rule.id);
@@ -494,12 +525,18 @@ impl State {
             Change::DeleteIsolation { app, instance } => {
                 self.unindex_isolation(&Target { app: app.clone(), instance: *instance });
             }
+            Change::PutToken { token } => self.unindex_token(&token.name),
+            Change::DeleteToken { name } => self.unindex_token(name),
+            Change::PutRequest { request } => self.unindex_request(request.id),
+            Change::DeleteRequest { id } => self.unindex_request(*id),
+            Change::PutTeam { .. } | Change::DeleteTeam { .. } => {}
         }
     }
 
     fn unindex_rule(&mut self, id: RuleId) {
         let Some(rule) = self.replica.rules.get(&id).cloned() else { return };
         self.rows -= rule.rows();
+        self.rights.forget_rule(&rule);
         self.unindex_expiry(rule.expires_at, Key::Rule(id));
         self.by_tuple.remove(&rule.tuple());
         remove_from(&mut self.by_pair, &(rule.source.clone(), rule.destination.clone()), id);
@@ -510,6 +547,18 @@ impl State {
     fn unindex_isolation(&mut self, target: &Target) {
         if let Some(isolation) = self.isolation(target) {
             self.unindex_expiry(isolation.expires_at, Key::Isolation(target.clone()));
+        }
+    }
+
+    fn unindex_token(&mut self, name: &TokenName) {
+        let Some(token) = self.replica.tokens.get(name).cloned() else { return };
+        self.unindex_expiry(token.expires_at, Key::Token(name.clone()));
+        self.rights.forget_token(&token);
+    }
+
+    fn unindex_request(&mut self, id: RequestId) {
+        if let Some(end) = self.replica.requests.get(&id).map(|request| request.expires_at) {
+            self.unindex_expiry(Some(end), Key::Request(id));
         }
     }
 

@@ -4,7 +4,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{etcd_cluster::EtcdCluster, *};
 use crate::model::{
-    Action, App, AppPattern, Follower, IsolationSpec, Mode, Ports, Protocol, RuleSpec, Selector, WatchLine,
+    Action, App, AppPattern, Follower, IsolationSpec, Mode, Ports, Protocol, RuleSpec, Selector, TeamSettings,
+    TokenHash, TokenName, TokenSpec, WatchLine,
 };
 
 /// What a store is kept in.
@@ -353,6 +354,43 @@ fn what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule(kind: Kind)
     assert_eq!(place.open().usage([BUILT_IN], |_| true), [Usage::default()]);
 }
 
+fn who_may_survives_a_restart_and_is_told_without_hashes(kind: Kind) {
+    let (place, runtime) = (Place::new(kind), runtime());
+    let (team, alice) = ("shop".parse().expect("name"), "alice".parse::<TokenName>().expect("name"));
+    let hash = TokenHash::of("secret");
+    let by_alice = Principal::User(User::Token(alice.clone(), hash));
+    let store = place.open();
+    let write = |store: &Store, command, by: &Principal| runtime.block_on(store.write(Write::new(command, by.clone())));
+    let settings = TeamSettings { apps: ["shop-*".parse().expect("pattern")].into(), ..TeamSettings::default() };
+    write(&store, Command::SetTeam(team, settings), &Principal::Operator).expect("team");
+    let grants = ["writer:shop".parse().expect("role")].into();
+    let spec = TokenSpec { name: alice.clone(), grants, hash, expires_at: None };
+    write(&store, Command::CreateToken(spec), &Principal::Operator).expect("token");
+    let ours = rule("shop-web", "shop-db", "80", Action::Allow);
+    write(&store, Command::PutRule(ours), &by_alice).expect("written");
+    let theirs = rule("shop-web", "lone", "80", Action::Allow);
+    let asked = write(&store, Command::PutRule(theirs), &by_alice).expect("asked");
+    assert!(matches!(asked, Answer::Asked(_)), "{asked:?}");
+    let told = serde_json::to_string(&super::told(&store.read(State::clone))).expect("json");
+    assert!(told.contains("alice") && !told.contains(&hash.to_string()), "{told}");
+    let before = store.read(|state| state.replica().clone());
+    store.close();
+
+    let store = place.open();
+    assert_eq!(store.read(|state| state.replica().clone()), before);
+    assert_eq!(store.read(|state| state.rules_of(&"shop".parse().expect("name"))), 1);
+    // Also what a watch resumes from, which was read back.
+    let since = store.read(|state| (Revision(1), state.history().clone()));
+    let Start::Resume(deltas) = store.subscribe(Some(since)).expect("subscribed").start else { panic!("a snapshot") };
+    let lines: String = deltas.iter().map(|delta| String::from_utf8_lossy(&delta.line).into_owned()).collect();
+    assert!(lines.contains("alice") && !lines.contains(&hash.to_string()), "{lines}");
+    write(&store, Command::RevokeToken(alice), &Principal::Operator).expect("revoked");
+    let late = write(&store, Command::PutRule(rule("shop-web", "shop-db", "81", Action::Allow)), &by_alice);
+    assert!(matches!(late, Err(Refusal::Forbidden(_))), "{late:?}");
+    assert!(store.read(|state| state.replica().requests.is_empty()), "nor is asked what was asked for by it");
+    store.close();
+}
+
 #[test]
 fn a_store_of_the_first_schema_is_brought_up_to_date() {
     let (place, runtime) = (Place::new(Kind::Sqlite), runtime());
@@ -387,4 +425,5 @@ of_every_kind! {
     what_ended_while_nobody_served_the_store_is_taken_away_when_somebody_does,
     an_end_that_is_put_off_is_the_one_that_counts,
     what_rules_are_used_for_survives_a_restart_and_ends_with_the_rule,
+    who_may_survives_a_restart_and_is_told_without_hashes,
 }

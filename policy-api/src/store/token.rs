@@ -53,7 +53,7 @@ pub struct Tokens(pub(super) Arc<dyn Lookup>);
 const OPERATOR: &str = "operator";
 
 impl Tokens {
-    /// Who has this token.
+    /// Which node, or whether the operator, has this token by the word of `init`.
     pub fn principal(&self, token: &str) -> Result<Option<Principal>, DatabaseError> {
         let Some(token) = Token::from_text(token) else { return Ok(None) };
         Ok(self.0.principal(&token.hash())?.map(|kept| bearer(&token, kept)))
@@ -64,14 +64,14 @@ impl Tokens {
 pub(super) fn bearer(token: &Token, kept: Principal) -> Principal {
     match kept {
         Principal::Node(grant) => Principal::Joining(grant, token.id()),
-        other @ (Principal::Operator | Principal::Joining(..)) => other,
+        other @ (Principal::Operator | Principal::User(_) | Principal::Joining(..)) => other,
     }
 }
 
 /// The apps that the bearer may run, as the store keeps them; none for those that run none.
 pub(super) fn apps_json(principal: &Principal) -> Result<Option<String>, serde_json::Error> {
     match principal {
-        Principal::Operator => Ok(None),
+        Principal::Operator | Principal::User(_) => Ok(None),
         Principal::Node(grant) | Principal::Joining(grant, _) => serde_json::to_string(&grant.apps).map(Some),
     }
 }

@@ -61,7 +61,8 @@ async fn assert_mints_nothing(prepared: &Prepared) {
     assert!(said.contains("holds no CA"), "{said}");
     // With a CA of his own, whoever has the backup makes certificates that the true API takes for nobody's.
     let (directory, names, nodes) = (own.clone(), Vec::new(), vec!["n1".parse().expect("node")]);
-    init(&Init { directory, store, nodes, names, overlay: OverlayWish::default() }).expect("init");
+    let (teams, tokens) = (Vec::new(), Vec::new());
+    init(&Init { directory, store, nodes, teams, tokens, names, overlay: OverlayWish::default() }).expect("init");
     let (authority, key) = (Directory::at(&own).authority().expect("CA"), n1.request().expect("request"));
     let key = ProvenKey::of_request(&key).expect("signed");
     let (now, hour) = (time::OffsetDateTime::now_utc(), std::time::Duration::from_secs(3_600));

@@ -14,6 +14,7 @@ mod keys;
 mod limit;
 mod node;
 mod past;
+mod right;
 mod rule;
 mod scope;
 mod watch;

@@ -8,6 +8,7 @@ use policy_api::{
     http::Compat,
     init::{Init, init},
     model::{AppName, Claim, Join, NodeName, Report, Revision, RuleSpec, WatchLine},
+    oidc::ProviderConfig,
     server::{Server, ServerConfig},
     store::{Location, OverlayWish},
 };
@@ -25,6 +26,7 @@ pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero"
 pub(crate) struct Prepared {
     directory: tempfile::TempDir,
     store: Location,
+    provider: Option<ProviderConfig>,
 }
 
 /// How often a proof repeats itself: `ci` in every run, `soak` under `cargo xtask soak`.
@@ -47,16 +49,23 @@ impl Prepared {
     }
 
     fn at(directory: tempfile::TempDir, store: Location) -> Self {
-        let prepared = Self { directory, store };
+        let prepared = Self { directory, store, provider: None };
         init(&Init {
             directory: prepared.pki(),
             store: prepared.store(),
             nodes: ["n1", "n2=web*"].iter().map(|node| node.parse().expect("node")).collect(),
+            teams: Vec::new(),
+            tokens: Vec::new(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
         })
         .expect("init");
         prepared
+    }
+
+    /// The same, with a provider whose word counts.
+    pub(crate) fn believing(self, provider: ProviderConfig) -> Self {
+        Self { provider: Some(provider), ..self }
     }
 
     pub(crate) fn pki(&self) -> PathBuf {
@@ -95,6 +104,8 @@ impl Prepared {
             directory: self.pki(),
             store: self.store(),
             nodes: vec![node.parse().expect("node")],
+            teams: Vec::new(),
+            tokens: Vec::new(),
             names: Vec::new(),
             overlay: OverlayWish::default(),
         })
@@ -130,6 +141,7 @@ impl Prepared {
             retention: policy_api::store::Retention::default(),
             certificate_lifetime: Duration::from_secs(3_600),
             requests_per_second: MANY,
+            provider: self.provider.clone(),
             cf_compat: None,
         }
     }
@@ -160,7 +172,10 @@ impl World {
 
     /// A world where nodes' certificates are good for so long, and each caller may ask so often.
     pub(crate) async fn with(lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
-        let prepared = Prepared::new();
+        Self::of(Prepared::new(), lifetime, requests_per_second).await
+    }
+
+    pub(crate) async fn of(prepared: Prepared, lifetime: Duration, requests_per_second: NonZeroU32) -> Self {
         let server = prepared.serve_with("127.0.0.1:0", lifetime, requests_per_second).await;
         Self::around(prepared, server)
     }

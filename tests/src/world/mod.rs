@@ -232,7 +232,7 @@ pub fn scenario(plan: Plan, play: impl FnOnce(&mut World) -> Result<()>) {
 }
 
 /// A binary of this build: tests lie in `deps/` below it, the demo beside it.
-pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     let found = own.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not beside {}; `cargo xtask test` builds it", own.display()))

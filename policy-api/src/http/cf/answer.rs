@@ -37,7 +37,7 @@ impl Refused {
             Refusal::Invalid(_) | Refusal::NotFound(..) | Refusal::Conflict(_) => {
                 Self::bad(format!("mapper: validate policies: {refusal}"))
             }
-            Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, FOREIGN),
+            Refusal::Forbidden(_) | Refusal::Denied(_) => Self::new(StatusCode::FORBIDDEN, FOREIGN),
             Refusal::Precondition(_)
             | Refusal::KeyReused
             | Refusal::Full { .. }

@@ -11,9 +11,10 @@ use crate::{
     http::{
         Context,
         endpoint::{Access, Endpoint},
-        gate::Gate,
+        gate::{Gate, Shown},
     },
-    store::{NodeGrant, Principal},
+    model::Timestamp,
+    store::{NodeGrant, Principal, Rights},
 };
 
 /// What theirs calls the right to change policies.
@@ -36,28 +37,28 @@ static DOOR: Endpoint = Endpoint {
 };
 
 /// Who asks an external path, if they have this scope.
-pub(super) fn external(context: &Context, request: &mut Request, wanted: Scope) -> Result<Principal, Refused> {
+pub(super) async fn external(context: &Context, request: &mut Request, wanted: Scope) -> Result<Principal, Refused> {
     let value = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unknown("missing authorization header"))?;
     let refuse = || unknown(NO_TOKEN);
     let text = value.to_str().map_err(|_| refuse())?;
     let token = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")).unwrap_or(text);
     let value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| refuse())?;
     request.headers_mut().insert(header::AUTHORIZATION, value);
-    let principal = admit(context, request, NO_TOKEN)?.ok_or_else(refuse)?;
-    check(&principal, wanted)?;
+    let principal = admit(context, Shown::of(request), NO_TOKEN).await?.ok_or_else(refuse)?;
+    check(context, &principal, wanted)?;
     request.extensions_mut().insert(principal.clone());
     Ok(principal)
 }
 
 /// The node that asks an internal path, by its certificate.
-pub(super) fn internal(context: &Context, request: &Request) -> Result<NodeGrant, Refused> {
+pub(super) async fn internal(context: &Context, request: &mut Request) -> Result<NodeGrant, Refused> {
     let refuse = || unknown(NO_CERTIFICATE);
     if request.headers().contains_key(header::AUTHORIZATION) {
         return Err(refuse());
     }
-    match admit(context, request, NO_CERTIFICATE)? {
+    match admit(context, Shown::of(request), NO_CERTIFICATE).await? {
         Some(Principal::Node(grant)) => Ok(grant),
-        Some(Principal::Operator | Principal::Joining(..)) | None => Err(refuse()),
+        Some(Principal::Operator | Principal::User(_) | Principal::Joining(..)) | None => Err(refuse()),
     }
 }
 
@@ -68,19 +69,23 @@ fn unknown(text: &str) -> Refused {
     Refused::new(StatusCode::UNAUTHORIZED, text)
 }
 
-fn admit(context: &Context, request: &Request, not_known: &str) -> Result<Option<Principal>, Refused> {
+async fn admit(context: &Context, shown: Shown, not_known: &str) -> Result<Option<Principal>, Refused> {
     let gate = Gate { context: context.clone(), endpoint: &DOOR, index: 0 };
-    gate.admit(request).map_err(|(failure, _)| match failure.status() {
+    gate.admit(shown).await.map_err(|failure| match failure.status() {
         StatusCode::TOO_MANY_REQUESTS => Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         StatusCode::FORBIDDEN => no_scope(Scope::Write, &[]),
         _ => unknown(not_known),
     })
 }
 
-fn check(principal: &Principal, wanted: Scope) -> Result<(), Refused> {
-    let scopes: &[&str] = match principal {
-        Principal::Operator => &["network.admin", "network.write"],
-        Principal::Node(_) | Principal::Joining(..) => &[],
+/// Whether our roles are worth this scope; which apps they are good for, the planner says.
+fn check(context: &Context, principal: &Principal, wanted: Scope) -> Result<(), Refused> {
+    let rights = context.store.read(|state| Rights::of(principal, state, Timestamp::now()));
+    let rights = rights.map_err(|_| unknown(NO_TOKEN))?;
+    let scopes: &[&str] = match (rights.is_operator(), rights.writes_for_some()) {
+        (true, _) => &["network.admin", "network.write"],
+        (false, true) => &["network.write"],
+        (false, false) => &[],
     };
     if scopes.iter().any(|scope| wanted.allowed().contains(scope)) { Ok(()) } else { Err(no_scope(wanted, scopes)) }
 }

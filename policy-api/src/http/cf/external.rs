@@ -33,7 +33,7 @@ pub(super) async fn health(State(context): State<Context>) -> Response {
 
 pub(super) async fn list(State(context): State<Context>, Path(version): Path<String>, mut request: Request) -> Answer {
     let version = Version::parse(&version)?;
-    caller::external(&context, &mut request, Scope::Write)?;
+    caller::external(&context, &mut request, Scope::Write).await?;
     let filter = filter(&request);
     let policies = context.store.read(|state| of_state(state, &filter));
     let shown: Vec<Value> = policies.iter().filter_map(|policy| policy.show(version)).collect();
@@ -94,7 +94,7 @@ async fn read(
     unreadable: &str,
 ) -> Result<(Asked, Vec<Policy>), Refused> {
     let version = Version::parse(version)?;
-    caller::external(context, &mut request, Scope::Write)?;
+    caller::external(context, &mut request, Scope::Write).await?;
     let asked = Asked::read(request, LARGEST).await.map_err(|_| Refused::bad(unreadable))?;
     let policies = wire::policies(version, asked.body())?;
     Ok((asked, policies))
@@ -107,13 +107,13 @@ pub(super) async fn clean_up(
     mut request: Request,
 ) -> Answer {
     Version::parse(&version)?;
-    caller::external(&context, &mut request, Scope::Admin)?;
+    caller::external(&context, &mut request, Scope::Admin).await?;
     answer::of(&listed(&[]))
 }
 
 pub(super) async fn tags(State(context): State<Context>, Path(version): Path<String>, mut request: Request) -> Answer {
     Version::parse(&version)?;
-    caller::external(&context, &mut request, Scope::Admin)?;
+    caller::external(&context, &mut request, Scope::Admin).await?;
     let tags: Vec<Value> = context.store.read(|state| {
         let policies = of_state(state, &Filter::All);
         let names: BTreeSet<&AppName> =
@@ -130,6 +130,6 @@ pub(super) async fn whoami(
     mut request: Request,
 ) -> Answer {
     Version::parse(&version)?;
-    let principal = caller::external(&context, &mut request, Scope::Admin)?;
+    let principal = caller::external(&context, &mut request, Scope::Admin).await?;
     answer::of(&json!({"subject": principal.to_string()}))
 }

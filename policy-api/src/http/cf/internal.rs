@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// The version in the path is not looked at, as in theirs.
-pub(super) async fn policies(State(context): State<Context>, request: Request) -> Answer {
-    let node = caller::internal(&context, &request)?;
+pub(super) async fn policies(State(context): State<Context>, mut request: Request) -> Answer {
+    let node = caller::internal(&context, &mut request).await?;
     let filter = parameter(&request, "id")
         .map_or(Filter::All, |ids| Filter::Either(ids.split(',').map(str::to_owned).collect::<BTreeSet<_>>()));
     let shown: Vec<Value> = context.store.read(|state| {
@@ -30,8 +30,8 @@ pub(super) async fn policies(State(context): State<Context>, request: Request) -
 }
 
 /// A number that grows when rules change, and then alone: their revision. It is no time, which can go back.
-pub(super) async fn last_updated(State(context): State<Context>, request: Request) -> Answer {
-    caller::internal(&context, &request)?;
+pub(super) async fn last_updated(State(context): State<Context>, mut request: Request) -> Answer {
+    caller::internal(&context, &mut request).await?;
     answer::of(&context.store.read(|state| state.etag().revision.0))
 }
 
@@ -49,16 +49,16 @@ fn tag_of(context: &Context, wanted: &Tagged) -> Answer {
     answer::of(&json!({"id": wanted.id, "type": wanted.r#type, "tag": policy::tag(&app)}))
 }
 
-pub(super) async fn tag(State(context): State<Context>, request: Request) -> Answer {
-    caller::internal(&context, &request)?;
+pub(super) async fn tag(State(context): State<Context>, mut request: Request) -> Answer {
+    caller::internal(&context, &mut request).await?;
     let unreadable = || Refused::bad("failed parsing request body");
     let body = asked::open_json(request, asked::SMALL).await.map_err(|_| unreadable())?;
     tag_of(&context, &serde_json::from_value(body).map_err(|_| unreadable())?)
 }
 
 /// There are none: what leaves the overlay is no matter of these rules.
-pub(super) async fn security_groups(State(context): State<Context>, request: Request) -> Answer {
-    caller::internal(&context, &request)?;
+pub(super) async fn security_groups(State(context): State<Context>, mut request: Request) -> Answer {
+    caller::internal(&context, &mut request).await?;
     for name in ["limit", "from"] {
         if parameter(&request, name).is_some_and(|text| text.parse::<i64>().is_err()) {
             return Err(Refused::failed(format!("invalid value for '{name}' parameter")));

@@ -70,7 +70,7 @@ fn security(access: Access) -> Value {
     match access {
         Access::Open => json!([]),
         Access::Known | Access::Joining => json!([{"token": []}, {"certificate": []}]),
-        Access::Operator => json!([{"token": []}]),
+        Access::User => json!([{"token": []}]),
         Access::Node => json!([{"certificate": []}]),
     }
 }
@@ -78,8 +78,8 @@ fn security(access: Access) -> Value {
 fn access(access: Access) -> &'static str {
     match access {
         Access::Open => "Takes no token.",
-        Access::Known => "Takes the operator's token or a node's certificate.",
-        Access::Operator => "Takes the operator's token.",
+        Access::Known => "Takes anybody's token, or a node's certificate.",
+        Access::User => "Takes the token of a user, a machine or the operator; their roles decide what it is good for.",
         Access::Node => "Takes the certificate of the node that it is about.",
         Access::Joining => "Takes the join token of the node that it is about, or its certificate.",
     }

@@ -23,10 +23,11 @@ impl Draft<'_> {
         let groups = settings.groups.applied_to(&before.groups);
         let field = member(path, settings.groups.field());
         check_number(&groups, &field)?;
-        for group in groups.difference(&before.groups) {
+        let wanted = App { mode: settings.mode.unwrap_or(before.mode), groups, ..before.clone() };
+        self.permit_app(&before, &wanted, path)?;
+        for group in wanted.groups.difference(&before.groups) {
             self.group(group, &field)?;
         }
-        let wanted = App { mode: settings.mode.unwrap_or(before.mode), groups, ..before.clone() };
         if wanted == before && !is_new {
             return Ok(AppAnswer { app: before, outcome: Outcome::Unchanged, dry_run: false });
         }
@@ -48,6 +49,7 @@ impl Draft<'_> {
     /// Takes an app away that nobody runs and no rule names, with all that is left of it.
     pub(super) fn delete_app(&mut self, name: &AppName) -> Result<AppDeleted, Refusal> {
         let app = self.state.known_app(name, "name")?.clone();
+        self.permit_app_removal(&app)?;
         self.check_unused(name)?;
         let freed = self.state.bindings_of(name).map(|binding| Change::DeleteBinding { address: binding.address });
         self.changes.extend(freed);

@@ -3,7 +3,7 @@
 use super::Draft;
 use crate::{
     model::{Change, Deleted, Key, Target, Timestamp},
-    store::{Refusal, State},
+    store::{Refusal, Rights, State},
 };
 
 /// What ended, and what taking it away changes.
@@ -19,7 +19,7 @@ pub(in crate::store) const EXPIRY: &str = "expiry";
 
 /// Takes away what has ended by now.
 pub(in crate::store) fn expire(state: &State, now: Timestamp) -> Result<Expiry, Refusal> {
-    let mut draft = Draft::new(state, EXPIRY.to_owned(), now);
+    let mut draft = Draft::new(state, EXPIRY.to_owned(), Rights::all(), now);
     let (mut rules, mut isolations) = (Vec::new(), Vec::new());
     for key in state.expired(now) {
         match key {
@@ -28,8 +28,10 @@ pub(in crate::store) fn expire(state: &State, now: Timestamp) -> Result<Expiry, 
                 draft.end_isolation(target)?;
                 isolations.push(target.clone());
             }
+            Key::Token(name) => drop(draft.revoke_token(name)?),
+            Key::Request(id) => draft.changes.push(Change::DeleteRequest { id: *id }),
             // Of these nothing ends by itself.
-            Key::App(_) | Key::Group(_) | Key::Node(_) | Key::Binding(_) => {}
+            Key::App(_) | Key::Group(_) | Key::Node(_) | Key::Binding(_) | Key::Team(_) => {}
         }
     }
     Ok(Expiry { rules: draft.all_deleted(&rules), isolations, changes: draft.changes })

@@ -11,6 +11,7 @@ use crate::{
 impl Draft<'_> {
     /// Isolates an app or an instance. What does not exist is refused: a mistyped name would isolate nobody.
     pub(super) fn isolate(&mut self, spec: &IsolationSpec) -> Result<IsolationAnswer, Refusal> {
+        self.permit_operator("app", &format!("isolate {}", spec.target()))?;
         self.state.known_app(&spec.app, "app")?;
         self.check_end(spec.expires_at, "expires_at".to_owned())?;
         let target = spec.target();
@@ -68,6 +69,7 @@ impl Draft<'_> {
 
     /// Ends exactly this isolation: an app's does not end those of its instances, nor the other way.
     pub(super) fn end_isolation(&mut self, target: &Target) -> Result<IsolationDeleted, Refusal> {
+        self.permit_operator("target", &format!("release {target}"))?;
         let standing = self.state.isolation(target).cloned().ok_or_else(|| {
             let known: Vec<String> = self.state.replica().isolations.keys().map(ToString::to_string).collect();
             Refusal::not_found(

@@ -8,9 +8,13 @@ mod binding;
 mod expiry;
 mod isolation;
 mod node;
+mod permit;
+mod request;
 mod rule;
+mod team;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,12 +34,15 @@ pub(super) use self::{
 use super::{
     principal::{NodeGrant, Principal},
     refusal::Refusal,
+    rights::Rights,
     state::State,
 };
 use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Change, ChangeSet, ChangesAnswer, Claim, Claimed, Deleted, Group,
     GroupName, Invalid, IsolationAnswer, IsolationDeleted, IsolationSpec, Joined, NodeAnswer, NodeDeleted, NodeName,
-    NodeSettings, Released, Revision, Rule, RuleAnswer, RuleId, RuleSpec, Selector, Target, Timestamp, Tuple,
+    NodeSettings, Released, RequestAnswer, RequestDeleted, RequestId, Revision, Rule, RuleAnswer, RuleId, RuleSpec,
+    Selector, Target, TeamAnswer, TeamDeleted, TeamName, TeamSettings, Timestamp, TokenAnswer, TokenName, TokenRevoked,
+    TokenSpec, Tuple,
 };
 
 /// What can be asked of the store.
@@ -54,6 +61,13 @@ pub enum Command {
     RemoveNode(NodeName),
     Claim(Claim),
     Release(IpAddr),
+    SetTeam(TeamName, TeamSettings),
+    DeleteTeam(TeamName),
+    CreateToken(TokenSpec),
+    RevokeToken(TokenName),
+    Accept(RequestId),
+    /// Also of who asked: to withdraw it.
+    Reject(RequestId),
     /// Of a node, by itself: how many rows its maps hold. No change that anybody watches.
     SetCapacity(u64),
 }
@@ -73,6 +87,12 @@ pub enum Answer {
     NodeDeleted(NodeDeleted),
     Claimed(Claimed),
     Released(Released),
+    Team(TeamAnswer),
+    TeamDeleted(TeamDeleted),
+    Token(TokenAnswer),
+    TokenRevoked(TokenRevoked),
+    Asked(RequestAnswer),
+    RequestDeleted(RequestDeleted),
     Done,
 }
 
@@ -89,6 +109,12 @@ impl Answer {
             Self::IsolationDeleted(answer) => answer.dry_run = true,
             Self::Node(answer) => answer.dry_run = true,
             Self::NodeDeleted(answer) => answer.dry_run = true,
+            Self::Team(answer) => answer.dry_run = true,
+            Self::TeamDeleted(answer) => answer.dry_run = true,
+            Self::Token(answer) => answer.dry_run = true,
+            Self::TokenRevoked(answer) => answer.dry_run = true,
+            Self::Asked(answer) => answer.dry_run = true,
+            Self::RequestDeleted(answer) => answer.dry_run = true,
             Self::Joined(_) | Self::Claimed(_) | Self::Released(_) | Self::Done => {}
         }
         self
@@ -115,9 +141,10 @@ pub(super) fn plan(
     now: Timestamp,
     acknowledged: Option<Revision>,
 ) -> Result<Plan, Refusal> {
-    let mut draft = Draft { acknowledged, ..Draft::new(state, by.to_string(), now) };
+    let rights = Rights::of(by, state, now)?;
+    let mut draft = Draft { acknowledged, ..Draft::new(state, by.to_string(), rights, now) };
     let answer = match command {
-        Command::PutRule(spec) => Answer::Rule(draft.put_rule(spec, "")?),
+        Command::PutRule(spec) => draft.put_rule(spec)?,
         Command::DeleteRule(id) => {
             let rule = draft.delete_rule(*id, "id")?;
             Answer::Deleted(draft.deleted(&rule))
@@ -130,6 +157,12 @@ pub(super) fn plan(
         Command::Join(registration) => Answer::Joined(draft.join(by, registration)?),
         Command::SetNode(name, settings) => Answer::Node(draft.set_node(name, *settings)?),
         Command::RemoveNode(name) => Answer::NodeDeleted(draft.remove_node(name)?),
+        Command::SetTeam(name, settings) => Answer::Team(draft.set_team(name, settings)?),
+        Command::DeleteTeam(name) => Answer::TeamDeleted(draft.delete_team(name)?),
+        Command::CreateToken(spec) => Answer::Token(draft.create_token(spec)?),
+        Command::RevokeToken(name) => Answer::TokenRevoked(draft.revoke_token(name)?),
+        Command::Accept(id) => Answer::Rule(draft.accept(*id)?),
+        Command::Reject(id) => Answer::RequestDeleted(draft.reject(*id)?),
         Command::Claim(claim) => Answer::Claimed(draft.claim(grant(by)?, claim)?),
         Command::Release(address) => Answer::Released(draft.release(&grant(by)?.name, *address)?),
         Command::SetCapacity(rows) => {
@@ -144,9 +177,9 @@ pub(super) fn plan(
 fn grant(by: &Principal) -> Result<&NodeGrant, Refusal> {
     match by {
         Principal::Node(grant) => Ok(grant),
-        Principal::Operator => Err(Refusal::forbidden(
+        Principal::Operator | Principal::User(_) => Err(Refusal::forbidden(
             "Authorization",
-            "operator",
+            by,
             "cannot speak for a node".to_owned(),
             "use the node's own certificate",
         )),
@@ -164,6 +197,7 @@ struct Draft<'a> {
     state: &'a State,
     /// Who asks, for people.
     by: String,
+    rights: Rights,
     now: Timestamp,
     acknowledged: Option<Revision>,
     /// The revision that the changes will have.
@@ -184,14 +218,17 @@ struct Draft<'a> {
     deleted: BTreeSet<RuleId>,
     next_rule: u32,
     rows: u64,
+    /// Rules that teams gain by the plan, and lose.
+    rules_of: HashMap<TeamName, i64>,
 }
 
 impl<'a> Draft<'a> {
-    fn new(state: &'a State, by: String, now: Timestamp) -> Self {
+    fn new(state: &'a State, by: String, rights: Rights, now: Timestamp) -> Self {
         let head = state.head();
         Self {
             state,
             by,
+            rights,
             now,
             acknowledged: None,
             revision: state.revision().next(),
@@ -207,6 +244,7 @@ impl<'a> Draft<'a> {
             deleted: BTreeSet::new(),
             next_rule: head.next_rule,
             rows: state.rows(),
+            rules_of: HashMap::new(),
         }
     }
 

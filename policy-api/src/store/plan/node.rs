@@ -27,7 +27,7 @@ impl Draft<'_> {
     pub(super) fn join(&mut self, by: &Principal, wish: &Registration) -> Result<Joined, Refusal> {
         let grant = match by {
             Principal::Node(grant) | Principal::Joining(grant, _) => grant,
-            Principal::Operator => super::grant(by)?,
+            Principal::Operator | Principal::User(_) => super::grant(by)?,
         };
         self.check_underlay(&grant.name, wish.underlay)?;
         let standing = self.state.replica().nodes.get(&grant.name).cloned();
@@ -96,6 +96,7 @@ impl Draft<'_> {
 
     /// Sets what an operator may set of a node.
     pub(super) fn set_node(&mut self, name: &NodeName, settings: NodeSettings) -> Result<NodeAnswer, Refusal> {
+        self.permit_operator("name", &format!("set node {name}"))?;
         let node = self.known_node(name)?;
         if node.draining == settings.draining {
             return Ok(NodeAnswer { node: Node::clone(&node), outcome: Outcome::Unchanged, dry_run: false });
@@ -107,6 +108,7 @@ impl Draft<'_> {
 
     /// Takes a node away with all that has addresses of its slices. Who says so says that it is off: it cannot be asked.
     pub(super) fn remove_node(&mut self, name: &NodeName) -> Result<NodeDeleted, Refusal> {
+        self.permit_operator("name", &format!("remove node {name}"))?;
         let node = self.known_node(name)?;
         let bindings = self.state.replica().bindings.values().filter(|binding| binding.node == *name);
         let (addresses, instances): (Vec<_>, Vec<_>) =

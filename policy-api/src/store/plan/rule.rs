@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Draft, member};
+use super::{Answer, Draft, member, permit::Permit};
 use crate::{
     model::{
         Action, Change, ChangeSet, ChangesAnswer, Deleted, Mode, Outcome, Ports, Protocol, Revision, Rule, RuleAnswer,
-        RuleId, RuleSpec, Selector, Timestamp,
+        RuleId, RuleSpec, Selector, TeamName, Timestamp, Tuple,
     },
     store::Refusal,
 };
@@ -15,8 +15,30 @@ use crate::{
 const STILL_NAMED: usize = 20;
 
 impl Draft<'_> {
-    /// Makes the rule stand. Where one with the same tuple stands, that one is updated.
-    pub(super) fn put_rule(&mut self, spec: &RuleSpec, path: &str) -> Result<RuleAnswer, Refusal> {
+    /// Makes the rule stand, or asks for it where somebody else has a say in it.
+    pub(super) fn put_rule(&mut self, spec: &RuleSpec) -> Result<Answer, Refusal> {
+        match self.permit_rule(spec, "")? {
+            Permit::Write(team) => Ok(Answer::Rule(self.write_rule(spec, team, "")?)),
+            Permit::Ask { team, of } => match self.standing(&spec.tuple()) {
+                Some(rule) if rule.is_as(spec) => Ok(Answer::Rule(answer(rule, Outcome::Unchanged))),
+                Some(_) | None => Ok(Answer::Asked(self.ask(spec, team, of)?)),
+            },
+        }
+    }
+
+    /// The rule with this tuple, as planned so far.
+    pub(super) fn standing(&self, tuple: &Tuple) -> Option<&Arc<Rule>> {
+        let standing = self.rules.get(tuple).or_else(|| self.state.rule_with(tuple));
+        standing.filter(|rule| !self.deleted.contains(&rule.id))
+    }
+
+    /// Makes the rule stand, for a team or for the operators. Where one with the same tuple stands, that one is updated.
+    pub(super) fn write_rule(
+        &mut self,
+        spec: &RuleSpec,
+        team: Option<TeamName>,
+        path: &str,
+    ) -> Result<RuleAnswer, Refusal> {
         for (name, side) in [("source", &spec.source), ("destination", &spec.destination)] {
             match side {
                 Selector::App(app) => drop(self.app(app, &member(path, name))?),
@@ -25,9 +47,7 @@ impl Draft<'_> {
             }
         }
         self.check_end(spec.expires_at, member(path, "expires_at"))?;
-        let tuple = spec.tuple();
-        let standing = self.rules.get(&tuple).or_else(|| self.state.rule_with(&tuple)).cloned();
-        match standing.filter(|rule| !self.deleted.contains(&rule.id)) {
+        match self.standing(&spec.tuple()).cloned() {
             Some(rule) if rule.is_as(spec) => Ok(answer(&rule, Outcome::Unchanged)),
             Some(rule) => {
                 let updated = Rule {
@@ -41,14 +61,18 @@ impl Draft<'_> {
                 Ok(answer(&self.stand(updated), Outcome::Updated))
             }
             None => {
-                let rule = self.new_rule(spec)?;
+                let rule = self.new_rule(spec, team)?;
                 self.rows += rule.rows();
                 Ok(answer(&self.stand(rule), Outcome::Created))
             }
         }
     }
 
-    fn new_rule(&mut self, spec: &RuleSpec) -> Result<Rule, Refusal> {
+    fn new_rule(&mut self, spec: &RuleSpec, team: Option<TeamName>) -> Result<Rule, Refusal> {
+        if let Some(team) = &team {
+            self.check_quota(team)?;
+            *self.rules_of.entry(team.clone()).or_default() += 1;
+        }
         let id = RuleId(self.next_rule);
         self.next_rule = self.next_rule.checked_add(1).ok_or(Refusal::Exhausted("ids of rules"))?;
         Ok(Rule {
@@ -65,6 +89,7 @@ impl Draft<'_> {
             revision: self.revision,
             created_at: self.now,
             created_by: self.by.clone(),
+            team,
         })
     }
 
@@ -81,7 +106,11 @@ impl Draft<'_> {
     pub(super) fn delete_rule(&mut self, id: RuleId, field: &str) -> Result<Arc<Rule>, Refusal> {
         let standing = self.state.rule(id).filter(|rule| !self.deleted.contains(&rule.id)).cloned();
         let rule = standing.ok_or_else(|| Refusal::not_found(field, "a rule", &id.to_string(), []))?;
+        self.permit_removal(&rule, field)?;
         self.deleted.insert(id);
+        if let Some(team) = &rule.team {
+            *self.rules_of.entry(team.clone()).or_default() -= 1;
+        }
         self.rows -= rule.rows();
         self.changes.push(Change::DeleteRule { id });
         Ok(rule)
@@ -122,7 +151,9 @@ impl Draft<'_> {
             gone.push(self.delete_rule(*id, &format!("delete[{i}]"))?);
         }
         for (i, group) in set.groups.iter().enumerate() {
-            self.group(group, &format!("groups[{i}]"))?;
+            let path = format!("groups[{i}]");
+            self.permit_group(group, &path)?;
+            self.group(group, &path)?;
         }
         let mut apps = Vec::with_capacity(set.apps.len());
         for (i, wish) in set.apps.iter().enumerate() {
@@ -130,7 +161,9 @@ impl Draft<'_> {
         }
         let mut created = Vec::with_capacity(set.create.len());
         for (i, spec) in set.create.iter().enumerate() {
-            created.push(self.put_rule(spec, &format!("create[{i}]"))?);
+            let path = format!("create[{i}]");
+            let team = self.permit_rule(spec, &path)?.without_asking(self, spec, &path)?;
+            created.push(self.write_rule(spec, team, &path)?);
         }
         let deleted = self.all_deleted(&gone);
         Ok(ChangesAnswer { revision: self.resulting_revision(), apps, created, deleted, dry_run: false })
@@ -171,6 +204,7 @@ pub(in crate::store) fn built_in(now: Timestamp) -> Rule {
         revision: Revision::default().next(),
         created_at: now,
         created_by: Rule::BUILT_IN.to_owned(),
+        team: None,
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
-use self::database::Database;
+use self::{database::Database, token::Bearers};
 use super::{
     OverlayWish, Owners,
     birth::{Birth, wanted_overlay},
@@ -38,7 +38,8 @@ pub(super) fn open(path: &Path, wish: OverlayWish) -> Result<Opened, DatabaseErr
     settle_overlay(&database, wish)?;
     let loaded = load(&database)?;
     let (usage, names) = (database.usage()?, database.names()?);
-    let lookup = Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned() });
+    let lookup =
+        Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned(), bearers: Bearers::default() });
     Ok(Opened { engine: Box::new(File { database, bell: Arc::default() }), lookup, board: None, loaded, usage, names })
 }
 
@@ -159,11 +160,12 @@ impl Engine for File {
     }
 }
 
-/// A connection that reads beside the writer. Tokens and accepted histories are looked up in the file each time:
+/// A connection that reads beside the writer. Tokens of `init` and accepted histories are looked up in the file:
 /// `netpol-api` changes them while we serve.
 struct Reader {
     connection: Mutex<Connection>,
     path: PathBuf,
+    bearers: Bearers,
 }
 
 fn reader(path: &Path) -> Result<Connection, DatabaseError> {
@@ -188,12 +190,12 @@ impl Lookup for Reader {
     }
 
     fn principal(&self, hash: &[u8; 32]) -> Result<Option<Principal>, DatabaseError> {
-        self.with(|connection| token::principal(connection, hash))
+        self.bearers.find(hash, || self.with(|connection| token::principal(connection, hash)))
     }
 
     fn void_token(&self, node: &NodeName) -> Result<(), DatabaseError> {
         // Readers cannot write; this is as rare as removing a node.
-        token::void(&database::connect(&self.path)?, node)
+        self.bearers.change(|| token::void(&database::connect(&self.path)?, node))
     }
 }
 
@@ -214,7 +216,7 @@ impl Journal for Reader {
 /// The journal of a file, whether somebody serves it or not.
 pub(super) fn journal(path: &Path) -> Result<Arc<dyn Journal>, DatabaseError> {
     database::check(path)?;
-    Ok(Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned() }))
+    Ok(Arc::new(Reader { connection: Mutex::new(reader(path)?), path: path.to_owned(), bearers: Bearers::default() }))
 }
 
 /// The file in the hands of `init`.

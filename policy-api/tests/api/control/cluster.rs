@@ -12,15 +12,15 @@ use std::{
 };
 
 use policy_api::{
-    client::{Client, ClientConfig, Credentials},
-    model::{ChangeSet, Cut, Follower, InForce, Report, Revision, RuleFilter, RuleId},
+    client::{Client, ClientConfig, Credentials, new_secret},
+    model::{ChangeSet, Cut, Follower, Grant, InForce, Report, Revision, RuleFilter, RuleId, TokenSpec},
 };
 use tokio::task::JoinHandle;
 
 use crate::{
     control::durable::{Process, assert_standing},
     etcd_cluster::EtcdCluster,
-    world::{Prepared, SOON, claim, ip, name, next_news, rounds, rule},
+    world::{Prepared, SOON, claim, ip, name, next_news, refusal, rounds, rule, until},
 };
 
 /// Does what waits for others, where waiting is allowed.
@@ -385,4 +385,20 @@ async fn an_api_that_etcd_does_not_reach_ends_its_watches_and_takes_them_again_w
     };
     tokio::time::timeout(SOON, told).await.expect("the node is told the rule");
     assert!(client.status().await.expect("status").store_healthy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_revoked_at_one_api_lets_nobody_in_at_another_nor_goes_a_watch_on_there() {
+    let (apis, _cluster) = Apis::start().await;
+    let (here, options) = (apis.client_of(0), Default::default());
+    let (secret, hash) = new_secret().expect("random");
+    let (token, grants) = ("alice".parse().expect("name"), [Grant::Operator].into());
+    here.create_token(&TokenSpec { name: token, grants, hash, expires_at: None }, &options).await.expect("token");
+    let there = apis.prepared.client_by(&[apis.url(1)], Credentials::Token(secret));
+    until("it is known there", SOON, async || there.who_am_i().await.is_ok()).await;
+    let mut watch = there.watch(Revision(0), None).await.expect("watch");
+    here.revoke_token(&"alice".parse().expect("name"), &options).await.expect("revoked");
+    let ended = tokio::time::timeout(SOON, async { while watch.next().await.is_ok() {} }).await;
+    assert!(ended.is_ok(), "its watch is ended");
+    assert_eq!(refusal(there.who_am_i().await), (401, Some("Authorization".to_owned())));
 }

@@ -1,0 +1,99 @@
+//! Teams: what they own, and their end.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::Draft;
+use crate::{
+    model::{AppPattern, Change, Invalid, Outcome, Team, TeamAnswer, TeamDeleted, TeamName, TeamSettings},
+    store::Refusal,
+};
+
+impl Draft<'_> {
+    /// Gives the team, created if it is new, these settings and no others.
+    pub(super) fn set_team(&mut self, name: &TeamName, settings: &TeamSettings) -> Result<TeamAnswer, Refusal> {
+        self.permit_admin("name", &format!("set team {name}"))?;
+        self.check_apart(name, "apps", &settings.apps, |team| &team.apps)?;
+        self.check_apart(name, "groups", &settings.groups, |team| &team.groups)?;
+        let TeamSettings { apps, groups, most_rules } = settings.clone();
+        let standing = self.state.replica().teams.get(name);
+        let wanted = Team { name: name.clone(), apps, groups, most_rules, revision: self.revision };
+        let outcome = match standing {
+            None => Outcome::Created,
+            Some(team) if (Team { revision: wanted.revision, ..Team::clone(team) }) == wanted => {
+                return Ok(TeamAnswer { team: Team::clone(team), outcome: Outcome::Unchanged, dry_run: false });
+            }
+            Some(_) => Outcome::Updated,
+        };
+        self.changes.push(Change::PutTeam { team: Arc::new(wanted.clone()) });
+        Ok(TeamAnswer { team: wanted, outcome, dry_run: false })
+    }
+
+    /// What two teams owned, either could open.
+    fn check_apart(
+        &self,
+        name: &TeamName,
+        field: &'static str,
+        wanted: &BTreeSet<AppPattern>,
+        owned: impl Fn(&Team) -> &BTreeSet<AppPattern>,
+    ) -> Result<(), Refusal> {
+        for (i, pattern) in wanted.iter().enumerate() {
+            let others = self.state.replica().teams.values().filter(|team| team.name != *name);
+            let of_both = others.filter_map(|team| {
+                owned(team).iter().find(|other| other.overlaps(pattern)).map(|other| (&team.name, other))
+            });
+            if let Some((team, other)) = of_both.into_iter().next() {
+                let problem = format!("matches some of what `{other}` does, which is of team {team}");
+                let remedy = "take patterns that no name can match both of";
+                return Err(Refusal::Conflict(
+                    Invalid::new(pattern, problem, remedy).in_field(format!("{field}[{i}]")),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_team(&mut self, name: &TeamName) -> Result<TeamDeleted, Refusal> {
+        self.permit_admin("name", &format!("delete team {name}"))?;
+        let team = self.known_team(name, "name")?;
+        let rules = self.state.rules_of(name);
+        let tokens = self
+            .state
+            .replica()
+            .tokens
+            .values()
+            .filter(|token| token.grants.iter().any(|grant| grant.team() == Some(name)));
+        let tokens: Vec<&str> = tokens.map(|token| token.name.as_str()).take(MOST_NAMED).collect();
+        if rules > 0 || !tokens.is_empty() {
+            let problem = match tokens.as_slice() {
+                [] => format!("has rules, {rules} of them"),
+                tokens => format!("has tokens ({}), and rules: {rules}", tokens.join(", ")),
+            };
+            return Err(Refusal::conflict("name", name, problem, "revoke those first"));
+        }
+        let asked = self.state.requests_of(name).map(|request| Change::DeleteRequest { id: request.id });
+        self.changes.extend(asked.collect::<Vec<_>>());
+        self.changes.push(Change::DeleteTeam { name: name.clone() });
+        Ok(TeamDeleted { revision: self.revision, team: Team::clone(&team), dry_run: false })
+    }
+
+    pub(super) fn known_team(&self, name: &TeamName, field: &str) -> Result<Arc<Team>, Refusal> {
+        let teams = &self.state.replica().teams;
+        let known = teams.keys().map(TeamName::as_str);
+        teams.get(name).cloned().ok_or_else(|| Refusal::not_found(field, "a team", name.as_str(), known))
+    }
+
+    /// Refuses one rule more than a team may have. `so_far` counts what this plan has made and unmade of its rules.
+    pub(super) fn check_quota(&self, team: &TeamName) -> Result<(), Refusal> {
+        let Some(most) = self.state.replica().teams.get(team).and_then(|team| team.most_rules) else { return Ok(()) };
+        let planned = self.rules_of.get(team).copied().unwrap_or(0);
+        let standing = i64::try_from(self.state.rules_of(team)).unwrap_or(i64::MAX);
+        if standing.saturating_add(planned) < i64::from(most) {
+            return Ok(());
+        }
+        let problem = format!("has {most} rules, and may have no more");
+        Err(Refusal::conflict("team", team, problem, "revoke some that are not needed, or ask an admin for more"))
+    }
+}
+
+/// How many tokens a refusal names.
+const MOST_NAMED: usize = 5;
