@@ -117,6 +117,15 @@ impl EntryKind {
     }
 }
 
+impl HistoryEntry {
+    /// The same as it may be told.
+    #[must_use]
+    pub fn without_hashes(self) -> Self {
+        let told = |changes: &[Change]| changes.iter().map(|change| change.without_hash().into_owned()).collect();
+        Self { before: told(&self.before), changes: told(&self.changes), ..self }
+    }
+}
+
 fn is_intent(change: &Change) -> bool {
     match change {
         Change::PutRule { .. }

@@ -12,7 +12,8 @@ use super::{
     history::Revision,
     invalid::{Invalid, InvalidField},
     name::AppName,
-    rule::{Rule, RuleId},
+    rule::RuleId,
+    selector::Selector,
     time::Timestamp,
 };
 
@@ -72,19 +73,27 @@ impl HistoryQuery {
 }
 
 fn is_about(item: &Change, app: &AppName) -> bool {
-    let names = |rule: &Rule| [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app));
+    let names = |sides: [&Selector; 2]| sides.iter().any(|side| side.app() == Some(app));
     match item {
         Change::PutApp { app: item } => item.name == *app,
-        Change::PutRule { rule } => names(rule),
+        Change::PutRule { rule } => names([&rule.source, &rule.destination]),
+        Change::PutRequest { request } => names([&request.rule.source, &request.rule.destination]),
+        Change::PutTeam { team } => team.owns_app(app),
         Change::PutBinding { binding } => binding.app == *app,
         Change::PutIsolation { isolation } => isolation.app == *app,
         Change::DeleteApp { name } => name == app,
         Change::DeleteIsolation { app: name, .. } => name == app,
         // What they were is among what was before.
-        Change::DeleteRule { .. } | Change::DeleteBinding { .. } => false,
-        Change::PutGroup { .. } | Change::DeleteGroup { .. } | Change::PutNode { .. } | Change::DeleteNode { .. } => {
-            false
-        }
+        Change::DeleteRule { .. }
+        | Change::DeleteBinding { .. }
+        | Change::DeleteTeam { .. }
+        | Change::DeleteRequest { .. } => false,
+        Change::PutGroup { .. }
+        | Change::DeleteGroup { .. }
+        | Change::PutNode { .. }
+        | Change::DeleteNode { .. }
+        | Change::PutToken { .. }
+        | Change::DeleteToken { .. } => false,
     }
 }
 

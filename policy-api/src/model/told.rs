@@ -1,13 +1,18 @@
 //! What an entry of the history says, in words: what was, and what it became.
 
+use std::collections::BTreeSet;
+
 use super::{
+    api_token::ApiToken,
     app::App,
+    ask::RuleRequest,
     binding::{Binding, BindingState},
     change::{Change, Key},
     entry::{EntryKind, HistoryEntry},
     isolation::Isolation,
     node::Node,
-    rule::{Reason, Rule},
+    rule::{Reason, Rule, RuleSpec},
+    team::Team,
 };
 
 impl HistoryEntry {
@@ -77,7 +82,46 @@ fn told(change: &Change, before: Option<&Change>, reason: Option<&Reason>) -> St
             format!("isolation of {app}/{instance} ended")
         }
         (Change::DeleteIsolation { app, instance: None }, _) => format!("isolation of {app} ended"),
+        (Change::PutTeam { team }, Some(Change::PutTeam { team: before })) => {
+            changed(&format!("team {}", team.name), &team_parts(before), &team_parts(team))
+        }
+        (Change::PutTeam { team }, _) => format!("team {} created{}", team.name, listed(team_parts(team))),
+        (Change::DeleteTeam { name }, _) => format!("team {name} deleted"),
+        (Change::PutToken { token }, Some(Change::PutToken { token: before })) => {
+            changed(&format!("token {}", token.name), &token_parts(before), &token_parts(token))
+        }
+        (Change::PutToken { token }, _) => format!("token {} created{}", token.name, listed(token_parts(token))),
+        (Change::DeleteToken { name }, _) => format!("token {name} revoked"),
+        (Change::PutRequest { request }, _) => format!("{} asks: {}", request.team, asked_for(request)),
+        (Change::DeleteRequest { .. }, Some(Change::PutRequest { request })) => {
+            format!("request of {} is over: {}", request.team, asked_for(request))
+        }
+        (Change::DeleteRequest { id }, _) => format!("request {id} is over"),
     }
+}
+
+/// `q3 (allow web -> db tcp/8080)`.
+fn asked_for(request: &RuleRequest) -> String {
+    let RuleSpec { action, source, destination, protocol, ports, .. } = &request.rule;
+    let ports = if protocol.has_ports() { format!("/{ports}") } else { String::new() };
+    format!("{} ({action} {source} -> {destination} {protocol}{ports})", request.id)
+}
+
+fn listed(parts: Parts) -> String {
+    parts.into_iter().map(|(name, value)| format!(", {name} {value}")).collect()
+}
+
+fn team_parts(team: &Team) -> Parts {
+    vec![("apps", joined(&team.apps)), ("groups", joined(&team.groups)), ("most-rules", or_none(team.most_rules))]
+}
+
+fn token_parts(token: &ApiToken) -> Parts {
+    vec![("roles", joined(&token.grants)), ("expiry", or_none(token.expires_at))]
+}
+
+fn joined<T: std::fmt::Display>(all: &BTreeSet<T>) -> String {
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(",") }
 }
 
 /// `r12 (allow web -> db tcp/8080)`.

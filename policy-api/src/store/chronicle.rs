@@ -77,7 +77,7 @@ pub(super) fn page(
     let spread = spread(journal, &found, tip)?;
     let item = |(entry, seal): Read| {
         let in_force_at = if entry.is_revision() { spread.when(&entry) } else { None };
-        HistoryItem { seal, in_force_at, what: entry.told(), entry }
+        HistoryItem { seal, in_force_at, what: entry.told(), entry: entry.without_hashes() }
     };
     Ok(HistoryPage { items: found.into_iter().map(item).collect(), next })
 }
