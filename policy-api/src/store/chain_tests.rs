@@ -110,6 +110,9 @@ fn what_was_written_before_there_was_a_chain_is_sealed_as_the_file_is_opened() {
     let connection = sqlite::database::connect(&place.file()).expect("connection");
     make_of_schema_3(&connection);
     drop(connection);
+    let elsewhere = Place::new(Kind::Etcd);
+    restore(&place.file(), &elsewhere.location(), true).expect("restored");
+    assert_eq!(assert_proven(&elsewhere.open()).number, 12, "and one entry that says so");
     let store = place.open();
     assert_eq!(assert_proven(&store).number, 11);
     let then = store.past(At::Revision(Revision(10))).expect("known");

@@ -14,6 +14,8 @@ use crate::model::{
 
 /// Lines that one question looks at, at most: the rest is for the next page.
 const MOST_LOOKED_AT: usize = 20_000;
+/// Bytes of entries on a page of more than one.
+const MOST_BYTES: usize = 16 << 20;
 /// Lines that are read at once.
 const PAGE: usize = 512;
 
@@ -52,14 +54,15 @@ pub(super) fn page(
             Order::OldestFirst
         }
     };
-    let (mut found, mut looked_at, mut next): (Vec<Read>, _, _) = (Vec::new(), 0, None);
+    let (mut found, mut bytes): (Vec<Read>, usize) = (Vec::new(), 0);
+    let (mut looked_at, mut next) = (0, None);
     'looking: while low <= high {
         let lines = journal.lines(low..=high, order, PAGE)?;
         if lines.is_empty() {
             break;
         }
         for line in lines {
-            if found.len() == limit || looked_at == MOST_LOOKED_AT {
+            if found.len() == limit || bytes > MOST_BYTES || looked_at == MOST_LOOKED_AT {
                 next = Some(if order == Order::NewestFirst { high + 1 } else { low - 1 });
                 break 'looking;
             }
@@ -70,6 +73,7 @@ pub(super) fn page(
             looked_at += 1;
             let entry = line.entry()?;
             if query.fits(&entry) {
+                bytes = bytes.saturating_add(line.text.len());
                 found.push((entry, line.seal));
             }
         }

@@ -14,6 +14,11 @@ pub enum DatabaseError {
     Schema { path: PathBuf, found: i64, read: i64 },
     #[error("{place} holds no store; run `netpol-api init` first")]
     Missing { place: String },
+    #[error(
+        "{place} was written by an earlier version, which sealed nothing; back it up with that version, and put the backup \
+         in its place with this one: `netpol-api restore --replace`"
+    )]
+    Older { place: String },
     #[error("the store is damaged: {0}")]
     Damaged(String),
     #[error("the store was made with overlay {stored}, which cannot become {wanted} any more: nodes have slices of it")]

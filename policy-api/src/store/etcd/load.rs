@@ -76,6 +76,9 @@ fn load_once(etcd: &Etcd) -> Result<Option<(Loaded, Place)>, DatabaseError> {
     let (head, snapshot) = (found.next().flatten(), found.next().flatten());
     let Some(head) = head else { return Ok(None) };
     let top: Top = serde_json::from_slice(head.value())?;
+    if top.head.tip.number == 0 {
+        return Err(DatabaseError::Older { place: etcd.keys.head() });
+    }
     let snapshot: SnapshotPlace =
         snapshot.map(|pair| serde_json::from_slice(pair.value())).transpose()?.unwrap_or_default();
 

@@ -16,13 +16,14 @@ use super::{copy, journal, ownership};
 use crate::{
     model::{Change, History, NodeName, Overlay, Revision, RuleId, Timestamp},
     store::{
-        birth::Birth,
+        birth::{Birth, random},
         chain::{Line, Tip},
         contents::Contents,
         engine::{AnswerKey, Entry, GivenAnswer},
         error::DatabaseError,
         retention::Limit,
         state::Head,
+        token,
         usage::Count,
     },
 };
@@ -118,7 +119,29 @@ impl Database {
     /// Everything that a file holds, which was proven to be a whole store.
     pub(in crate::store) fn contents(path: &Path) -> Result<Contents, DatabaseError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        copy::read(&Self { connection: Connection::open_with_flags(path, flags)?, _served: None })
+        let connection = Connection::open_with_flags(path, flags)?;
+        if user_version(&connection)? == SCHEMA {
+            return copy::read(&Self { connection, _served: None });
+        }
+        drop(connection);
+        Self::contents_of_older(path)
+    }
+
+    /// The same of what an earlier version wrote, which stays as it is.
+    fn contents_of_older(path: &Path) -> Result<Contents, DatabaseError> {
+        let directory = std::env::temp_dir().join(format!("netpol-{}", token::hex(&random::<8>()?)));
+        let at = |source| DatabaseError::File { path: directory.clone(), source };
+        fs::DirBuilder::new().mode(0o700).create(&directory).map_err(at)?;
+        let upgraded = directory.join("policy.db");
+        let read = || {
+            Self::copy(path, &upgraded)?;
+            let mut connection = Connection::open(&upgraded)?;
+            migrate(&mut connection)?;
+            copy::read(&Self { connection, _served: None })
+        };
+        let contents = read();
+        fs::remove_dir_all(&directory).map_err(at)?;
+        contents
     }
 
     /// Makes an empty file a store that holds this. All of it is in the file itself, with no log beside it.
@@ -266,11 +289,12 @@ impl Database {
 
     /// All lines of the journal.
     pub(in crate::store) fn journal(&self) -> Result<Vec<Line>, DatabaseError> {
-        journal::lines(&self.connection, 1..=u64::MAX, journal::Order::OldestFirst, usize::MAX)
+        journal::lines(&self.connection, 1..=u64::MAX, journal::Order::OldestFirst, journal::Most::ALL)
     }
 
     /// The last lines of the journal, oldest first.
     pub(in crate::store) fn last_lines(&self, most: usize) -> Result<Vec<Line>, DatabaseError> {
+        let most = journal::Most::lines(most);
         let mut lines = journal::lines(&self.connection, 1..=u64::MAX, journal::Order::NewestFirst, most)?;
         lines.reverse();
         Ok(lines)

@@ -32,24 +32,49 @@ pub(super) fn write(connection: &Connection, line: &Line) -> Result<(), Database
     Ok(())
 }
 
-/// Lines with these numbers, at most so many.
+/// How much is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) lines: usize,
+    /// Of more than one line.
+    pub(super) bytes: usize,
+}
+
+impl Most {
+    pub(super) const ALL: Self = Self::lines(usize::MAX);
+
+    pub(super) const fn lines(lines: usize) -> Self {
+        Self { lines, bytes: usize::MAX }
+    }
+}
+
+/// Lines with these numbers.
 pub(super) fn lines(
     connection: &Connection,
     numbers: RangeInclusive<u64>,
     order: Order,
-    most: usize,
+    most: Most,
 ) -> Result<Vec<Line>, DatabaseError> {
     let sql = match order {
         Order::OldestFirst => "SELECT * FROM journal WHERE number BETWEEN ?1 AND ?2 ORDER BY number LIMIT ?3",
         Order::NewestFirst => "SELECT * FROM journal WHERE number BETWEEN ?1 AND ?2 ORDER BY number DESC LIMIT ?3",
     };
     let bound = |number: &u64| i64::try_from(*number).unwrap_or(i64::MAX);
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let count = i64::try_from(most.lines).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![bound(numbers.start()), bound(numbers.end()), most], |row| {
+    let rows = statement.query_map(params![bound(numbers.start()), bound(numbers.end()), count], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, String>(2)?))
     })?;
-    rows.map(|row| read(row?)).collect()
+    let (mut lines, mut bytes): (Vec<Line>, usize) = (Vec::new(), 0);
+    for row in rows {
+        let line = read(row?)?;
+        bytes = bytes.saturating_add(line.text.len());
+        if bytes > most.bytes && !lines.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    Ok(lines)
 }
 
 fn read((number, seal, text): (i64, Vec<u8>, String)) -> Result<Line, DatabaseError> {
@@ -95,7 +120,7 @@ pub(super) fn first(
     let (mut low, mut high, mut found) = (anchor(connection)?.number + 1, tip(connection)?.number, None);
     while low <= high {
         let middle = low + (high - low) / 2;
-        let line = lines(connection, middle..=middle, Order::OldestFirst, 1)?;
+        let line = lines(connection, middle..=middle, Order::OldestFirst, Most::lines(1))?;
         let missing = || DatabaseError::Damaged(format!("entry {middle} of the journal is missing"));
         let entry = line.first().ok_or_else(missing)?.entry()?;
         if holds(Mark::of(&entry)) {
@@ -113,7 +138,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, limit: &Limit, tip: Tip) -> 
     const MOST: usize = 4_096;
     let first = anchor(transaction)?;
     let mut anchor = first;
-    for line in lines(transaction, first.number + 1..=u64::MAX, Order::OldestFirst, MOST)? {
+    for line in lines(transaction, first.number + 1..=u64::MAX, Order::OldestFirst, Most::lines(MOST))? {
         let after = anchor.with(&line)?;
         if !limit.passes(anchor, after, tip) {
             break;

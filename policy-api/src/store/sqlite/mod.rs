@@ -205,6 +205,8 @@ impl Journal for Reader {
     }
 
     fn lines(&self, numbers: RangeInclusive<u64>, order: Order, most: usize) -> Result<Vec<Line>, DatabaseError> {
+        const BYTES: usize = 8 << 20;
+        let most = journal::Most { lines: most, bytes: BYTES };
         self.with(|connection| journal::lines(connection, numbers, order, most))
     }
 

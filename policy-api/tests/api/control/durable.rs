@@ -119,6 +119,8 @@ async fn what_was_answered_survives_kill_9() {
 
 /// All of these rules are there.
 pub(crate) async fn assert_standing(client: &Client, answered: &[RuleId]) {
+    let verified = client.verify_history(None).await.expect("verified");
+    assert_eq!(verified.misfit, None, "the history fits, whatever happened");
     let listed = client.list_rules(&RuleFilter::default()).await.expect("list");
     let standing: BTreeSet<RuleId> = listed.items.iter().map(|view| view.rule.id).collect();
     let lost: Vec<_> = answered.iter().filter(|id| !standing.contains(id)).collect();
