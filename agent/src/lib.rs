@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod endpoint;
 pub mod flow;
 pub mod link;
+pub mod living;
 pub mod names;
 pub mod node;
 pub mod pool;

@@ -10,10 +10,11 @@ use agent::{
     datapath::{Attachment, Datapath, Hook, Sizes},
     flow::{FlowLog, read_events},
     link::{Links, OverlayDevice, watch_links},
+    living::Living,
     names::{MOST_WAITING, name_strangers},
     node::{Node, NodeParts},
     random,
-    usage::{counting_since, tell_usage},
+    usage::{Told, tell_usage},
     watch::{Api, ApiConfig, Follow, Followed, Keyring, Place, join, send_reports},
 };
 use anyhow::{Context as _, Result, bail};
@@ -79,7 +80,7 @@ async fn run(options: RunOptions) -> Result<()> {
     datapath.set_settings(&settings(&datapath, &options, overlay.index, mtu)?)?;
     datapath.start_sweep()?;
     let events = datapath.take_events()?;
-    let living = datapath.flows.values()?;
+    let living = Living::new(datapath.flows.values()?);
 
     let fixed = vec![
         Attachment { hook: Hook::ToUnderlay, interface: uplink.name.clone(), ifindex: uplink.index },
@@ -120,7 +121,7 @@ async fn run(options: RunOptions) -> Result<()> {
     background.spawn(read_events(events, state, node.clone(), flows.clone(), joined.overlay, strangers));
     background.spawn(name_strangers(api.clone(), waiting, flows.clone()));
     background.spawn(attacher.clone().settle_for_ever());
-    background.spawn(tell_usage(api.clone(), node.clone(), living, counting_since(&options.state_dir)?));
+    background.spawn(tell_usage(api.clone(), node.clone(), Told::resume(&options.state_dir)?, living));
     say_when_ready(node.clone());
     let admin = Admin { attacher, node, flows, api };
     tokio::select! {

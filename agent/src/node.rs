@@ -355,7 +355,7 @@ impl Node {
                 let _ = reply.send(self.datapath.counters.lost().map(|lost| lost.total()));
             }
             Request::Usage(reply) => {
-                let _ = reply.send(self.datapath.usage.read());
+                let _ = reply.send(self.programmed.accounts(&self.datapath));
             }
             Request::Counters(reply) => {
                 let _ = reply.send(self.counted());

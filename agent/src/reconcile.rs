@@ -13,13 +13,14 @@ use common::{
     placement::{Place, Placement},
     rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope},
 };
-
+use policy_api::model::Timestamp;
 use tracing::warn;
 
 use crate::{
     compile::Desired,
     datapath::{Datapath, DatapathError},
     port_sets::PortSets,
+    usage::{Account, Accounts},
 };
 
 /// What the kernel holds, as far as this agent wrote or found it.
@@ -32,7 +33,10 @@ pub struct Programmed {
     placements: HashMap<Address, Placement>,
     nodes: HashSet<Address>,
     /// Rules that are credited with what they let pass.
-    rules: HashSet<u32>,
+    /// Since when each rule's account counts; nothing of what an agent before opened.
+    rules: HashMap<u32, Option<Timestamp>>,
+    /// What was counted on accounts that are closed, until somebody asks.
+    closed: Vec<Account>,
 }
 
 /// What a reconciliation did.
@@ -85,7 +89,8 @@ impl Programmed {
             port_sets: PortSets::adopt(datapath, &lengths)?,
             lengths,
             memberships: datapath.memberships.read()?.into_iter().collect(),
-            rules: datapath.usage.read()?.into_iter().map(|(rule, _)| rule).collect(),
+            rules: datapath.usage.read()?.into_iter().map(|(rule, _)| (rule, None)).collect(),
+            closed: Vec::new(),
             placements: datapath.placements.read()?.into_iter().filter(remote).collect(),
             nodes: datapath.nodes.read()?.into_iter().map(|(address, _)| address).collect(),
         })
@@ -93,7 +98,14 @@ impl Programmed {
 
     /// The rules that are credited with what they let pass.
     pub fn rules(&self) -> impl Iterator<Item = u32> {
-        self.rules.iter().copied()
+        self.rules.keys().copied()
+    }
+
+    /// What was counted of each rule; of those that are gone, once.
+    pub fn accounts(&mut self, datapath: &Datapath) -> Result<Accounts, DatapathError> {
+        let of = |(rule, usage)| Account { rule, opened: self.rules.get(&rule).copied().flatten(), usage, live: 0 };
+        let open = datapath.usage.read()?.into_iter().map(of).collect();
+        Ok(Accounts { open, closed: std::mem::take(&mut self.closed) })
     }
 
     pub fn row_count(&self) -> usize {
@@ -117,16 +129,18 @@ impl Programmed {
 
     /// Opens an account for each rule, and closes those of rules that are gone.
     fn credit_rules(&mut self, datapath: &mut Datapath, desired: &Desired, outcome: &mut Outcome) {
-        let new: Vec<_> = desired.rules.difference(&self.rules).copied().collect();
-        let old: Vec<_> = self.rules.difference(&desired.rules).copied().collect();
+        let new: Vec<_> = desired.rules.iter().filter(|rule| !self.rules.contains_key(rule)).copied().collect();
+        let old: Vec<_> = self.rules.keys().filter(|rule| !desired.rules.contains(rule)).copied().collect();
         for rule in new {
             if outcome.wrote(&format!("usage of r{rule}"), datapath.usage.put_new(&rule, &Usage::default())) {
-                self.rules.insert(rule);
+                self.rules.insert(rule, Some(Timestamp::now()));
             }
         }
         for rule in old {
+            let counted = datapath.usage.get(&rule).ok().flatten();
             if outcome.wrote(&format!("usage of r{rule}"), datapath.usage.remove(&rule)) {
-                self.rules.remove(&rule);
+                let opened = self.rules.remove(&rule).flatten();
+                self.closed.extend(counted.map(|usage| Account { rule, opened, usage, live: 0 }));
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Tells the policy API what each rule let pass here, or kept from passing, and how many flows live by it.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
-
-use common::{
-    conntrack::{Record, Word},
-    event::Usage,
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+use common::event::Usage;
 use policy_api::model::{self, RuleUsage, Timestamp, UsageReport};
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,8 +15,8 @@ use tracing::{debug, warn};
 
 use crate::{
     clock::boot_id,
-    datapath::Values,
     flow::wall_time,
+    living::Living,
     node::NodeHandle,
     state::{self, StateError},
     watch::Api,
@@ -25,76 +27,128 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Rules in one request.
 const MOST: usize = 1_000;
 
-/// Since when the maps have been counting.
+/// What was counted of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub rule: u32,
+    /// Since when; nothing if an agent before opened it.
+    pub opened: Option<Timestamp>,
+    pub usage: Usage,
+    /// Flows that live by it, as they were counted last.
+    pub live: u64,
+}
+
+/// What was counted of all rules. A rule that leaves what this node needs loses its account, and gets a new one, from nothing,
+/// when it comes back.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    pub open: Vec<Account>,
+    pub closed: Vec<Account>,
+}
+
+/// Since when accounts count, remembered from agent to agent.
 #[derive(Debug, Serialize, Deserialize)]
 struct Counting {
+    /// Since when the maps have been there.
     since: Timestamp,
     /// Maps do not survive a boot, nor a change of their layout.
     boot: String,
     schema: u32,
+    /// Accounts that were opened later than the maps were made.
+    #[serde(default)]
+    opened: BTreeMap<u32, Timestamp>,
 }
 
-/// Since when this node has been counting, remembered from the agent that began.
-pub fn counting_since(directory: &Path) -> Result<Timestamp, StateError> {
-    let path = directory.join("usage.json");
-    let (boot, schema) = (boot_id(), common::SCHEMA);
-    if let Some(counting) = state::load::<Counting>(&path)?
-        && (counting.boot.as_str(), counting.schema) == (boot.as_str(), schema)
-    {
-        return Ok(counting.since);
+/// What is told of rules, and what was.
+pub struct Told {
+    path: PathBuf,
+    counting: Counting,
+    /// By rule and since when it was counted; with the flows that lived by it.
+    told: HashMap<(u32, Timestamp), (Usage, u64)>,
+    /// Of closed accounts, until it has arrived.
+    parting: BTreeMap<(u32, Timestamp), (Usage, u64)>,
+}
+
+impl Counting {
+    fn new() -> Self {
+        Self { since: Timestamp::now(), boot: boot_id(), schema: common::SCHEMA, opened: BTreeMap::new() }
     }
-    let counting = Counting { since: Timestamp::now(), boot, schema };
-    state::save(&path, &counting)?;
-    Ok(counting.since)
+
+    fn since(&self, account: &Account) -> Timestamp {
+        account.opened.or_else(|| self.opened.get(&account.rule).copied()).unwrap_or(self.since)
+    }
 }
 
-/// Flows that live by each rule.
-type Living = HashMap<u32, u64>;
+impl Told {
+    /// As the agent before left it, if it was on these maps.
+    pub fn resume(directory: &Path) -> Result<Self, StateError> {
+        let path = directory.join("usage.json");
+        let kept: Option<Counting> = state::load(&path)?;
+        let kept = kept.filter(|kept| kept.schema == common::SCHEMA && kept.boot == boot_id());
+        let counting = kept.unwrap_or_else(Counting::new);
+        state::save(&path, &counting)?;
+        Ok(Self { path, counting, told: HashMap::new(), parting: BTreeMap::new() })
+    }
 
-/// How often flows are looked at, in looks at rules: all of them have to be read.
-const LOOKS_PER_COUNT: u32 = 5;
-
-/// Counts the living flows that began on this node, each at one node only: not what has ended or was cut.
-fn count_living(flows: &Values<Record>) -> std::io::Result<Living> {
-    let mut living = Living::new();
-    flows.each(|Record { entry: flow, .. }| {
-        if flow.is_ours() && !flow.is_cut() && !flow.is_ended() && flow.word() != Word::DEAD {
-            *living.entry(flow.rule).or_default() += 1;
+    /// What is still to be told, each report of rules that are counted since one time: the earlier ones first.
+    fn take(&mut self, accounts: &Accounts) -> Result<Vec<UsageReport>, StateError> {
+        let dated = |account: &Account| ((account.rule, self.counting.since(account)), (account.usage, account.live));
+        self.parting.extend(accounts.closed.iter().map(dated));
+        let open: BTreeMap<(u32, Timestamp), (Usage, u64)> = accounts.open.iter().map(dated).collect();
+        self.told.retain(|account, _| open.contains_key(account));
+        let later = open.keys().filter(|(_, since)| *since != self.counting.since).copied().collect();
+        if self.counting.opened != later {
+            self.counting.opened = later;
+            state::save(&self.path, &self.counting)?;
         }
-    })?;
-    Ok(living)
+        let news = open
+            .iter()
+            .chain(&self.parting)
+            .filter(|(account, now)| self.told.get(account).copied().unwrap_or_default() != **now);
+        let mut by_since: BTreeMap<Timestamp, Vec<RuleUsage>> = BTreeMap::new();
+        for ((rule, since), (usage, live)) in news {
+            by_since.entry(*since).or_default().push(describe(*rule, usage, *live));
+        }
+        let parts = |(since, rules): (Timestamp, Vec<RuleUsage>)| {
+            let report = |part: &[RuleUsage]| UsageReport { since, rules: part.to_vec() };
+            rules.chunks(MOST).map(report).collect::<Vec<_>>()
+        };
+        Ok(by_since.into_iter().flat_map(parts).collect())
+    }
+
+    fn arrived(&mut self, report: &UsageReport, accounts: &Accounts) {
+        for rule in &report.rules {
+            self.parting.remove(&(rule.id.0, report.since));
+        }
+        let ids: HashSet<u32> = report.rules.iter().map(|rule| rule.id.0).collect();
+        let dated = |account: &Account| ((account.rule, self.counting.since(account)), (account.usage, account.live));
+        let open = accounts.open.iter().map(dated);
+        self.told.extend(open.filter(|((rule, since), _)| *since == report.since && ids.contains(rule)));
+    }
 }
 
 /// Tells what changed, for ever. All of it again after a reconnection, because the API may have lost what it was told last.
-pub async fn tell_usage(api: Arc<Api>, node: NodeHandle, flows: Values<Record>, since: Timestamp) {
-    let flows = Arc::new(flows);
-    let mut told: HashMap<u32, (Usage, u64)> = HashMap::new();
-    let (mut living, mut looks) = (Living::new(), 0_u32);
+pub async fn tell_usage(api: Arc<Api>, node: NodeHandle, mut told: Told, mut living: Living) {
     let mut look = interval(TELL_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
+        let Ok(mut accounts) = node.usage().await else { return };
+        living.count_now_and_then().await;
+        for account in &mut accounts.open {
+            account.live = living.by(account.rule);
+        }
+        let reports = told.take(&accounts).unwrap_or_else(|error| {
+            warn!(%error, "the usage of rules is not told, as it would be wrong after a restart");
+            Vec::new()
+        });
         if !api.is_connected() {
-            told.clear();
+            told.told.clear();
             continue;
         }
-        let Ok(usage) = node.usage().await else { return };
-        if looks.is_multiple_of(LOOKS_PER_COUNT) {
-            let flows = flows.clone();
-            match tokio::task::spawn_blocking(move || count_living(&flows)).await {
-                Ok(Ok(counted)) => living = counted,
-                Ok(Err(error)) => warn!(%error, "live flows are not counted"),
-                Err(_) => return,
-            }
-        }
-        looks = looks.wrapping_add(1);
-        let all = usage.into_iter().map(|(rule, usage)| (rule, (usage, living.get(&rule).copied().unwrap_or(0))));
-        let changed = |(rule, now): &(u32, (Usage, u64))| now.0 != Usage::default() && told.get(rule) != Some(now);
-        let changed: Vec<(u32, (Usage, u64))> = all.filter(changed).collect();
-        for part in changed.chunks(MOST) {
-            let rules = part.iter().map(|(rule, (usage, live))| describe(*rule, usage, *live)).collect();
-            match api.report_usage(&UsageReport { since, rules }).await {
-                Ok(()) => told.extend(part.iter().copied()),
+        for report in reports {
+            match api.report_usage(&report).await {
+                Ok(()) => told.arrived(&report, &accounts),
                 Err(error) => debug!(%error, "the usage of rules did not arrive"),
             }
         }
@@ -105,4 +159,42 @@ fn describe(rule: u32, usage: &Usage, live: u64) -> RuleUsage {
     let last_hit = (usage.last_hit != 0).then(|| wall_time(usage.last_hit).into());
     let Usage { packets, bytes, flows, .. } = *usage;
     RuleUsage { id: model::RuleId(rule), usage: model::Usage { packets, bytes, flows, live, last_hit } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(opened: Option<Timestamp>, packets: u64) -> Account {
+        Account { rule: 7, opened, usage: Usage { packets, bytes: 60 * packets, flows: 1, last_hit: 0 }, live: 0 }
+    }
+
+    fn packets(reports: &[UsageReport]) -> Vec<(Timestamp, u64)> {
+        reports.iter().flat_map(|report| report.rules.iter().map(|rule| (report.since, rule.usage.packets))).collect()
+    }
+
+    #[test]
+    fn an_account_that_was_closed_and_opened_again_adds_to_what_it_held() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut told = Told::resume(directory.path()).expect("a file");
+        let start = told.counting.since;
+        let later = start.after(Duration::from_secs(3)).expect("in range");
+        let before = Accounts { open: vec![account(None, 5)], closed: Vec::new() };
+        let reports = told.take(&before).expect("kept");
+        assert_eq!(packets(&reports), [(start, 5)]);
+        told.arrived(&reports[0], &before);
+        assert!(told.take(&before).expect("kept").is_empty());
+
+        // As much as before, and nobody looked in between.
+        let after = Accounts { open: vec![account(Some(later), 5)], closed: vec![account(None, 6)] };
+        let reports = told.take(&after).expect("kept");
+        assert_eq!(packets(&reports), [(start, 6), (later, 5)]);
+        told.arrived(&reports[1], &after);
+        let again = Accounts { open: vec![account(Some(later), 5)], closed: Vec::new() };
+        assert_eq!(packets(&told.take(&again).expect("kept")), [(start, 6)], "it did not arrive");
+
+        let mut next = Told::resume(directory.path()).expect("a file");
+        let adopted = Accounts { open: vec![account(None, 9)], closed: Vec::new() };
+        assert_eq!(packets(&next.take(&adopted).expect("kept")), [(later, 9)], "as the agent before opened it");
+    }
 }

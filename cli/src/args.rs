@@ -9,6 +9,7 @@ mod app;
 mod cf;
 mod global;
 pub(crate) mod help;
+mod history;
 mod machine;
 mod node;
 mod observe;
@@ -23,6 +24,7 @@ mod view;
 pub(crate) use app::{AppCommand, AppDeleteArgs, AppSetArgs, IsolateArgs, ReleaseArgs};
 pub(crate) use cf::{CfListArgs, CfPolicyArgs};
 pub(crate) use global::{GlobalArgs, Secret};
+pub(crate) use history::{HistoryArgs, HistoryCommand, HistoryListArgs, VerifyArgs};
 pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
@@ -33,7 +35,7 @@ pub(crate) use right::{
 };
 pub(crate) use rule::{CheckArgs, DenyArgs, ListArgs, ReceiptArgs, RevokeArgs, RevokeTarget, WaitArgs, WriteArgs};
 pub(crate) use value::Patience;
-pub(crate) use view::{CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
+pub(crate) use view::{AppsArgs, CompletionArgs, HelpArgs, InstancesArgs, LookupArgs, WatchArgs};
 
 /// netpol: who may talk to whom, by app name.
 #[derive(Debug, Parser)]
@@ -106,9 +108,13 @@ pub(crate) enum Command {
     #[command(visible_alias = "who", after_help = help::LOOKUP)]
     Lookup(LookupArgs),
 
+    /// Who changed what, when, from where and why
+    #[command(after_help = help::HISTORY)]
+    History(HistoryArgs),
+
     /// Show the apps: identity, mode, groups
     #[command(after_help = help::APPS)]
-    Apps(WatchArgs),
+    Apps(AppsArgs),
     /// Show the running instances, of one app or of all
     #[command(after_help = help::INSTANCES)]
     Instances(InstancesArgs),

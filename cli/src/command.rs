@@ -8,6 +8,7 @@ mod app;
 mod check;
 mod connect;
 mod follow;
+mod history;
 mod isolation;
 mod list;
 mod login;
@@ -43,6 +44,7 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::List(args) => list::rules(args, settings).await,
         Command::Check(args) => check::check(args, settings).await,
         Command::Lookup(args) => lookup::lookup(args, settings).await,
+        Command::History(args) => history::history(args, settings).await,
         Command::Apps(args) => list::apps(*args, settings).await,
         Command::Instances(args) => list::instances(args, settings).await,
         Command::Nodes(args) => list::nodes(*args, settings).await,

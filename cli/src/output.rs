@@ -10,6 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::terminal::{Look, Terminal};
 
 pub(crate) mod event;
+pub(crate) mod history;
 pub(crate) mod inventory;
 pub(crate) mod phrase;
 pub(crate) mod policy;

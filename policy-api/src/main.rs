@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use policy_api::{
@@ -17,10 +17,10 @@ use policy_api::{
     directory::Found,
     http::Compat,
     init::{Init, NodeWish, TeamWish, TokenWish, init},
-    model::{History, Invalid, Prefix},
+    model::{History, Invalid, KnownSeal, Misfit, Prefix, Verified},
     oidc::{KeySource, ProviderConfig, RoleOf},
     server::{Server, ServerConfig},
-    store::{Copied, Location, OverlayWish, Retention, accept, back_up, longest_overlay, restore},
+    store::{Copied, Location, OverlayWish, Retention, accept, back_up, longest_overlay, restore, verify_store},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -80,6 +80,29 @@ enum Command {
         An agent never follows a store of another history by itself: it might be an old copy, without\n\
         the denies that came since. Its status names the history that it follows.")]
     Accept(AcceptArgs),
+    /// Looks at the history beside whoever serves the store, or where nobody does.
+    #[command(subcommand)]
+    History(HistoryCommand),
+}
+
+#[derive(Subcommand)]
+enum HistoryCommand {
+    /// Proves that the history is what was written; names the first entry that is not.
+    #[command(after_help = "Examples:\n  \
+        netpol-api history verify --store sqlite:///var/lib/netpol/policy.db\n  \
+        netpol-api history verify --store sqlite:///var/backups/netpol-2026-01-31.db --known 1207:5d41…\n\n\
+        Of a backup, too. What it prints last, kept where nobody who can write to the store can write, proves more.")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// Where the store is.
+    #[arg(long, value_name = "URL", default_value = "sqlite:///var/lib/netpol/policy.db")]
+    store: Location,
+    /// What an earlier `verify` printed: the number of an entry and its seal.
+    #[arg(long, value_name = "NUMBER:SEAL")]
+    known: Option<KnownSeal>,
 }
 
 #[derive(Args)]
@@ -232,6 +255,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => save(&args),
         Command::Restore(args) => put_back(&args),
         Command::Accept(args) => let_follow(&args.store, &args.histories),
+        Command::History(HistoryCommand::Verify(args)) => verify(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -289,6 +313,16 @@ fn let_follow(store: &Location, histories: &[History]) -> anyhow::Result<()> {
     let accepted = accept(store, histories).context("accept the store's history")?;
     let names: Vec<&str> = accepted.iter().map(History::as_str).collect();
     say(&format!("agents that follow {} go over to {store}", names.join(", ")))
+}
+
+fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
+    let verified = verify_store(&args.store, args.known).context("read the history")?;
+    let Verified { first, number, seal, revision, misfit, .. } = verified;
+    if let Some(Misfit { problem, revision, .. }) = misfit {
+        bail!("the history does not fit: {problem}; from revision {revision} on nothing is proven");
+    }
+    say(&format!("the history fits: entries {first} to {number}, up to revision {revision}"))?;
+    say(&KnownSeal { number, seal }.to_string())
 }
 
 fn content(copied: &Copied) -> String {

@@ -20,7 +20,7 @@ use crate::{
     oidc::{KeysError, Provider, ProviderConfig},
     store::{DatabaseError, Location, OverlayWish, Retention, Store},
     tls::{Authority, Identifying, TlsError},
-    watch::{Planner, Planning, Presence, Timing},
+    watch::{Planner, Planning, Presence, Timing, note_spread},
 };
 
 /// What to serve, and where.
@@ -73,6 +73,7 @@ pub struct Server {
     handle: Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
     renewing: JoinHandle<()>,
+    noting: JoinHandle<()>,
     planning: Planning,
 }
 
@@ -106,6 +107,7 @@ impl Server {
         let presence = Arc::new(Presence::shared_by(store.board()));
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;
+        let noting = tokio::spawn(note_spread(store.clone(), presence.clone(), stopped.clone()));
         let limit = config.requests_per_second;
         let context = Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped);
         let router = http::router(context.believing(provider), config.cf_compat.as_ref());
@@ -119,7 +121,7 @@ impl Server {
         let serving = tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
         let renewing = tokio::spawn(renew(authority, names, tls));
         info!(%address, revision = %store.read(|state| state.revision()), "serving");
-        Ok(Self { address, store, stop, handle, serving, renewing, planning })
+        Ok(Self { address, store, stop, handle, serving, renewing, noting, planning })
     }
 
     /// Where we listen, with the port that was found if none was asked for.
@@ -148,8 +150,8 @@ impl Server {
         if let Err(failure) = self.serving.await {
             error!(error = %failure, "the server did not end well");
         }
-        // It was told to stop, and a panic of it was reported when it happened.
-        let _reported = self.planning.join();
+        // They were told to stop, and a panic of one was reported when it happened.
+        let _reported = (self.planning.join(), self.noting.await);
         // Connections that outlived their grace may hold the store a moment longer; all that was answered is on disk anyway.
         if let Some(store) = Arc::into_inner(self.store) {
             store.close();

@@ -108,18 +108,7 @@ fn state() -> impl Strategy<Value = Vec<Change>> {
     let slices = Slices { slice_v4: prefix("10.255.1.0/24"), slice_v6: prefix("fd00:0:0:1::/64") };
     let nodes = (0..NODES).map(move |number| {
         let underlay = IpAddr::from([192, 0, 2, number]);
-        Change::PutNode {
-            node: Arc::new(Node {
-                name: node(number),
-                underlay,
-                slices,
-                apps: Vec::new(),
-                key: None,
-                joined_with: None,
-                draining: false,
-                revision: Revision(1),
-            }),
-        }
+        Change::PutNode { node: Arc::new(Node::new(node(number), underlay, slices, Revision(1))) }
     });
     let groups = (0..GROUPS).map(|number| {
         let group = Group { name: group(number), number: u32::from(number) + 1, revision: Revision(1) };

@@ -75,6 +75,36 @@ fn a_rule_counts_what_it_let_pass_and_what_it_refused_once_on_the_node_that_bega
 }
 
 #[test]
+fn a_rule_that_leaves_a_node_and_comes_back_goes_on_with_its_count() {
+    scenario(Plan::nodes(&["n1", "n2"]), |world| {
+        let (a, b) = (world.run_instance("appA", "n1")?, world.run_instance("appB", "n2")?);
+        let group = |flag: &str| world.netpol(&["app", "set", "appA", flag, "edge"])?.expect_exit(0).map(drop);
+        group("--add-group")?;
+        let line = ["allow", "group:edge", "appB", "--port", "8080", "--protocol", "udp", "--wait", "-o", "json"];
+        let made = world.netpol(&line)?.expect_exit(0)?.json()?;
+        let rule = made["id"].as_str().context("an id")?;
+        let server = b.namespace.inside(|| UdpSocket::bind((b.address()?, PORT)).context("bind"))?;
+        server.set_read_timeout(Some(PATIENCE))?;
+        for times in 1..=3 {
+            let socket = sender(&a)?;
+            for _ in 0..DATAGRAMS {
+                socket.send_to(&PAYLOAD, (b.address()?, PORT))?;
+                server.recv(&mut [0; PAYLOAD.len()]).context("an allowed datagram")?;
+            }
+            await_that("all to be counted", PATIENCE, || {
+                Ok(usage(world, rule)?.context("the rule is listed")?["packets"] == times * DATAGRAMS)
+            })
+            .with_context(|| format!("{times} times {DATAGRAMS}: {:?}", usage(world, rule)))?;
+            // With nobody of the group on n1, the rule is not n1's business.
+            group("--remove-group")?;
+            group("--add-group")?;
+            world.netpol(&["allow", "appA", "appA", "--port", &times.to_string(), "--wait"])?.expect_exit(0)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn every_denied_packet_of_a_flood_is_counted_though_not_every_one_is_told() {
     scenario(Plan::nodes(&["n1", "n2"]), |world| {
         let (a, far) = (world.run_instance("appA", "n1")?, world.run_instance("appB", "n2")?);

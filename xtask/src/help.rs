@@ -7,6 +7,7 @@ cargo xtask COMMAND
 
   demo             two nodes on this machine, the real binaries, the whole story told step by step
   test [FILTER]    every test there is, or those that FILTER names
+  api              asks a real policy API all that its description allows, and much that it does not
   lint [--deps]    formatting and clippy; with --deps also licences, sources and bans of every dependency
   setup            installs what is missing to build and run; the other commands do this by themselves
   bench NAME...    measures, prints a table and writes target/bench/NAME.json
@@ -44,6 +45,15 @@ FILTER is the name of a file in tests/tests, or a part of test names. Needs root
   cargo xtask test story
   cargo xtask test a_revoked_rule_stops";
 
+const API: &str = "\
+cargo xtask api
+
+Starts netpol-api over an empty store and has schemathesis make requests from its /openapi.json for a minute and
+a quarter: good ones, and ones that the description forbids. Fails where an answer is a 5xx, comes too late, or is
+one that the description does not have. The store is left in target/api. Installs schemathesis into .tools/, once.
+
+  cargo xtask api";
+
 const DEMO: &str = "\
 cargo xtask demo
 
@@ -76,7 +86,11 @@ cargo xtask soak NAME
 Runs one test file of tests/tests, or the tests that NAME is part of, at the long setting: more rounds, more
 packets. What `cargo xtask test` runs of each takes at most a minute.
 
+`fuzz` is none of them: it feeds what reads frames, watch lines, requests and files of policy with anything, a
+minute each (fuzz/fuzz_targets). Installs cargo-fuzz into .tools/, once. What breaks one is kept in fuzz/artifacts.
+
   cargo xtask soak forgery
+  cargo xtask soak fuzz
   cargo xtask soak lifecycle";
 
 pub(crate) fn text(topic: Topic) -> &'static str {
@@ -85,6 +99,7 @@ pub(crate) fn text(topic: Topic) -> &'static str {
         Topic::Setup => SETUP,
         Topic::Lint => LINT,
         Topic::Test => TEST,
+        Topic::Api => API,
         Topic::Demo => DEMO,
         Topic::Bench => BENCH,
         Topic::Soak => SOAK,

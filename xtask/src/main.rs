@@ -3,9 +3,11 @@
 //! Depends on nothing, so that it starts within a second on a machine that has only a toolchain.
 //! What runs real programs in the kernel runs inside a `sandbox` that takes everything down with it.
 
+mod api;
 mod bench;
 mod command;
 mod demo;
+mod fuzz;
 mod help;
 mod lint;
 mod progress;
@@ -48,7 +50,9 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Command::Lint(scope) => lint::run(*scope).map(|()| ExitCode::SUCCESS),
         Command::Test { filter } => suite::run(filter.as_deref(), suite::Effort::Ci),
+        Command::Soak { name } if name == "fuzz" => fuzz::run().map(|()| ExitCode::SUCCESS),
         Command::Soak { name } => suite::run(Some(name), suite::Effort::Soak),
+        Command::Api => api::run().map(|()| ExitCode::SUCCESS),
         Command::Demo => demo::run(),
         Command::Bench { profile, arguments } => bench::run(*profile, arguments),
     }

@@ -12,9 +12,12 @@ use crate::progress::{self, Failure};
 use crate::workspace;
 
 const BPF_LINKER: &str = "0.13.0";
+const CARGO_FUZZ: &str = "0.13.2";
+const SCHEMATHESIS: &str = "4.32.5";
 
-/// Debian packages: namespaces and traffic for tests, captures, peers for benches; what compiles etcd's protocol.
-const PACKAGES: [&str; 11] = [
+/// Debian packages: namespaces and traffic for tests, captures, peers for benches; what compiles etcd's protocol;
+/// what asks the API by its description.
+const PACKAGES: [&str; 12] = [
     "iproute2",
     "iputils-ping",
     "iputils-arping",
@@ -26,6 +29,7 @@ const PACKAGES: [&str; 11] = [
     "nftables",
     "protobuf-compiler",
     "libprotobuf-dev",
+    "python3-venv",
 ];
 
 /// The Debian package of etcd, for tests of stores in it.
@@ -94,6 +98,38 @@ impl Toolchain {
         let found = entries.map(|entry| entry.path()).find(|path| file_name(path).starts_with("libLLVM.so."));
         found.ok_or_else(|| Failure::new("setup", format!("no libLLVM.so.* in {}", directory.display()), RUSTUP))
     }
+}
+
+/// What feeds what reads bytes of others with anything.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf, Failure> {
+    let tools = workspace::tools();
+    let program = tools.join("bin/cargo-fuzz");
+    if program.exists() {
+        return Ok(program);
+    }
+    let mut install = workspace::command("cargo");
+    install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--root"]).arg(&tools);
+    progress::step("install cargo-fuzz", &mut install, "it is built from the package registry")?;
+    Ok(program)
+}
+
+/// What asks the API by its description; from Python's registry, in an environment of its own.
+pub(crate) fn schemathesis() -> Result<PathBuf, Failure> {
+    let environment = workspace::tools().join(format!("schemathesis-{SCHEMATHESIS}"));
+    let program = environment.join("bin/schemathesis");
+    if program.exists() {
+        return Ok(program);
+    }
+    let remedy = "python3 with its venv module is needed, and Python's package registry";
+    progress::step(
+        "make a Python environment",
+        workspace::command("python3").args(["-m", "venv"]).arg(&environment),
+        remedy,
+    )?;
+    let mut install = workspace::command(&environment.join("bin/pip").to_string_lossy());
+    install.args(["install", "--quiet", "--disable-pip-version-check", &format!("schemathesis=={SCHEMATHESIS}")]);
+    progress::step("install schemathesis", &mut install, remedy)?;
+    Ok(program)
 }
 
 fn ask_rustc(arguments: &[&str]) -> Result<String, Failure> {

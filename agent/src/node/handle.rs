@@ -2,10 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use common::{
-    Direction, DropReason,
-    event::{Counter, Usage},
-};
+use common::{Direction, DropReason, event::Counter};
 use policy_api::model::{NodeName, Revision};
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,6 +11,7 @@ use crate::{
     datapath::{DatapathError, Lost, Outcome},
     endpoint::Endpoint,
     link::netns::NetnsId,
+    usage::Accounts,
 };
 
 /// What others ask of the node.
@@ -26,7 +24,7 @@ pub enum Request {
     Remove(u32, oneshot::Sender<Result<Option<Endpoint>, NodeError>>),
     Status(oneshot::Sender<Status>),
     Counters(oneshot::Sender<Result<Counted, DatapathError>>),
-    Usage(oneshot::Sender<Result<Vec<(u32, Usage)>, DatapathError>>),
+    Usage(oneshot::Sender<Result<Accounts, DatapathError>>),
     EventsLost(oneshot::Sender<Result<u64, DatapathError>>),
 }
 
@@ -103,8 +101,8 @@ impl NodeHandle {
         Ok(self.ask(Request::EventsLost).await??)
     }
 
-    /// What each rule let pass here, by its number.
-    pub async fn usage(&self) -> Result<Vec<(u32, Usage)>, NodeError> {
+    /// What each rule let pass here.
+    pub async fn usage(&self) -> Result<Accounts, NodeError> {
         Ok(self.ask(Request::Usage).await??)
     }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use policy_api::model::{AppName, AppSettings, GroupName, GroupWish, Lifetime, Mode, Reason, Target};
 
-use super::rule::{ReceiptArgs, WaitArgs};
+use super::rule::{ReceiptArgs, WaitArgs, WhyArgs};
 use crate::failure::Failure;
 
 /// What `app` does.
@@ -36,6 +36,8 @@ pub(crate) struct AppSetArgs {
     /// Be in this group no longer; may be repeated
     #[arg(long, value_name = "G")]
     remove_group: Vec<GroupName>,
+    #[command(flatten)]
+    pub(crate) why: WhyArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
     /// Say what would happen, and change nothing
@@ -74,6 +76,8 @@ pub(crate) struct AppDeleteArgs {
     /// The app
     #[arg(value_name = "APP")]
     pub(crate) app: AppName,
+    #[command(flatten)]
+    pub(crate) why: WhyArgs,
     /// Say what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -106,6 +110,8 @@ pub(crate) struct ReleaseArgs {
     /// What was isolated: an app, or one of its instances
     #[arg(value_name = "APP[/N]")]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) why: WhyArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }

@@ -36,6 +36,7 @@ Who may
 Ask
   check       Would this connection be allowed, and by which rule?
   lookup      Which instance has this address, or had it then? (also: who)
+  history     Who changed what, when, from where and why
 
 See
   apps        Apps, their identity, mode and groups
@@ -120,7 +121,29 @@ Examples:
   netpol list --source appA -o json
   netpol list --source group:front
   netpol list --unused 30d             rules that nothing has needed for 30 days
+  netpol list --at 7d                  as it was a week ago; also a revision, or a time
   netpol list -w                       print again on every change";
+
+pub(crate) const HISTORY: &str = "\
+Examples:
+  netpol history                             the last 50 entries, newest first
+  netpol history --app appA --since 7d       what was changed of appA in the last week
+  netpol history --rule r12 -o wide          the life of a rule, with requests and seals
+  netpol history --kind refused              what somebody had no right to
+  netpol history --kind all --limit 0 -o jsonl
+  netpol history -w                          print what comes, until Ctrl-C
+  netpol history verify                      prove that it is what was written
+
+IN-FORCE is when every registered node had the change in force. Containers that begin and end are entries of kind
+placement, which are shown where they are asked for. What stood at an entry: netpol list --at REVISION";
+
+pub(crate) const HISTORY_VERIFY: &str = "\
+Examples:
+  netpol history verify
+  netpol history verify --known 1207:5d41…   also hold it against what an earlier verify printed
+
+Each entry is sealed over the one before it. Whoever can write to the store could seal everything anew, but not so that
+it has the seal that you keep elsewhere. Exit code 1: it does not fit, and the first entry that does not is named.";
 
 pub(crate) const ISOLATE: &str = "\
 Examples:
@@ -223,6 +246,7 @@ Examples:
   netpol check appA appB --port 8080 -q && echo open
   netpol check appA appB --protocol icmp
   netpol check any appB --protocol any
+  netpol check appA appB --port 8080 --at 2026-01-31T12:00:00Z   would it have been allowed then?
 
 Answers by what happens on the wire; where audited rules or apps would change that, a second line says how.
 Without --port the answer is for all ports, if it is the same for all of them; `any` and group:NAME are

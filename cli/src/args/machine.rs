@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 use policy_api::model::NodeName;
 
+use super::rule::WhyArgs;
+
 /// What `node` does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
@@ -23,6 +25,8 @@ pub(crate) struct NodeArgs {
     /// The node
     #[arg(value_name = "NODE")]
     pub(crate) node: NodeName,
+    #[command(flatten)]
+    pub(crate) why: WhyArgs,
     /// Say what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

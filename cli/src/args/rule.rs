@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use policy_api::model::{Action, AppName, Invalid, Lifetime, Mode, OnDeny, Ports, Protocol, Reason, RuleId, Selector};
 
+use super::history::AtArgs;
 use super::value::{BadValue, Patience};
 use super::view::WatchArgs;
 use crate::failure::Failure;
@@ -51,6 +52,14 @@ pub(crate) struct ReceiptArgs {
     /// Do not wait for the count of live flows that were cut (at most 2s)
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+/// Why a change is made that leaves nothing behind to say so.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct WhyArgs {
+    /// Why, for whoever reads the history later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<Reason>,
 }
 
 /// Flags of `deny`.
@@ -146,6 +155,8 @@ pub(crate) struct RevokeArgs {
     #[arg(long, requires = "destination", conflicts_with_all = ["port", "protocol", "action"])]
     all: bool,
     #[command(flatten)]
+    pub(crate) why: WhyArgs,
+    #[command(flatten)]
     pub(crate) wait: WaitArgs,
     #[command(flatten)]
     pub(crate) receipt: ReceiptArgs,
@@ -197,6 +208,8 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) unused: Option<Lifetime>,
     #[command(flatten)]
+    pub(crate) past: AtArgs,
+    #[command(flatten)]
     pub(crate) watch: WatchArgs,
 }
 
@@ -215,6 +228,8 @@ pub(crate) struct CheckArgs {
     /// tcp, udp, sctp, icmp or any
     #[arg(long, value_name = "PROTOCOL", default_value_t)]
     pub(crate) protocol: Protocol,
+    #[command(flatten)]
+    pub(crate) past: AtArgs,
 }
 
 impl CheckArgs {

@@ -4,6 +4,7 @@ use clap::Args;
 use clap_complete::Shell;
 use policy_api::model::AppName;
 
+use super::history::AtArgs;
 use super::value::{AddressPort, PastTime};
 
 /// Whether to go on after the first answer.
@@ -14,12 +15,23 @@ pub(crate) struct WatchArgs {
     pub(crate) watch: bool,
 }
 
+/// Flags of `apps`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct AppsArgs {
+    #[command(flatten)]
+    pub(crate) past: AtArgs,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
 /// Flags of `instances`.
 #[derive(Args, Debug)]
 pub(crate) struct InstancesArgs {
     /// Only this app's instances
     #[arg(value_name = "APP")]
     pub(crate) app: Option<AppName>,
+    #[command(flatten)]
+    pub(crate) past: AtArgs,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
 }

@@ -20,7 +20,7 @@ pub(crate) async fn set(args: &AppSetArgs, settings: &Settings) -> Result<Exit, 
     let apps = client.apps().await?.items;
     let before = apps.iter().find(|app| app.name == args.app);
     let sent = Instant::now();
-    let options = WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() };
+    let options = WriteOptions { dry_run: args.dry_run, reason: args.why.reason.clone(), ..WriteOptions::default() };
     let answer = client.set_app(&args.app, &wanted, &options).await?;
     let undo = undo(&answer.app, before, answer.outcome, answer.dry_run);
     let waited = match args.wait.wait {
@@ -70,7 +70,7 @@ fn remark(name: &AppName, outcome: Outcome, apps: &[App]) -> Option<String> {
 
 pub(crate) async fn delete(args: &AppDeleteArgs, settings: &Settings) -> Result<Exit, Failure> {
     let (client, printer): (Client, _) = (connect::client(settings)?, settings.printer);
-    let options = WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() };
+    let options = WriteOptions { dry_run: args.dry_run, reason: args.why.reason.clone(), ..WriteOptions::default() };
     let deleted = client.delete_app(&args.app, &options).await?;
     printer.answer(&Gone { app: &deleted.app, revision: deleted.revision.0, dry_run: deleted.dry_run })?;
     if args.dry_run && !printer.format.is_document() {

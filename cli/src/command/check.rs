@@ -20,10 +20,17 @@ pub(crate) async fn check(args: &CheckArgs, settings: &Settings) -> Result<Exit,
         protocol: args.protocol,
         port: args.port,
     })?;
-    let answer = connect::client(settings)?.check(&query).await?;
+    let client = connect::client(settings)?;
+    let at = args.past.moment();
+    let answer = match at {
+        Some(at) => client.at(at).check(&query).await?,
+        None => client.check(&query).await?,
+    };
     let flow = flow(&query)?;
     settings.printer.answer(&Checked { answer: &answer, flow: &flow })?;
-    if let Some(hint) = hint(&answer, &flow) {
+    if at.is_some() {
+        settings.printer.say(&format!("note: as of revision {}", answer.revision));
+    } else if let Some(hint) = hint(&answer, &flow) {
         settings.printer.say(&hint);
     }
     Ok(match answer.verdict {

@@ -66,7 +66,8 @@ pub(crate) async fn isolate(args: &IsolateArgs, settings: &Settings) -> Result<E
 pub(crate) async fn release(args: &ReleaseArgs, settings: &Settings) -> Result<Exit, Failure> {
     let (client, printer) = (connect::client(settings)?, settings.printer);
     let sent = Instant::now();
-    let ended = client.end_isolation(&args.target, &WriteOptions::default()).await?;
+    let options = WriteOptions { reason: args.why.reason.clone(), ..WriteOptions::default() };
+    let ended = client.end_isolation(&args.target, &options).await?;
     let undo = command_for(&ended.isolation, Timestamp::now());
     let waited = match args.wait.wait {
         Some(patience) => {

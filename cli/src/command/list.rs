@@ -6,7 +6,7 @@ use policy_api::model::{RuleFilter, RuleView, Selector, Timestamp};
 
 use super::connect;
 use super::follow::once_or_always;
-use crate::args::{CfListArgs, InstancesArgs, ListArgs, WatchArgs};
+use crate::args::{AppsArgs, CfListArgs, InstancesArgs, ListArgs, WatchArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::Listing;
 use crate::output::inventory::NodeRow;
@@ -17,6 +17,16 @@ pub(crate) async fn rules(args: &ListArgs, settings: &Settings) -> Result<Exit, 
         RuleFilter { source: args.source.clone(), destination: args.destination.clone(), app: args.app.clone() };
     let client = connect::client(settings)?;
     let printer = settings.printer;
+    if let Some(at) = args.past.unwatched(args.watch)? {
+        if args.unused.is_some() {
+            return Err(Failure::usage("--unused: what rules had been used for by then is not known; leave --at out"));
+        }
+        let list = client.at(at).rules(&filter).await?;
+        printer.shot(&printer.list(&Listing { items: list.items, revision: list.revision.0 })?)?;
+        printer
+            .say(&format!("note: as of revision {}; what rules had been used for by then is not known", list.revision));
+        return Ok(Exit::Ok);
+    }
     once_or_always(&client, args.watch, printer, async || {
         let mut list = client.list_rules(&filter).await?;
         if let Some(span) = args.unused {
@@ -51,11 +61,14 @@ pub(crate) async fn cf_rules(args: &CfListArgs, settings: &Settings) -> Result<E
     rules(&ListArgs { source, ..ListArgs::default() }, settings).await
 }
 
-pub(crate) async fn apps(watch: WatchArgs, settings: &Settings) -> Result<Exit, Failure> {
+pub(crate) async fn apps(args: AppsArgs, settings: &Settings) -> Result<Exit, Failure> {
     let client = connect::client(settings)?;
-    let printer = settings.printer;
-    once_or_always(&client, watch, printer, async || {
-        let list = client.apps().await?;
+    let (printer, at) = (settings.printer, args.past.unwatched(args.watch)?);
+    once_or_always(&client, args.watch, printer, async || {
+        let list = match at {
+            Some(at) => client.at(at).apps().await?,
+            None => client.apps().await?,
+        };
         printer.list(&Listing { items: list.items, revision: list.revision.0 })
     })
     .await
@@ -63,9 +76,13 @@ pub(crate) async fn apps(watch: WatchArgs, settings: &Settings) -> Result<Exit, 
 
 pub(crate) async fn instances(args: &InstancesArgs, settings: &Settings) -> Result<Exit, Failure> {
     let client = connect::client(settings)?;
-    let printer = settings.printer;
+    let (printer, at) = (settings.printer, args.past.unwatched(args.watch)?);
     once_or_always(&client, args.watch, printer, async || {
-        let list = client.instances(args.app.as_ref()).await?;
+        let app = args.app.as_ref();
+        let list = match at {
+            Some(at) => client.at(at).instances(app).await?,
+            None => client.instances(app).await?,
+        };
         printer.list(&Listing { items: list.items, revision: list.revision.0 })
     })
     .await

@@ -40,7 +40,7 @@ pub(crate) async fn remove(args: &NodeArgs, settings: &Settings) -> Result<Exit,
 }
 
 fn options(args: &NodeArgs) -> WriteOptions {
-    WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() }
+    WriteOptions { dry_run: args.dry_run, reason: args.why.reason.clone(), ..WriteOptions::default() }
 }
 
 fn remark(args: &NodeArgs, printer: &crate::output::Printer) {

@@ -19,7 +19,8 @@ use choose::{Choice, Wanted, choose, nearest};
 pub(crate) async fn revoke(args: &RevokeArgs, settings: &Settings) -> Result<Exit, Failure> {
     let target = args.target()?;
     let client = connect::client(settings)?;
-    remove(&client, target, (args.wait, args.receipt), settings.printer).await
+    let options = WriteOptions { reason: args.why.reason.clone(), ..WriteOptions::default() };
+    remove(&client, target, &options, (args.wait, args.receipt), settings.printer).await
 }
 
 /// `remove-network-policy`.
@@ -34,12 +35,14 @@ pub(crate) async fn cf_remove(args: &CfPolicyArgs, settings: &Settings) -> Resul
         action: Some(Action::Allow),
     };
     let client = connect::client(settings)?;
-    remove(&client, target, (WaitArgs::default(), ReceiptArgs::default()), settings.printer).await
+    let waiting = (WaitArgs::default(), ReceiptArgs::default());
+    remove(&client, target, &WriteOptions::default(), waiting, settings.printer).await
 }
 
 async fn remove(
     client: &Client,
     target: RevokeTarget,
+    options: &WriteOptions,
     waiting: (WaitArgs, ReceiptArgs),
     printer: Printer,
 ) -> Result<Exit, Failure> {
@@ -52,7 +55,7 @@ async fn remove(
         }
     };
     let sent = Instant::now();
-    let removal = delete(client, ids).await?;
+    let removal = delete(client, ids, options).await?;
     removal.report(client, waiting, sent, printer).await
 }
 
@@ -119,13 +122,12 @@ struct Removal {
     deleted: Vec<Deleted>,
 }
 
-async fn delete(client: &Client, ids: Vec<RuleId>) -> Result<Removal, Failure> {
-    let options = WriteOptions::default();
+async fn delete(client: &Client, ids: Vec<RuleId>, options: &WriteOptions) -> Result<Removal, Failure> {
     if let [id] = ids.as_slice() {
-        let deleted = client.delete_rule(*id, &options).await?;
+        let deleted = client.delete_rule(*id, options).await?;
         return Ok(Removal { revision: deleted.revision, deleted: vec![deleted] });
     }
-    let answer = client.change(&ChangeSet::of_rules(Vec::new(), ids), &options).await?;
+    let answer = client.change(&ChangeSet::of_rules(Vec::new(), ids), options).await?;
     Ok(Removal { revision: answer.revision, deleted: answer.deleted })
 }
 

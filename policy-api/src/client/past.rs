@@ -1,7 +1,14 @@
 //! What stood at some time, and what happened since: the same questions as about now.
 
-use super::{Client, ClientError};
-use crate::model::{App, AppName, At, Binding, CheckAnswer, CheckQuery, List, RuleFilter, RuleView};
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+
+use super::{Client, ClientError, read};
+use crate::model::{
+    App, AppName, At, Binding, CheckAnswer, CheckQuery, HistoryItem, HistoryQuery, KnownSeal, List, RuleFilter,
+    RuleView, Verified,
+};
 
 /// Asks about one moment of the past.
 pub struct Past<'a> {
@@ -9,7 +16,33 @@ pub struct Past<'a> {
     at: At,
 }
 
+/// How long the API may take to walk over a whole history.
+const WALK_TIMEOUT: Duration = Duration::from_secs(600);
+
 impl Client {
+    /// A page of the history: at most so many entries, behind the one with the number `behind`. Where the page has a `next`
+    /// there may be more.
+    pub async fn history(
+        &self,
+        query: &HistoryQuery,
+        oldest_first: bool,
+        behind: Option<u64>,
+        limit: usize,
+    ) -> Result<List<HistoryItem>, ClientError> {
+        let mut parameters = query.parameters();
+        parameters.push(("limit", limit.clamp(1, 1_000).to_string()));
+        parameters.extend(oldest_first.then(|| ("order", "oldest".to_owned())));
+        parameters.extend(behind.map(|behind| ("cursor", behind.to_string())));
+        self.get("/v1/history", parameters).await
+    }
+
+    /// Has the API walk over the whole history, and compare it with a seal that is known.
+    pub async fn verify_history(&self, known: Option<KnownSeal>) -> Result<Verified, ClientError> {
+        let known: Vec<_> = known.into_iter().map(|known| ("known", known.to_string())).collect();
+        let build = |request: RequestBuilder| request.query(&known).timeout(WALK_TIMEOUT);
+        read(self.send(Method::GET, "/v1/history/verify", build).await?).await
+    }
+
     /// Asks what stood then.
     pub fn at(&self, at: At) -> Past<'_> {
         Past { client: self, at }

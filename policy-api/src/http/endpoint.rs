@@ -2,7 +2,7 @@
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Context, app, health, lookup, metrics, node, openapi, read, right, rule, watch};
+use super::{Context, app, health, history, lookup, metrics, node, openapi, read, right, rule, watch};
 
 /// One method on one path.
 pub(super) struct Endpoint {
@@ -358,6 +358,40 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             "The binding of the address; with `at`, also since when and until when it was the instance's",
         )],
         handler: || get(lookup::lookup),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/history",
+        access: Access::User,
+        summary: "Lists who did what, when, from where and why, newest first",
+        query: &[
+            may(
+                "kind",
+                Kind::Text,
+                "`intent`, `node`, `placement`, `refused`, `in-force`, `restored`, some of them with commas, or `all`; absent: all but `placement` and `in-force`",
+            ),
+            may("who", Kind::Text, "Entries of this caller"),
+            may("app", Kind::Text, "Entries that changed something of this app"),
+            may("rule", Kind::Text, "Entries that changed this rule"),
+            may("since", Kind::Text, "From this revision or time on"),
+            may("until", Kind::Text, "Up to this revision or time"),
+            may("order", Kind::Text, "`newest` first (default), or `oldest`"),
+            LIMIT,
+            CURSOR,
+        ],
+        body: &[],
+        answers: &[(200, "A page of entries; where it is not full and has a `next`, there may be more")],
+        handler: || get(history::list),
+    },
+    Endpoint {
+        method: "get",
+        path: "/v1/history/verify",
+        access: Access::User,
+        summary: "Walks over the whole history and says whether it is what was written",
+        query: &[may("known", Kind::Text, "`NUMBER:SEAL` of an entry, as somebody wrote it down")],
+        body: &[],
+        answers: &[(200, "How far it fits, and the first entry that does not, if one does not")],
+        handler: || get(history::verify),
     },
     Endpoint {
         method: "get",

@@ -20,6 +20,10 @@ pub(super) struct Failure {
     retry_after: Option<Duration>,
 }
 
+/// What an answer says whoever was refused was told, for whoever writes it down.
+#[derive(Clone, Debug)]
+pub(super) struct Told(pub(super) String);
+
 /// Kinds of problems: the last part of `type`, the title and the status.
 type Kind = (&'static str, &'static str, StatusCode);
 
@@ -172,6 +176,9 @@ impl IntoResponse for Failure {
         let status = self.status();
         let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response();
+        if status == StatusCode::FORBIDDEN {
+            response.extensions_mut().insert(Told(self.problem.detail));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
@@ -179,7 +186,6 @@ impl IntoResponse for Failure {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        response.extensions_mut().insert(*self.problem);
         response
     }
 }

@@ -16,8 +16,8 @@ use tracing::{debug, error, warn};
 use super::{
     Context,
     endpoint::{Access, Endpoint},
-    failure::Failure,
-    refused::{self, Refused},
+    failure::{Failure, Told},
+    refused::Attempted,
 };
 use crate::{
     model::{Timestamp, TokenHash},
@@ -37,6 +37,7 @@ pub(super) struct Gate {
 /// What a request is called, for whoever writes down where a change came from.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
+
 /// What a caller shows of himself.
 pub(super) struct Shown {
     address: IpAddr,
@@ -57,24 +58,26 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let began = Instant::now();
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
-    let (admitted, who) = match gate.identify(Shown::of(&request)).await {
-        Ok(None) => (Ok(()), "anybody".to_owned()),
+    let asked = Attempted::of(&request);
+    let (admitted, who) = match gate.admit(Shown::of(&request)).await {
         Ok(Some(principal)) => {
             let who = principal.to_string();
-            let permitted = gate.permit(principal).map(|principal| drop(request.extensions_mut().insert(principal)));
-            (permitted, who)
+            request.extensions_mut().insert(principal);
+            (Ok(()), who)
         }
-        Err(failure) => (Err(failure), "nobody known".to_owned()),
+        Ok(None) => (Ok(()), "anybody".to_owned()),
+        Err((failure, who)) => (Err(failure), who.map_or_else(|| "nobody known".to_owned(), |who| who.to_string())),
     };
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     };
+    if let Some(Told(detail)) = response.extensions_mut().remove() {
+        asked.note(&gate.context, &who, detail).await;
+    }
     let status = response.status();
     gate.context.metrics.count(gate.index, status);
-    let id_text = id.to_str().unwrap_or_default();
-    let (method, path) = (gate.endpoint.method, gate.endpoint.path);
-    refused::note(&Refused { who: &who, method, path, request: id_text }, &response);
+    let (method, path, id_text) = (gate.endpoint.method, gate.endpoint.path, id.to_str().unwrap_or_default());
     let took = began.elapsed();
     if status.is_server_error() {
         warn!(request = id_text, who, method, path, status = status.as_u16(), ?took, "a request failed");
@@ -120,26 +123,24 @@ fn token(authorization: &HeaderValue) -> Option<&str> {
 }
 
 impl Gate {
-    /// Who asks, if that matters here and they may.
-    pub(super) async fn admit(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
-        self.identify(shown).await?.map(|principal| self.permit(principal)).transpose()
-    }
-
-    /// Who asks, if that matters here and they do not ask too often.
-    async fn identify(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
+    /// Who asks, if that matters here and they may; else who it was that may not, if that is known.
+    pub(super) async fn admit(&self, shown: Shown) -> Result<Option<Principal>, (Failure, Option<Principal>)> {
         let limits = &self.context.limits;
         let address = shown.address;
         let unknown = || limits.unknown(address);
         if self.endpoint.access == Access::Open {
-            return unknown().map(|()| None);
+            return unknown().map(|()| None).map_err(|failure| (failure, None));
         }
         let principal = match self.principal(shown.proof).await {
             Ok(principal) => principal,
             // Who guesses is soon told nothing more.
-            Err(failure) => return Err(unknown().err().unwrap_or(failure)),
+            Err(failure) => return Err((unknown().err().unwrap_or(failure), None)),
         };
-        limits.known(&principal)?;
-        Ok(Some(principal))
+        let permitted = limits.known(&principal).and_then(|()| self.permit(&principal));
+        match permitted {
+            Ok(()) => Ok(Some(principal)),
+            Err(failure) => Err((failure, Some(principal))),
+        }
     }
 
     async fn principal(&self, proof: Proof) -> Result<Principal, Failure> {
@@ -150,16 +151,16 @@ impl Gate {
         }
     }
 
-    fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
+    fn permit(&self, principal: &Principal) -> Result<(), Failure> {
         let who = principal.to_string();
-        match (self.endpoint.access, &principal) {
+        match (self.endpoint.access, principal) {
             (_, Principal::User(User::Vouched { grants, .. })) if grants.is_empty() => {
                 Err(Failure::not_permitted(&who, "a claim of the provider that gives a role"))
             }
             (Access::Open | Access::Known, Principal::Operator | Principal::User(_) | Principal::Node(_))
             | (Access::User, Principal::Operator | Principal::User(_))
             | (Access::Node | Access::Joining, Principal::Node(_))
-            | (Access::Joining, Principal::Joining(..)) => Ok(principal),
+            | (Access::Joining, Principal::Joining(..)) => Ok(()),
             (Access::User, Principal::Node(_) | Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the token of a user or of the operator"))
             }

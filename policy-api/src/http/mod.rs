@@ -11,6 +11,7 @@ mod endpoint;
 mod failure;
 mod gate;
 mod health;
+mod history;
 mod limit;
 mod lookup;
 mod metrics;

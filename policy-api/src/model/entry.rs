@@ -202,6 +202,16 @@ pub struct HistoryEntry {
     pub restored: Option<Restored>,
 }
 
+impl HistoryEntry {
+    /// What others are told of it: hashes of tokens are kept for whoever serves the store, and sealed with it.
+    pub fn without_hashes(mut self) -> Self {
+        for change in self.changes.iter_mut().chain(&mut self.before) {
+            *change = change.without_hash().into_owned();
+        }
+        self
+    }
+}
+
 /// What somebody tried and had no right to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {

@@ -20,6 +20,7 @@ mod fields;
 mod grant;
 mod group;
 mod history;
+mod history_query;
 mod invalid;
 mod isolation;
 mod json;
@@ -37,6 +38,7 @@ mod rule;
 mod selector;
 mod team;
 mod time;
+mod told;
 mod usage;
 
 pub use self::{
@@ -59,6 +61,7 @@ pub use self::{
     grant::{Grant, Grants},
     group::Group,
     history::{ETag, History, Revision},
+    history_query::{HistoryItem, HistoryQuery, KnownSeal, Misfit, Verified},
     invalid::{Invalid, InvalidField},
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,

@@ -43,6 +43,12 @@ pub struct Node {
 }
 
 impl Node {
+    /// One that has just been registered, may run nothing, and proves itself by nothing yet.
+    pub fn new(name: NodeName, underlay: IpAddr, slices: Slices, revision: Revision) -> Self {
+        let (apps, key, joined_with, draining) = (Vec::new(), None, None, false);
+        Self { name, underlay, slices, apps, key, joined_with, draining, revision }
+    }
+
     /// Where it is, and nothing of how it proves itself or what it may run.
     #[must_use]
     pub fn without_credentials(&self) -> Self {

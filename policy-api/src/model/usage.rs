@@ -65,10 +65,10 @@ pub struct RuleView {
     pub usage: Usage,
 }
 
-/// What one node has counted.
+/// What one node has counted, of rules that it began to count at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UsageReport {
-    /// Since when it has been counting. What it counted before a later `since` is added to what it counts from then on.
+    /// Since when it has been counting these. What it counted before a later `since` is added to what it counts from then on.
     pub since: Timestamp,
     /// The totals since then. A rule that is left out stays as it was.
     pub rules: Vec<RuleUsage>,

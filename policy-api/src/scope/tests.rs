@@ -158,18 +158,7 @@ fn change() -> impl Strategy<Value = Change> {
         let prefix = |text: &str| -> Prefix { text.parse().expect("prefix") };
         let slices = Slices { slice_v4: prefix("10.255.1.0/24"), slice_v6: prefix("fd00:0:0:1::/64") };
         let underlay = IpAddr::from([192, 0, 2, number]);
-        Change::PutNode {
-            node: Arc::new(Node {
-                name: node(number),
-                underlay,
-                slices,
-                apps: Vec::new(),
-                key: None,
-                joined_with: None,
-                draining: false,
-                revision,
-            }),
-        }
+        Change::PutNode { node: Arc::new(Node::new(node(number), underlay, slices, revision)) }
     });
     let delete_node = (0..NODES).prop_map(|number| Change::DeleteNode { name: node(number) });
     let put_binding = (0..ADDRESSES, 0..APPS, 0..NODES, any::<bool>()).prop_map(move |(place, number, on, live)| {

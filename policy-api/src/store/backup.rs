@@ -12,12 +12,13 @@ use std::{
 
 use super::{
     birth::random_history,
+    chain,
     error::DatabaseError,
     etcd,
     location::{Cluster, Location},
     sqlite::database::Database,
 };
-use crate::model::{History, Revision};
+use crate::model::{History, Revision, Timestamp};
 
 /// What keeps a copy from being made or put back.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +96,11 @@ fn restore_cluster(from: &Path, cluster: &Cluster, replace: bool) -> Result<Copi
     }
     let copied = prove(from)?;
     let mut contents = Database::contents(from)?;
-    contents.came_from.push(std::mem::replace(&mut contents.history, random_history()?));
+    let former = std::mem::replace(&mut contents.history, random_history()?);
+    let (now, history) = (Timestamp::now(), contents.history.clone());
+    let entry = chain::restoration(&contents.head.tip, former.clone(), history, now);
+    contents.journal.push(contents.head.tip.append(entry)?);
+    contents.came_from.push(former);
     contents.succeeds.clear();
     etcd::copy::write(cluster, &contents)?;
     Ok(Copied { history: contents.history, ..copied })

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{error::DatabaseError, state::State};
-use crate::model::{Change, EntryKind, HistoryEntry, Origin, Revision, Seal, Timestamp};
+use crate::model::{Change, EntryKind, History, HistoryEntry, Origin, Restored, Revision, Seal, Timestamp};
 
 /// The end of the chain, or the place in it where what is kept begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +121,12 @@ pub(super) fn revision(state: &State, changes: &[Change], who: &str, origin: &Or
     let before = first.filter_map(|key| state.replica().item(&key)).collect();
     let entry = HistoryEntry::new(EntryKind::of(changes), who, now, state.revision().next());
     HistoryEntry { before, changes: changes.to_vec(), ..entry.by(origin) }
+}
+
+/// The entry of a store that is put back from a copy.
+pub(super) fn restoration(tip: &Tip, from: History, to: History, now: Timestamp) -> HistoryEntry {
+    let entry = HistoryEntry::new(EntryKind::Restored, "restore", now, tip.revision);
+    HistoryEntry { restored: Some(Restored { from, to }), ..entry }
 }
 
 #[cfg(test)]

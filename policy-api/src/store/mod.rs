@@ -7,12 +7,14 @@ mod backup;
 mod birth;
 mod board;
 mod chain;
+mod chronicle;
 mod contents;
 mod delta;
 mod engine;
 mod error;
 mod etcd;
 mod location;
+mod note;
 mod numbers;
 mod owners;
 mod past;
@@ -34,25 +36,30 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use self::{
     chain::Tip,
     delta::Ring,
     engine::{Entry, Loaded, Lookup, Opened},
+    note::Notes,
     past::Past,
     usage::Counts,
     writer::{Job, Writer},
 };
-use crate::model::{At, Change, Digest, History, Key, NodeName, Revision, RuleId, Timestamp, Usage, UsageReport};
+use crate::model::{
+    At, Attempt, Change, Digest, History, HistoryQuery, Key, KnownSeal, NodeName, Origin, Revision, RuleId, Spread,
+    Timestamp, Usage, UsageReport, Verified,
+};
 
 pub use self::{
     backup::{BackupError, Copied, accept, back_up, restore},
     birth::{OverlayWish, Prepared, longest_overlay, prepare},
     board::{Board, Owes, Sighting},
+    chronicle::{HistoryPage, Listing, verify_store},
     delta::Delta,
     error::DatabaseError,
     location::Location,
@@ -77,6 +84,8 @@ pub struct Store {
     lookup: Arc<dyn Lookup>,
     retention: Retention,
     past: Past,
+    /// Held by who walks over the whole history: one at a time.
+    walking: Mutex<()>,
     /// Of the other processes that may write to it too.
     board: Option<Arc<dyn Board>>,
 }
@@ -96,6 +105,9 @@ struct Shared {
     following: AtomicBool,
     commits: AtomicU64,
     revisions: AtomicU64,
+    /// What is to be written into the journal besides revisions; who adds to it rings.
+    notes: Mutex<Notes>,
+    noted: Notify,
 }
 
 struct Published {
@@ -148,6 +160,8 @@ impl Store {
             following: AtomicBool::new(true),
             commits: AtomicU64::new(0),
             revisions: AtomicU64::new(0),
+            notes: Mutex::default(),
+            noted: Notify::new(),
         });
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
@@ -156,7 +170,18 @@ impl Store {
         let spawn = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawn.map_err(failed)?;
         let past = Past::new(lookup.clone());
-        Ok(Self { shared, tokens: Tokens(lookup.clone()), jobs, writer, names, lookup, retention, past, board })
+        Ok(Self {
+            shared,
+            tokens: Tokens(lookup.clone()),
+            jobs,
+            writer,
+            names,
+            lookup,
+            retention,
+            past,
+            walking: Mutex::default(),
+            board,
+        })
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -222,13 +247,45 @@ impl Store {
         self.past.state(|| self.shared.state(), at)
     }
 
+    /// A page of the history. Reads the disk.
+    pub fn history(&self, query: &HistoryQuery, listing: Listing, limit: usize) -> Result<HistoryPage, DatabaseError> {
+        chronicle::page(&*self.lookup, query, listing, limit)
+    }
+
+    /// Looks whether the whole history is what was written. Reads all of it.
+    pub fn verify_history(&self, known: Option<KnownSeal>) -> Result<Verified, DatabaseError> {
+        let _alone = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
+        chronicle::verify(&*self.lookup, known)
+    }
+
+    /// Writes into the history that somebody had no right to something. Returns when that is durable; at once where he is
+    /// refused so often that it is summed up.
+    pub async fn note_refusal(&self, who: &str, origin: Origin, attempt: Attempt) {
+        let written = self.shared.notes().refused(who, origin, attempt, Instant::now());
+        if let Some(written) = written {
+            self.shared.noted.notify_one();
+            // Where it cannot be written in time he is refused all the same.
+            let _in_time = tokio::time::timeout(REACH, written).await;
+        }
+    }
+
+    /// Writes into the history that everything up to a revision is in force on so many nodes, which are all. Returns at once.
+    pub fn note_in_force(&self, spread: Spread) {
+        let is_news = self.read(|state| state.tip().in_force < spread.revision.min(state.tip().intent));
+        if is_news {
+            self.shared.notes().in_force(spread);
+            self.shared.noted.notify_one();
+        }
+    }
+
     /// Takes what a node says that rules are used for there. It reaches the disk within seconds.
     pub fn note_usage(&self, node: &NodeName, report: &UsageReport) -> Result<(), Refusal> {
         self.read(|state| {
             if !state.replica().nodes.contains_key(node) {
                 return Err(Refusal::conflict("name", node, "has not joined".to_owned(), "join first"));
             }
-            self.shared.usage().tell(node, report, |rule| state.rule(rule).is_some())
+            self.shared.usage().tell(node, report, |rule| state.rule(rule).is_some());
+            Ok(())
         })
     }
 
@@ -353,6 +410,10 @@ impl Shared {
         }
     }
 
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn usage(&self) -> MutexGuard<'_, Counts> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -437,6 +498,8 @@ fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(),
     }
 }
 
+#[cfg(test)]
+mod chain_tests;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 mod etcd_cluster;

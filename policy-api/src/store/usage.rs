@@ -9,7 +9,6 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
 use crate::model::{NodeName, RuleId, Timestamp, Usage, UsageReport};
 
 /// What one node counted of one rule.
@@ -41,11 +40,12 @@ impl Count {
 
     /// Takes what the node says now.
     fn tell(&mut self, since: Timestamp, current: Usage) {
-        if since == self.since {
-            self.current = self.current.later(current);
-        } else {
+        match since.cmp(&self.since) {
+            Ordering::Equal => self.current = self.current.later(current),
             // What lived then does not any more.
-            *self = Self { earlier: Usage { live: 0, ..self.total() }, since, current };
+            Ordering::Greater => *self = Self { earlier: Usage { live: 0, ..self.total() }, since, current },
+            // It was on its way for longer than what came after it.
+            Ordering::Less => {}
         }
     }
 }
@@ -54,8 +54,6 @@ impl Count {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     rules: BTreeMap<RuleId, BTreeMap<NodeName, Count>>,
-    /// When each node began to count.
-    since: BTreeMap<NodeName, Timestamp>,
     told: BTreeSet<(RuleId, NodeName)>,
     forgotten: BTreeSet<RuleId>,
 }
@@ -79,8 +77,6 @@ impl Counts {
         let mut counts = Self::default();
         for (node, rule, count) in stored {
             if stands(rule) {
-                let since = counts.since.entry(node.clone()).or_insert(count.since);
-                *since = count.since.max(*since);
                 counts.rules.entry(rule).or_default().insert(node, count);
             } else {
                 counts.forgotten.insert(rule);
@@ -100,30 +96,17 @@ impl Counts {
     }
 
     /// Takes what a node says; rules that do not stand any more are passed over.
-    pub(super) fn tell(
-        &mut self,
-        node: &NodeName,
-        report: &UsageReport,
-        stands: impl Fn(RuleId) -> bool,
-    ) -> Result<(), Refusal> {
-        if let Some(known) = self.since.get(node).filter(|known| **known > report.since) {
-            let problem = format!("is before {known}, since when the node has said that it counts");
-            return Err(Refusal::conflict("since", report.since, problem, "send what was counted since then"));
-        }
-        self.since.insert(node.clone(), report.since);
+    pub(super) fn tell(&mut self, node: &NodeName, report: &UsageReport, stands: impl Fn(RuleId) -> bool) {
         for rule in report.rules.iter().filter(|rule| stands(rule.id)) {
             let new = Count { earlier: Usage::default(), since: report.since, current: rule.usage };
             let nodes = self.rules.entry(rule.id).or_default();
             nodes.entry(node.clone()).and_modify(|count| count.tell(report.since, rule.usage)).or_insert(new);
             self.told.insert((rule.id, node.clone()));
         }
-        Ok(())
     }
 
     /// Takes what a node said to somebody else, who keeps it.
     pub(super) fn hear(&mut self, node: NodeName, rule: RuleId, heard: Count) {
-        let since = self.since.entry(node.clone()).or_insert(heard.since);
-        *since = heard.since.max(*since);
         let nodes = self.rules.entry(rule).or_default();
         nodes.entry(node).and_modify(|count| *count = count.later(heard)).or_insert(heard);
     }
@@ -171,7 +154,7 @@ mod tests {
     }
 
     fn tell(counts: &mut Counts, name: &str, report: &UsageReport) {
-        counts.tell(&node(name), report, |rule| rule == RULE).expect("taken");
+        counts.tell(&node(name), report, |rule| rule == RULE);
     }
 
     #[test]
@@ -200,14 +183,14 @@ mod tests {
         tell(&mut counts, "n1", &counted(second, 2));
         tell(&mut counts, "n1", &counted(second, 3));
         assert_eq!((counts.of(RULE, |_| true).packets, counts.of(RULE, |_| true).live), (8, 3));
-        let late = counts.tell(&node("n1"), &counted(first, 9), |_| true).expect_err("of before");
-        assert_eq!((late.field(), counts.of(RULE, |_| true).packets), (Some("since"), 8));
+        tell(&mut counts, "n1", &counted(first, 9));
+        assert_eq!(counts.of(RULE, |_| true).packets, 8, "what was said before is overtaken");
     }
 
     #[test]
     fn what_is_gone_is_not_counted_and_not_kept() {
         let (mut counts, start) = (Counts::default(), Timestamp::now());
-        counts.tell(&node("n1"), &counted(start, 3), |_| false).expect("passed over");
+        counts.tell(&node("n1"), &counted(start, 3), |_| false);
         assert!(counts.take_unwritten().is_empty());
         tell(&mut counts, "n1", &counted(start, 3));
         counts.forget(RULE);

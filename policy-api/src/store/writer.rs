@@ -23,6 +23,7 @@ use super::{
     delta::changes_json,
     engine::{AnswerKey, Batch, Engine, Entry, GivenAnswer, Heard, Outcome},
     error::DatabaseError,
+    note::Due,
     plan::{Answer, Command, EXPIRY, Expiry, expire, plan},
     principal::Principal,
     refusal::Refusal,
@@ -136,6 +137,7 @@ impl Writer {
         loop {
             self.hear();
             self.end_what_has_ended();
+            self.write_notes();
             match self.wait() {
                 Woken::Asked => self.do_queued(),
                 Woken::Otherwise => {}
@@ -152,18 +154,20 @@ impl Writer {
             }
         }
         self.keep_usage();
+        self.write_notes();
     }
 
     fn wait(&mut self) -> Woken {
         if !self.waiting.is_empty() {
             return Woken::Asked;
         }
-        let (nap, bell) = (self.nap(), &self.bell);
+        let (nap, bell, noted) = (self.nap(), &self.bell, &self.shared.noted);
         // Made inside: a timer belongs to the runtime that it is made in.
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = bell.notified() => Woken::Otherwise,
+                () = noted.notified() => Woken::Otherwise,
                 job = self.jobs.recv() => match job {
                     Some(job) => {
                         self.waiting.push_back(job);
@@ -317,6 +321,46 @@ impl Writer {
             Outcome::Behind => {
                 self.take_back();
                 Ok(None)
+            }
+        }
+    }
+
+    /// Writes what is to be in the journal besides revisions. Where that fails it is lost, and the log says so.
+    fn write_notes(&mut self) {
+        let due = self.shared.notes().take_due(Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        match self.commit_notes(&due) {
+            Ok(()) => due.written(),
+            Err(failure) => {
+                error!(error = %failure, "cannot write who was refused what, or what is in force");
+                self.take_back();
+                self.shared.failed();
+            }
+        }
+    }
+
+    fn commit_notes(&mut self, due: &Due) -> Result<(), DatabaseError> {
+        loop {
+            let mut batch = Batch::new((self.clock)());
+            let mut tip = self.state.tip();
+            for entry in due.entries(batch.time, self.state.revision(), tip.in_force) {
+                batch.lines.push(tip.append(entry)?);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.state.set_tip(tip);
+            match self.engine.commit(&batch, self.state.head())? {
+                Outcome::Done => {
+                    self.shared.publish(batch.entries, tip, batch.capacities);
+                    return Ok(());
+                }
+                Outcome::Behind => {
+                    self.take_back();
+                    self.follow()?;
+                }
             }
         }
     }

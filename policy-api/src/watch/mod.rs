@@ -3,11 +3,13 @@
 mod planner;
 mod presence;
 mod scoped;
+mod spread;
 mod stream;
 
 pub use self::{
     planner::{Place, Planner, Planning},
     presence::{Connection, Presence, Seen},
     scoped::feed_scope,
+    spread::note_spread,
     stream::{Line, Timing, feed, stopped},
 };

@@ -9,6 +9,7 @@ mod credential;
 
 #[path = "../support/etcd.rs"]
 mod etcd_cluster;
+mod history;
 mod keys;
 mod limit;
 mod node;

@@ -6,7 +6,7 @@ use tests::bench;
 
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<bench::Row>>);
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     ("datapath", bench::datapath::run),
     ("path", bench::path::run),
     ("same-node", bench::path::run_same_node),
@@ -14,6 +14,7 @@ const BENCHES: [Bench; 7] = [
     ("memory", bench::memory::run),
     ("change", bench::change::run),
     ("control", bench::control::run),
+    ("control-etcd", bench::control::run_on_etcd),
 ];
 
 const PLOT: &str = "--plot";

@@ -9,14 +9,15 @@ use super::{
 };
 use crate::{
     model::{
-        Action, ChangeSet, Follower as WatchFollower, NodeName, Revision, RuleId, RuleSpec, RuleUsage, Timestamp,
-        Usage, UsageReport,
+        Action, At, ChangeSet, Follower as WatchFollower, HistoryQuery, NodeName, Revision, RuleId, RuleSpec,
+        RuleUsage, Timestamp, Usage, UsageReport,
     },
     store::{
-        Answer, Command, Idempotency, NodeGrant, OverlayWish, Principal, Refusal, Registration, State, Store, Token,
-        Write,
+        Answer, Command, Idempotency, Listing, NodeGrant, OverlayWish, Principal, Refusal, Registration, State, Store,
+        Token, Write,
         engine::{Engine as _, Heard},
         location::Location,
+        retention::Limit,
         tests::{
             BUILT_IN, Kind, Place as Prepared, allow_on, await_revision, follow, node, resume, rule, rules, runtime,
             soon,
@@ -251,6 +252,80 @@ fn a_log_that_was_cut_behind_a_snapshot_leads_to_the_same_state() {
     follow(&store, &mut follower, &mut watch);
     let mut resumed = resume(&other, &follower);
     follow(&other, &mut follower, &mut resumed);
+}
+
+#[test]
+fn what_is_cut_off_the_log_stays_in_the_history_until_it_is_forgotten() {
+    let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
+    let store = place.open();
+    runtime.block_on(store.write(many_rules(2_000))).expect("written");
+    for port in 1..=60 {
+        runtime.block_on(store.write(allow_on(port))).expect("written");
+    }
+    let (_runtime, etcd) = connect(&cluster(&place)).expect("connected");
+    let (state, mut behind) = read(&etcd);
+    eager().run(&etcd, &mut behind, &state).expect("tidied");
+    for port in 61..=80 {
+        runtime.block_on(store.write(allow_on(port))).expect("written");
+    }
+    let (state, mut behind) = read(&etcd);
+    eager().run(&etcd, &mut behind, &state).expect("tidied");
+    let segments = || etcd.all(&etcd.keys.segments(), None).expect("read").len();
+    assert!(segments() >= 2);
+    let verified = store.verify_history(None).expect("read");
+    assert_eq!((verified.first, verified.number, verified.misfit), (1, 82, None));
+    for (revision, rules) in [(1, 1), (2, 2_001), (40, 2_039), (82, 2_081)] {
+        let then = store.past(At::Revision(Revision(revision))).expect("known");
+        assert_eq!(then.replica().rules.len(), rules, "at revision {revision}");
+    }
+    let middle = store.history(&HistoryQuery::default(), Listing::NewestFirst(Some(41)), 1).expect("read");
+    let at = At::Time(middle.items[0].entry.time);
+    assert!(store.past(at).expect("known").revision() >= Revision(40));
+
+    let limit = Limit { before: Timestamp::now(), most_bytes: u64::MAX };
+    assert!(archive::forget(&etcd, &limit).expect("forgotten") > 60);
+    assert_eq!((segments(), etcd.all(&etcd.keys.segment_parts(1), None).expect("read").len()), (0, 0));
+    let verified = store.verify_history(None).expect("read");
+    assert_eq!((verified.first, verified.number, verified.misfit), (78, 82, None));
+    assert_eq!(store.past(At::Revision(Revision(77))).expect("the oldest").replica().rules.len(), 2_076);
+    let refused = store.past(At::Revision(Revision(76))).expect_err("forgotten").to_string();
+    assert!(refused.contains("goes back to revision 77"), "{refused}");
+}
+
+#[test]
+fn what_is_done_to_the_log_or_the_archive_behind_its_back_is_named() {
+    let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
+    let store = place.open();
+    for port in 1..=30 {
+        runtime.block_on(store.write(allow_on(port))).expect("written");
+    }
+    let (_runtime, etcd) = connect(&cluster(&place)).expect("connected");
+    let (state, mut behind) = read(&etcd);
+    eager().run(&etcd, &mut behind, &state).expect("tidied");
+    let verified = |what: &str| store.verify_history(None).expect(what).misfit.map(|misfit| misfit.number);
+    assert_eq!(verified("untouched"), None);
+    let swap = |key: &str, from: &str, to: &str| {
+        let value = etcd.value(key).expect("read").expect("a value");
+        let text = String::from_utf8(value.clone()).expect("text");
+        assert!(text.contains(from), "{text}");
+        etcd.txn(&Txn::new().and_then([TxnOp::put(key, text.replace(from, to), None)])).expect("tampered");
+        value
+    };
+    let put_back = |key: &str, value: Vec<u8>| {
+        etcd.txn(&Txn::new().and_then([TxnOp::put(key, value, None)])).expect("put back");
+    };
+    let part = etcd.all(&etcd.keys.segment_parts(1), None).expect("read")[0].0.clone();
+    let part = String::from_utf8(part).expect("a key");
+    let value = swap(&part, r#""number":9,"#, r#""number":8,"#);
+    assert_eq!(verified("archived"), Some(9));
+    put_back(&part, value);
+    assert_eq!(verified("put back"), None);
+    let key = etcd.keys.log(30);
+    let value = swap(&key, "operator", "somebody");
+    assert_eq!(verified("in the log"), Some(30));
+    put_back(&key, value);
+    etcd.txn(&Txn::new().and_then([TxnOp::delete(etcd.keys.segment(1), None)])).expect("removed");
+    assert_eq!(verified("a segment removed"), Some(1));
 }
 
 #[test]

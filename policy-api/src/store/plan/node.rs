@@ -34,16 +34,10 @@ impl Draft<'_> {
         let (key, joined_with) = proofs(by, wish.key, standing.as_deref())?;
         let node = match standing {
             Some(node) => self.moved(&node, grant, wish.underlay, key, joined_with),
-            None => self.register(Node {
-                name: grant.name.clone(),
-                underlay: wish.underlay,
-                slices: self.new_slices()?,
-                apps: grant.apps.clone(),
-                key,
-                joined_with,
-                draining: false,
-                revision: self.revision,
-            }),
+            None => {
+                let new = Node::new(grant.name.clone(), wish.underlay, self.new_slices()?, self.revision);
+                self.register(Node { apps: grant.apps.clone(), key, joined_with, ..new })
+            }
         };
         Ok(Joined {
             node: Node::clone(&node),

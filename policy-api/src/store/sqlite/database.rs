@@ -149,11 +149,14 @@ impl Database {
     /// Makes what a file holds the beginning of another history, which nobody goes over to yet; the one that it had is
     /// remembered as what it came from.
     pub(in crate::store) fn begin_history(path: &Path, history: &History) -> Result<(), DatabaseError> {
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
+        migrate(&mut connection)?;
         let former: String =
             connection.query_row("SELECT value FROM meta WHERE key = 'history'", [], |row| row.get(0))?;
+        let former: History = former.parse()?;
+        journal::restored(&connection, former.clone(), history.clone(), Timestamp::now())?;
         let mut came_from = histories(&connection, CAME_FROM)?;
-        came_from.push(former.parse()?);
+        came_from.push(former);
         set_meta(&connection, CAME_FROM, &serde_json::to_string(&came_from)?)?;
         set_meta(&connection, SUCCEEDS, "[]")?;
         set_meta(&connection, "history", history.as_str())?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use super::database::{set_meta, signed};
 pub(super) use crate::store::engine::Order;
 use crate::{
-    model::{Change, HistoryEntry, Origin, Revision, Seal},
+    model::{Change, History, HistoryEntry, Origin, Revision, Seal, Timestamp},
     store::{
         State,
         chain::{self, Line, Tip},
@@ -68,6 +68,19 @@ pub(super) fn anchor(connection: &Connection) -> Result<Tip, DatabaseError> {
 pub(super) fn tip(connection: &Connection) -> Result<Tip, DatabaseError> {
     let head: String = connection.query_row("SELECT value FROM meta WHERE key = 'head'", [], |row| row.get(0))?;
     Ok(serde_json::from_str::<Head>(&head)?.tip)
+}
+
+/// Writes down that the store goes on as another history.
+pub(super) fn restored(
+    connection: &Connection,
+    from: History,
+    to: History,
+    now: Timestamp,
+) -> Result<(), DatabaseError> {
+    let head: String = connection.query_row("SELECT value FROM meta WHERE key = 'head'", [], |row| row.get(0))?;
+    let mut head: Head = serde_json::from_str(&head)?;
+    write(connection, &head.tip.append(chain::restoration(&head.tip, from, to, now))?)?;
+    set_meta(connection, "head", &serde_json::to_string(&head)?)
 }
 
 pub(super) fn set_anchor(connection: &Connection, anchor: &Tip) -> Result<(), DatabaseError> {

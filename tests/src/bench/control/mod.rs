@@ -3,6 +3,7 @@
 //! told as real ones do, and write it to no kernel.
 
 mod agent;
+mod cluster;
 mod ledger;
 mod poll;
 mod service;
@@ -17,7 +18,12 @@ use policy_api::{
 };
 use tokio::task::JoinSet;
 
-use self::{agent::Agents, ledger::Ledger, service::Service, stage::Stage};
+use self::{
+    agent::Agents,
+    ledger::Ledger,
+    service::{Engine, Service},
+    stage::Stage,
+};
 use super::{Row, Sorted, Target, end_progress, median, progress};
 
 const BENCH: &str = "control";
@@ -32,14 +38,24 @@ const CHANGES: usize = 100;
 const WIDE_CHANGES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// On a store in a file.
 pub fn run() -> Result<Vec<Row>> {
-    service::raise_limits()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
-    runtime.block_on(measure())
+    run_on(Engine::File)
 }
 
-async fn measure() -> Result<Vec<Row>> {
-    let mut service = Service::prepare(stage::NODES)?;
+/// On a store in etcd.
+pub fn run_on_etcd() -> Result<Vec<Row>> {
+    run_on(Engine::Etcd)
+}
+
+fn run_on(engine: Engine) -> Result<Vec<Row>> {
+    service::raise_limits()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
+    runtime.block_on(measure(engine))
+}
+
+async fn measure(engine: Engine) -> Result<Vec<Row>> {
+    let mut service = Service::prepare(stage::NODES, engine)?;
     service.start().await?;
     let operator = service.operator()?;
     let stage = Stage::set(&service, &operator).await?;
@@ -53,7 +69,7 @@ async fn measure() -> Result<Vec<Row>> {
     rows.push(Row::of(BENCH, "start of the API", RULES, "ms", &[service.started_in_ms]));
 
     let ledger = Ledger::new();
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), service.cpu_seconds()?);
     let mut agents = Agents::start(&service, &stage.proofs, &ledger)?;
     ledger.all_hold(stage::NODES, PATIENCE * 4).await.context("cold start")?;
     let cold = started.elapsed().as_secs_f64();
@@ -61,6 +77,7 @@ async fn measure() -> Result<Vec<Row>> {
     rows.push(row("cold start of 1,000 agents", "s", &[cold]).wanting(Target::at_most(cold, 10.0)));
     rows.push(row("what an agent is told then", "KiB", &[per_agent]));
     wait_for_all(&service).await?;
+    rows.push(row("cold start, the API's CPU", "s", &[service.cpu_seconds()? - cpu]));
 
     rows.extend(idle(&service, &ledger).await?);
     rows.extend(changes(&service, &ledger, "change in force, two apps", CHANGES, stage::pair).await?);
@@ -171,6 +188,7 @@ async fn changes(
 ) -> Result<Vec<Row>> {
     let operator = service.operator()?;
     let (mut whole, mut each, mut touched) = (Vec::new(), Vec::new(), Vec::new());
+    let cpu = service.cpu_seconds()?;
     for number in 0..times {
         progress(format_args!("bench control: {case}, {} of {times}", number + 1));
         let started = Instant::now();
@@ -188,6 +206,11 @@ async fn changes(
     Ok(vec![
         row(case, "ms", &whole).wanting(Target::at_most(p99, 200.0)),
         row(&format!("{case}: at each agent"), "ms", &each),
+        row(
+            &format!("{case}: the API's CPU, there and back"),
+            "ms",
+            &[(service.cpu_seconds()? - cpu) * 1e3 / times as f64],
+        ),
         row(&format!("{case}: agents that it changes something for"), "1", &touched),
     ])
 }

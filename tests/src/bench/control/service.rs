@@ -18,17 +18,23 @@ use nix::{
 };
 use policy_api::client::{Client, ClientConfig, Credentials};
 
-use super::stage;
+use super::{cluster::Cluster, stage};
 use crate::world::binary;
 
-/// Where the store is, if not in a file of the bench's own.
-const STORE: &str = "NETPOL_BENCH_STORE";
+/// What the store is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    File,
+    Etcd,
+}
 
 pub(super) struct Service {
     directory: PathBuf,
     store: String,
     address: SocketAddr,
     process: Option<Child>,
+    // Behind the API, which stops before what it is kept in.
+    _cluster: Option<Cluster>,
     pub(super) started_in_ms: f64,
     pub(super) peak_before_restart: Option<f64>,
 }
@@ -41,11 +47,15 @@ pub(super) fn raise_limits() -> Result<()> {
 
 impl Service {
     /// A store for so many nodes; not served yet.
-    pub(super) fn prepare(nodes: usize) -> Result<Self> {
+    pub(super) fn prepare(nodes: usize, engine: Engine) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("netpol-bench-control-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        let store = format!("sqlite://{}", directory.join("policy.db").display());
-        let store = std::env::var(STORE).unwrap_or(store);
+        let cluster = match engine {
+            Engine::File => None,
+            Engine::Etcd => Some(Cluster::start(&directory)?),
+        };
+        let file = || format!("sqlite://{}", directory.join("policy.db").display());
+        let store = cluster.as_ref().map_or_else(file, Cluster::store);
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = free.local_addr()?;
         let mut command = Command::new(binary("netpol-api")?);
@@ -55,7 +65,15 @@ impl Service {
         }
         let status = command.stdout(Stdio::null()).status().context("run netpol-api init")?;
         ensure!(status.success(), "netpol-api init: {status}");
-        Ok(Self { directory, store, address, process: None, started_in_ms: 0.0, peak_before_restart: None })
+        Ok(Self {
+            directory,
+            store,
+            address,
+            process: None,
+            _cluster: cluster,
+            started_in_ms: 0.0,
+            peak_before_restart: None,
+        })
     }
 
     pub(super) async fn start(&mut self) -> Result<()> {

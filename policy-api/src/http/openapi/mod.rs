@@ -1,10 +1,14 @@
 //! The description of the API, made from the table of endpoints.
+//!
+//! It says all that comes back: answers and refusals of each endpoint, by status. `cargo xtask api` holds the API to it.
+
+mod refusal;
+mod word;
 
 use axum::Json;
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{Access, CLOCK, CUT, ENDPOINTS, Endpoint, Kind, NAMED_APP, Parameter, RULE, USAGE};
-use crate::model::Problem;
+use super::endpoint::{Access, CLOCK, CUT, ENDPOINTS, Endpoint, NAMED_APP, Parameter, RULE, USAGE};
 
 pub(super) async fn document() -> Json<Value> {
     Json(describe())
@@ -31,13 +35,9 @@ fn describe() -> Value {
 }
 
 fn operation(endpoint: &Endpoint) -> Value {
-    let mut responses: Map<String, Value> = Map::new();
-    for (status, text) in endpoint.answers {
-        responses.insert(status.to_string(), json!({"description": text}));
-    }
-    let refusal = json!({Problem::MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    let mut responses = refusal::of(endpoint);
     responses
-        .insert("default".to_owned(), json!({"description": "A refusal; nothing was changed", "content": refusal}));
+        .extend(endpoint.answers.iter().map(|(status, text)| (status.to_string(), answer(endpoint, *status, text))));
     let mut operation = json!({
         "summary": endpoint.summary,
         "description": access(endpoint.access),
@@ -52,6 +52,18 @@ fn operation(endpoint: &Endpoint) -> Value {
         });
     }
     operation
+}
+
+fn answer(endpoint: &Endpoint, status: u16, text: &str) -> Value {
+    let media = match endpoint.path {
+        "/healthz" | "/readyz" | "/metrics" => "text/plain",
+        "/v1/watch" => "application/x-ndjson",
+        _ => "application/json",
+    };
+    if status == 204 {
+        return json!({"description": text});
+    }
+    json!({"description": text, "content": {media: {"schema": {}}}})
 }
 
 fn security(access: Access) -> Value {
@@ -76,11 +88,11 @@ fn access(access: Access) -> &'static str {
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     let in_path = endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path =
-        in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
+        in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": word::in_path(name)}));
     let in_query = endpoint.query.iter().map(|parameter| {
         json!({
             "name": parameter.name, "in": "query", "required": parameter.required, "description": parameter.text,
-            "schema": schema(parameter.kind),
+            "schema": word::schema(parameter.name, parameter.kind),
         })
     });
     in_path.chain(in_query).collect()
@@ -89,7 +101,7 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
 fn object(members: &[Parameter]) -> Value {
     let mut properties: Map<String, Value> = Map::new();
     for member in members {
-        let mut property = schema(member.kind);
+        let mut property = word::schema(member.name, member.kind);
         property["description"] = member.text.into();
         properties.insert(member.name.to_owned(), property);
     }
@@ -97,30 +109,11 @@ fn object(members: &[Parameter]) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-fn schema(kind: Kind) -> Value {
-    match kind {
-        Kind::Text => json!({"type": "string"}),
-        Kind::Number => json!({"type": "integer", "minimum": 0}),
-        Kind::Flag => json!({"type": "boolean"}),
-        Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-        Kind::Labels => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        Kind::Rules => list_of("RuleSpec"),
-        Kind::Apps => list_of("AppWish"),
-        Kind::Cuts => list_of("Cut"),
-        Kind::Clock => json!({"$ref": "#/components/schemas/Clock"}),
-        Kind::Usage => list_of("RuleUsage"),
-    }
-}
-
-fn list_of(schema: &str) -> Value {
-    json!({"type": "array", "items": {"$ref": format!("#/components/schemas/{schema}")}})
-}
-
 fn problem() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
+            "type": {"type": "string", "pattern": "^urn:netpol:problem:"}, "title": {"type": "string"}, "status": {"type": "integer"},
             "detail": {"type": "string"}, "field": {"type": "string"},
         },
         "required": ["type", "title", "status", "detail"],

@@ -1,0 +1,211 @@
+//! What an entry of the history says, in words: what was, and what it became.
+
+use super::{
+    app::App,
+    ask::RuleRequest,
+    binding::{Binding, BindingState},
+    change::{Change, Key},
+    entry::{EntryKind, HistoryEntry},
+    isolation::Isolation,
+    node::Node,
+    rule::Rule,
+    team::Team,
+};
+
+impl HistoryEntry {
+    /// A line for each thing that it changed.
+    pub fn told(&self) -> Vec<String> {
+        match self.kind {
+            EntryKind::Refused => self
+                .refused
+                .iter()
+                .map(|attempt| {
+                    let times = if attempt.count > 1 { format!("; {} times", attempt.count) } else { String::new() };
+                    format!("{} {} refused: {}{times}", attempt.method, attempt.path, attempt.detail)
+                })
+                .collect(),
+            EntryKind::InForce => self
+                .in_force
+                .iter()
+                .map(|spread| format!("all up to revision {} in force on {} nodes", spread.revision, spread.nodes))
+                .collect(),
+            EntryKind::Restored => self
+                .restored
+                .iter()
+                .map(|restored| format!("restored from a copy: history {} goes on as {}", restored.from, restored.to))
+                .collect(),
+            EntryKind::Intent | EntryKind::Node | EntryKind::Placement => {
+                self.changes.iter().map(|change| told(change, self.item_before(&change.key()))).collect()
+            }
+        }
+    }
+
+    fn item_before(&self, key: &Key) -> Option<&Change> {
+        self.before.iter().find(|before| before.key() == *key)
+    }
+}
+
+fn told(change: &Change, before: Option<&Change>) -> String {
+    match (change, before) {
+        (Change::PutRule { rule }, Some(Change::PutRule { rule: before })) => {
+            changed(&named(rule), &rule_parts(before), &rule_parts(rule))
+        }
+        (Change::PutRule { rule }, _) => format!("{} created{}", named(rule), besides(rule)),
+        (Change::DeleteRule { .. }, Some(Change::PutRule { rule })) => format!("{} deleted", named(rule)),
+        (Change::DeleteRule { id }, _) => format!("rule {id} deleted"),
+        (Change::PutApp { app }, Some(Change::PutApp { app: before })) => {
+            changed(&format!("app {}", app.name), &app_parts(before), &app_parts(app))
+        }
+        (Change::PutApp { app }, _) => format!("app {} created", app.name),
+        (Change::DeleteApp { name }, _) => format!("app {name} deleted"),
+        (Change::PutGroup { group }, _) => format!("group {} created", group.name),
+        (Change::DeleteGroup { name }, _) => format!("group {name} deleted"),
+        (Change::PutNode { node }, Some(Change::PutNode { node: before })) => {
+            changed(&format!("node {}", node.name), &node_parts(before), &node_parts(node))
+        }
+        (Change::PutNode { node }, _) => format!("node {} joined at {}", node.name, node.underlay),
+        (Change::DeleteNode { name }, _) => format!("node {name} removed"),
+        (Change::PutBinding { binding }, _) => binding_told(binding),
+        (Change::DeleteBinding { address }, _) => format!("{address} is nobody's any more"),
+        (Change::PutIsolation { isolation }, Some(Change::PutIsolation { isolation: before })) => {
+            let name = format!("isolation of {}", isolation.target());
+            changed(&name, &isolation_parts(before), &isolation_parts(isolation))
+        }
+        (Change::PutIsolation { isolation }, _) => format!("{} isolated", isolation.target()),
+        (Change::DeleteIsolation { app, instance: Some(instance) }, _) => {
+            format!("isolation of {app}/{instance} ended")
+        }
+        (Change::DeleteIsolation { app, instance: None }, _) => format!("isolation of {app} ended"),
+        (Change::PutTeam { team }, Some(Change::PutTeam { team: before })) => {
+            changed(&format!("team {}", team.name), &team_parts(before), &team_parts(team))
+        }
+        (Change::PutTeam { team }, _) => format!("team {} created, apps {}", team.name, list(&team.apps)),
+        (Change::DeleteTeam { name }, _) => format!("team {name} deleted"),
+        (Change::PutToken { token }, _) => format!("token {} created, roles {}", token.name, list(&token.grants)),
+        (Change::DeleteToken { name }, _) => format!("token {name} ended"),
+        (Change::PutRequest { request }, _) => request_told(request),
+        (Change::DeleteRequest { id }, _) => format!("request {id} ended"),
+    }
+}
+
+fn request_told(request: &RuleRequest) -> String {
+    let RuleRequest { id, rule, team, of, .. } = request;
+    let of = of.as_ref().map_or_else(|| "operators".to_owned(), |of| format!("team {of}"));
+    format!("{id}: team {team} asks {of} to {} {} -> {}", rule.action, rule.source, rule.destination)
+}
+
+/// `r12 (allow web -> db tcp/8080)`.
+fn named(rule: &Rule) -> String {
+    let Rule { id, action, source, destination, protocol, ports, .. } = rule;
+    let ports = if protocol.has_ports() { format!("/{ports}") } else { String::new() };
+    format!("{id} ({action} {source} -> {destination} {protocol}{ports})")
+}
+
+/// Of one thing, what may change in place: its name and its value.
+type Parts = Vec<(&'static str, String)>;
+
+fn besides(rule: &Rule) -> String {
+    let standard = Rule { mode: Default::default(), expires_at: None, on_deny: None, reason: None, ..rule.clone() };
+    let unlike = rule_parts(rule).into_iter().zip(rule_parts(&standard)).filter(|(part, usual)| part != usual);
+    unlike.map(|((name, value), _)| format!(", {name} {value}")).collect()
+}
+
+fn rule_parts(rule: &Rule) -> Parts {
+    vec![
+        ("mode", rule.mode.to_string()),
+        ("expiry", or_none(rule.expires_at)),
+        ("on-deny", rule.on_deny().to_string()),
+        ("reason", rule.reason.as_ref().map_or_else(|| "none".to_owned(), |reason| format!("`{reason}`"))),
+    ]
+}
+
+fn app_parts(app: &App) -> Parts {
+    let groups: Vec<&str> = app.groups.iter().map(|group| group.as_str()).collect();
+    let groups = if groups.is_empty() { "none".to_owned() } else { groups.join(",") };
+    vec![("mode", app.mode.to_string()), ("groups", groups)]
+}
+
+fn team_parts(team: &Team) -> Parts {
+    vec![
+        ("apps", list(&team.apps)),
+        ("groups", if team.groups.is_empty() { "none".to_owned() } else { list(&team.groups) }),
+        ("most rules", or_none(team.most_rules)),
+    ]
+}
+
+fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn node_parts(node: &Node) -> Parts {
+    let draining = if node.draining { "yes" } else { "no" };
+    let apps: Vec<String> = node.apps.iter().map(ToString::to_string).collect();
+    let key = node.key.map_or_else(|| "none".to_owned(), |key| key.to_string());
+    vec![
+        ("draining", draining.to_owned()),
+        ("underlay", node.underlay.to_string()),
+        ("apps", apps.join(",")),
+        ("key", key),
+    ]
+}
+
+fn isolation_parts(isolation: &Isolation) -> Parts {
+    let reason = isolation.reason.as_ref().map_or_else(|| "none".to_owned(), |reason| format!("`{reason}`"));
+    vec![("expiry", or_none(isolation.expires_at)), ("reason", reason)]
+}
+
+fn binding_told(binding: &Binding) -> String {
+    let (name, address, node) = (binding.instance_name(), binding.address, &binding.node);
+    match binding.state {
+        BindingState::Live => format!("{name} has {address} on {node}"),
+        BindingState::Freed => format!("{name} gave {address} on {node} back"),
+    }
+}
+
+fn or_none<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+fn changed(name: &str, before: &Parts, after: &Parts) -> String {
+    let unlike = before.iter().zip(after).filter(|(before, after)| before != after);
+    let parts: Vec<String> = unlike.map(|((part, old), (_, new))| format!("{part} {old} -> {new}")).collect();
+    if parts.is_empty() { format!("{name} written again") } else { format!("{name}: {}", parts.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{Revision, Timestamp};
+
+    fn said(changes: serde_json::Value, before: serde_json::Value) -> Vec<String> {
+        let entry = HistoryEntry::new(EntryKind::Intent, "operator", Timestamp::now(), Revision(7));
+        let changes = serde_json::from_value(changes).expect("changes");
+        HistoryEntry { changes, before: serde_json::from_value(before).expect("items"), ..entry }.told()
+    }
+
+    fn rule(mode: &str) -> serde_json::Value {
+        json!({"kind": "put_rule", "rule": {
+            "id": "r12", "source": "web", "destination": "db", "protocol": "tcp", "ports": ["8080"], "action": "allow",
+            "mode": mode, "revision": 7, "created_at": "2026-01-31T12:00:00Z", "created_by": "operator",
+        }})
+    }
+
+    #[test]
+    fn a_change_is_told_as_what_was_and_what_it_became() {
+        assert_eq!(said(json!([rule("audit")]), json!([])), ["r12 (allow web -> db tcp/8080) created, mode audit"]);
+        assert_eq!(
+            said(json!([rule("audit")]), json!([rule("enforce")])),
+            ["r12 (allow web -> db tcp/8080): mode enforce -> audit"]
+        );
+        let gone = json!([{"kind": "delete_rule", "id": "r12"}]);
+        assert_eq!(said(gone.clone(), json!([rule("enforce")])), ["r12 (allow web -> db tcp/8080) deleted"]);
+        let app = |groups: &[&str]| json!({"kind": "put_app", "app": {"name": "web", "identity": 256, "groups": groups, "revision": 7}});
+        assert_eq!(said(json!([app(&["a", "b"])]), json!([app(&["a"])])), ["app web: groups a -> a,b"]);
+        let free = json!([{"kind": "delete_isolation", "app": "web", "instance": 0}]);
+        assert_eq!(said(free, json!([])), ["isolation of web/0 ended"]);
+        let team = |apps: &[&str]| json!({"kind": "put_team", "team": {"name": "shop", "apps": apps, "revision": 7}});
+        assert_eq!(said(json!([team(&["a", "b-*"])]), json!([team(&["a"])])), ["team shop: apps a -> a,b-*"]);
+    }
+}
