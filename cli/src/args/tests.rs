@@ -321,5 +321,6 @@ fn the_examples_of_the_help_can_be_typed() {
 fn typed(example: &str) -> String {
     let command = example.split("  ").next().unwrap_or_default();
     let command = command.split(" > ").next().unwrap_or_default();
+    let command = command.split(" | ").next().unwrap_or_default();
     command.split(" && ").next().unwrap_or_default().replace('\'', "")
 }
