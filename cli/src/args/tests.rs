@@ -320,6 +320,7 @@ fn the_examples_of_the_help_can_be_typed() {
 /// The part of an example that is the command: without a remark behind it, and without the shell's own.
 fn typed(example: &str) -> String {
     let command = example.split("  ").next().unwrap_or_default();
-    let command = command.split(" > ").next().unwrap_or_default().split(" | ").next().unwrap_or_default();
+    let command = command.split(" > ").next().unwrap_or_default();
+    let command = command.split(" | ").next().unwrap_or_default();
     command.split(" && ").next().unwrap_or_default().replace('\'', "")
 }

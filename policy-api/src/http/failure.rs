@@ -186,7 +186,6 @@ impl IntoResponse for Failure {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        response.extensions_mut().insert(*self.problem);
         response
     }
 }

@@ -17,9 +17,10 @@ use super::{
     Context,
     endpoint::{Access, Endpoint},
     failure::{Failure, Told},
+    refused::Attempted,
 };
 use crate::{
-    model::{Attempt, Origin, Timestamp, TokenHash},
+    model::{Timestamp, TokenHash},
     store::{NodeGrant, Principal, Refusal, User},
     tls::Peer,
 };
@@ -50,33 +51,6 @@ enum Proof {
     None,
 }
 
-/// What is asked for, for the history if the asker has no right to it.
-struct Attempted {
-    origin: Origin,
-    method: String,
-    path: String,
-}
-
-impl Attempted {
-    fn of(request: &Request) -> Self {
-        let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
-        let id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-        let origin = Origin { from, request: id, reason: None };
-        Self { origin, method: request.method().to_string(), path: shown(request.uri().path()) }
-    }
-
-    async fn note(self, context: &Context, who: &str, detail: String) {
-        let attempt = Attempt { method: self.method, path: self.path, detail: shown(&detail), count: 1 };
-        context.store.note_refusal(who, self.origin, attempt).await;
-    }
-}
-
-/// So much of what a caller chose as is kept for good.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 512;
-    text.chars().take(LONGEST).collect()
-}
-
 /// What an answer is called, in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -85,14 +59,14 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let asked = Attempted::of(&request);
-    let (admitted, who) = match gate.identify(Shown::of(&request)).await {
-        Ok(None) => (Ok(()), "anybody".to_owned()),
+    let (admitted, who) = match gate.admit(Shown::of(&request)).await {
         Ok(Some(principal)) => {
             let who = principal.to_string();
-            let permitted = gate.permit(principal).map(|principal| drop(request.extensions_mut().insert(principal)));
-            (permitted, who)
+            request.extensions_mut().insert(principal);
+            (Ok(()), who)
         }
-        Err(failure) => (Err(failure), "nobody known".to_owned()),
+        Ok(None) => (Ok(()), "anybody".to_owned()),
+        Err((failure, who)) => (Err(failure), who.map_or_else(|| "nobody known".to_owned(), |who| who.to_string())),
     };
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
@@ -103,8 +77,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     }
     let status = response.status();
     gate.context.metrics.count(gate.index, status);
-    let id_text = id.to_str().unwrap_or_default();
-    let (method, path) = (gate.endpoint.method, gate.endpoint.path);
+    let (method, path, id_text) = (gate.endpoint.method, gate.endpoint.path, id.to_str().unwrap_or_default());
     let took = began.elapsed();
     if status.is_server_error() {
         warn!(request = id_text, who, method, path, status = status.as_u16(), ?took, "a request failed");
@@ -150,13 +123,8 @@ fn token(authorization: &HeaderValue) -> Option<&str> {
 }
 
 impl Gate {
-    /// Who asks, if that matters here and they may.
-    pub(super) async fn admit(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
-        self.identify(shown).await?.map(|principal| self.permit(principal)).transpose()
-    }
-
-    /// Who asks, if that matters here and they do not ask too often.
-    async fn identify(&self, shown: Shown) -> Result<Option<Principal>, Failure> {
+    /// Who asks, if that matters here and they may; else who it was that may not, if that is known.
+    pub(super) async fn admit(&self, shown: Shown) -> Result<Option<Principal>, (Failure, Option<Principal>)> {
         let limits = &self.context.limits;
         let address = shown.address;
         let unknown = || limits.unknown(address);
@@ -168,8 +136,11 @@ impl Gate {
             // Who guesses is soon told nothing more.
             Err(failure) => return Err(unknown().err().unwrap_or(failure)),
         };
-        limits.known(&principal)?;
-        Ok(Some(principal))
+        let permitted = limits.known(&principal).and_then(|()| self.permit(&principal));
+        match permitted {
+            Ok(()) => Ok(Some(principal)),
+            Err(failure) => Err((failure, Some(principal))),
+        }
     }
 
     async fn principal(&self, proof: Proof) -> Result<Principal, Failure> {
@@ -182,14 +153,14 @@ impl Gate {
 
     fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
         let who = principal.to_string();
-        match (self.endpoint.access, &principal) {
+        match (self.endpoint.access, principal) {
             (_, Principal::User(User::Vouched { grants, .. })) if grants.is_empty() => {
                 Err(Failure::not_permitted(&who, "a claim of the provider that gives a role"))
             }
             (Access::Open | Access::Known, Principal::Operator | Principal::User(_) | Principal::Node(_))
             | (Access::User, Principal::Operator | Principal::User(_))
             | (Access::Node | Access::Joining, Principal::Node(_))
-            | (Access::Joining, Principal::Joining(..)) => Ok(principal),
+            | (Access::Joining, Principal::Joining(..)) => Ok(()),
             (Access::User, Principal::Node(_) | Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the token of a user or of the operator"))
             }

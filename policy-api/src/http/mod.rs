@@ -19,6 +19,7 @@ mod moment;
 mod node;
 mod openapi;
 mod read;
+mod refused;
 mod right;
 mod rule;
 mod watch;

@@ -145,7 +145,7 @@ impl Change {
         }
     }
 
-    /// The same without what is nobody's business but the policy API's: what watches and the journal tell.
+    /// The same without what is nobody's business but the policy API's: what watches and the history tell.
     pub fn without_hash(&self) -> Cow<'_, Self> {
         match self {
             Self::PutToken { token } => Cow::Owned(Self::PutToken { token: Arc::new(token.without_hash()) }),

@@ -117,15 +117,6 @@ impl EntryKind {
     }
 }
 
-impl HistoryEntry {
-    /// The same as it may be told.
-    #[must_use]
-    pub fn without_hashes(self) -> Self {
-        let told = |changes: &[Change]| changes.iter().map(|change| change.without_hash().into_owned()).collect();
-        Self { before: told(&self.before), changes: told(&self.changes), ..self }
-    }
-}
-
 fn is_intent(change: &Change) -> bool {
     match change {
         Change::PutRule { .. }
@@ -209,6 +200,16 @@ pub struct HistoryEntry {
     pub in_force: Option<Spread>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+}
+
+impl HistoryEntry {
+    /// What others are told of it: hashes of tokens are kept for whoever serves the store, and sealed with it.
+    pub fn without_hashes(mut self) -> Self {
+        for change in self.changes.iter_mut().chain(&mut self.before) {
+            *change = change.without_hash().into_owned();
+        }
+        self
+    }
 }
 
 /// What somebody tried and had no right to.

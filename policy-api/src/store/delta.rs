@@ -67,7 +67,7 @@ impl Ring {
     }
 }
 
-/// The changes of a revision as JSON: what the journal stores and the line carries. Neither tells hashes of tokens.
+/// The changes of a revision as JSON, as lines of watches carry them: without hashes of tokens.
 pub(super) fn changes_json(changes: &[Change]) -> Result<String, serde_json::Error> {
     serde_json::to_string(&changes.iter().map(Change::without_hash).collect::<Vec<_>>())
 }

@@ -71,7 +71,7 @@ fn unknown(text: &str) -> Refused {
 
 async fn admit(context: &Context, shown: Shown, not_known: &str) -> Result<Option<Principal>, Refused> {
     let gate = Gate { context: context.clone(), endpoint: &DOOR, index: 0 };
-    gate.admit(shown).await.map_err(|failure| match failure.status() {
+    gate.admit(shown).await.map_err(|(failure, _)| match failure.status() {
         StatusCode::TOO_MANY_REQUESTS => Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         StatusCode::FORBIDDEN => no_scope(Scope::Write, &[]),
         _ => unknown(not_known),

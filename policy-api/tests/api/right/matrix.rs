@@ -2,7 +2,7 @@
 
 use policy_api::{
     client::{Client, ClientError},
-    model::{Action, Isolation, May, RuleAnswer, RuleSpec, Selector, Written},
+    model::{Action, HistoryQuery, Isolation, May, RuleAnswer, RuleSpec, Selector, Written},
 };
 
 use super::{assert_names_the_role, plain, user, world_of_teams};
@@ -334,6 +334,45 @@ async fn an_app_that_is_held_cannot_be_deleted_and_made_anew_by_its_team() {
     let left = policy_api::model::AppSettings::from_json(serde_json::json!({"groups": []})).expect("settings");
     let refused = shop.set_app(&app("shop-db"), &left, &plain()).await.expect_err("left a group of operators");
     assert_names_the_role(refused.problem().expect("a refusal"), "token/shop");
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_refused_what_is_in_the_history_whoever_refused_it() {
+    let world = world_of_teams().await;
+    let auditor = user(&world, "aud", "auditor").await;
+    // By the planner, by a handler that looks before it writes, and by the gate.
+    assert_eq!(refusal(auditor.put_rule(&rule("allow shop-web shop-db 1"), &plain()).await).0, 403);
+    assert_eq!(refusal(auditor.release(crate::world::ip("10.255.1.7")).await).0, 403);
+    let query = HistoryQuery { who: Some("token/aud".to_owned()), ..HistoryQuery::default() };
+    let told = world.operator.history(&query, true, None, 1_000).await.expect("history").items;
+    let attempts: Vec<_> = told.iter().filter_map(|item| item.entry.refused.as_ref()).collect();
+    let [written, released] = attempts.as_slice() else { panic!("{told:?}") };
+    assert_eq!((written.method.as_str(), written.path.as_str()), ("POST", "/v1/rules"));
+    assert!(written.detail.contains("it takes role `operator` or `writer:shop`"), "{}", written.detail);
+    assert_eq!((released.method.as_str(), released.path.as_str()), ("DELETE", "/v1/bindings/10.255.1.7"));
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_set_is_permitted_item_by_item() {
+    let world = world_of_teams().await;
+    let shop = user(&world, "shop", "wide:shop").await;
+    let set = |body: serde_json::Value| policy_api::model::ChangeSet::from_json(body).expect("a set");
+    let good = serde_json::json!({"groups": ["shop-new"], "apps": [{"name": "shop-new", "groups": ["shop-new"]}]});
+    shop.change(&set(good), &plain()).await.expect("all of it is the team's");
+    for (body, field) in [
+        (serde_json::json!({"groups": ["new"]}), "groups[0]"),
+        (serde_json::json!({"apps": [{"name": "pay-new"}]}), "apps[0].name"),
+        (serde_json::json!({"apps": [{"name": "shop-web", "mode": "audit"}]}), "apps[0].mode"),
+        (serde_json::json!({"apps": [{"name": "shop-web", "groups": ["free"]}]}), "apps[0].groups"),
+        (serde_json::json!({"delete": ["r1"]}), "delete[0]"),
+    ] {
+        let refused = shop.change(&set(body), &plain()).await.expect_err(field);
+        let problem = refused.problem().expect("a refusal");
+        assert_names_the_role(problem, "token/shop");
+        assert_eq!(problem.field.as_deref(), Some(field));
+    }
     world.server.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use policy_api::{
     client::new_secret,
-    model::{Outcome, Revision, Timestamp, TokenHash, TokenSpec},
+    model::{HistoryQuery, Outcome, Revision, Timestamp, TokenHash, TokenSpec},
 };
 
 use super::{by, grants, plain, user};
@@ -93,6 +93,10 @@ async fn nobody_is_told_what_a_token_is_nor_its_hash() {
         told.push(lines);
     }
     told.push(format!("{:?}", world.operator.tokens().await.expect("list")));
+    world.operator.revoke_token(&"alice".parse().expect("name"), &plain()).await.expect("revoked");
+    // As it came and as it went, with what was before.
+    let history = world.operator.history(&HistoryQuery::default(), false, None, 1_000).await.expect("history");
+    told.push(serde_json::to_string(&history).expect("json"));
     for text in &told {
         assert!(text.contains("alice"), "{text}");
         assert!(!text.contains(&hash.to_string()) && !text.contains(&secret), "{text}");

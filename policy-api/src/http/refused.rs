@@ -1,0 +1,36 @@
+//! What was refused for want of a right, whoever refused it: the gate, a handler or the store's planner. All of it passes
+//! here on its way to the history.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Request};
+
+use super::{Context, gate::RequestId};
+use crate::model::{Attempt, Origin};
+
+/// What is asked for, for the history if the asker has no right to it.
+pub(super) struct Attempted {
+    origin: Origin,
+    method: String,
+    path: String,
+}
+
+impl Attempted {
+    pub(super) fn of(request: &Request) -> Self {
+        let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+        let id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+        let origin = Origin { from, request: id, reason: None };
+        Self { origin, method: request.method().to_string(), path: shown(request.uri().path()) }
+    }
+
+    pub(super) async fn note(self, context: &Context, who: &str, detail: String) {
+        let attempt = Attempt { method: self.method, path: self.path, detail: shown(&detail), count: 1 };
+        context.store.note_refusal(who, self.origin, attempt).await;
+    }
+}
+
+/// So much of what a caller chose as is kept for good.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 512;
+    text.chars().take(LONGEST).collect()
+}
