@@ -9,7 +9,7 @@ use crate::progress::{self, Failure};
 use crate::{setup, workspace};
 
 const TARGETS: [&str; 4] = ["packet", "watch", "request", "yaml"];
-const SECONDS: u32 = 15;
+const SECONDS: u32 = 60;
 const REMEDY: &str = "the input that breaks it is kept in fuzz/artifacts; the line above says how to repeat it";
 
 pub(crate) fn run() -> Result<(), Failure> {

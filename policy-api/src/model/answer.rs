@@ -31,6 +31,7 @@ pub struct List<T> {
 
 /// What a write did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Created,
@@ -42,6 +43,7 @@ pub enum Outcome {
 
 /// The answer to a rule that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RuleAnswer {
     #[serde(flatten)]
     pub rule: Rule,
@@ -53,6 +55,7 @@ pub struct RuleAnswer {
 
 /// The answer to a deletion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Deleted {
     pub id: RuleId,
     /// The revision without the rule.
@@ -66,6 +69,7 @@ pub struct Deleted {
 
 /// The answer to a change set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ChangesAnswer {
     pub revision: Revision,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -78,6 +82,7 @@ pub struct ChangesAnswer {
 
 /// The answer to settings of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct AppAnswer {
     #[serde(flatten)]
     pub app: App,
@@ -88,6 +93,7 @@ pub struct AppAnswer {
 
 /// The answer to the deletion of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct AppDeleted {
     /// The revision without the app.
     pub revision: Revision,
@@ -98,6 +104,7 @@ pub struct AppDeleted {
 
 /// The answer to an isolation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct IsolationAnswer {
     #[serde(flatten)]
     pub isolation: Isolation,
@@ -108,6 +115,7 @@ pub struct IsolationAnswer {
 
 /// The answer to the end of an isolation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct IsolationDeleted {
     /// The revision without the isolation.
     pub revision: Revision,
@@ -125,6 +133,7 @@ pub(super) fn is_false(value: &bool) -> bool {
 
 /// A verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum VerdictWord {
     Allow,
@@ -133,6 +142,7 @@ pub enum VerdictWord {
 
 /// What a verdict rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     AllowRule,
@@ -147,6 +157,7 @@ pub enum Cause {
 
 /// What would be the verdict if what is in audit were enforced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Would {
     pub verdict: VerdictWord,
     pub cause: Cause,
@@ -156,6 +167,7 @@ pub struct Would {
 
 /// The answer to a question about policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CheckAnswer {
     pub verdict: VerdictWord,
     pub cause: Cause,
@@ -186,6 +198,7 @@ pub struct Owned {
 
 /// The answer to "who has this address?", now or at some time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LookupAnswer {
     #[serde(flatten)]
     pub binding: Binding,
@@ -210,12 +223,14 @@ pub struct LookupAnswer {
 
 /// The answer to a release of an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Released {
     pub revision: Revision,
 }
 
 /// Where a revision is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct InForce {
     pub revision: Revision,
     /// Every connected node has it in force.
@@ -231,6 +246,7 @@ pub struct InForce {
 
 /// The API in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Status {
     pub version: String,
     /// The API's clock, by which rules and isolations end.

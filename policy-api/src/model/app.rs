@@ -16,9 +16,11 @@ use super::{
 
 /// An app and the identity that stands for it in the datapath.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct App {
     pub name: AppName,
     #[serde(with = "identity_number")]
+    #[cfg_attr(feature = "server", schema(value_type = u32))]
     pub identity: Identity,
     /// In [`Mode::Audit`], what its own end would deny passes there and is reported.
     #[serde(default)]

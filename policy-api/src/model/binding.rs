@@ -20,10 +20,13 @@ pub type Labels = BTreeMap<String, String>;
 
 /// Who has an address, or had it last. One per address; a freed one stays until another instance claims the address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Binding {
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub address: IpAddr,
     pub app: AppName,
     #[serde(with = "identity_number")]
+    #[cfg_attr(feature = "server", schema(value_type = u32))]
     pub identity: Identity,
     pub instance: u32,
     pub node: NodeName,
@@ -37,6 +40,7 @@ pub struct Binding {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum BindingState {
     Live,
@@ -126,12 +130,15 @@ fn labels(fields: &mut Fields) -> Result<Labels, InvalidField> {
 
 /// The answer to [`Claim`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Claimed {
     pub app: AppName,
     pub instance: u32,
     #[serde(with = "identity_number")]
+    #[cfg_attr(feature = "server", schema(value_type = u32))]
     pub identity: Identity,
     pub node: NodeName,
+    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub addresses: Vec<IpAddr>,
     /// The revision that made it so.
     pub revision: Revision,

@@ -8,6 +8,7 @@ use super::invalid::{Invalid, text_serde, text_type};
 
 /// A place in the one order of all committed changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 

@@ -24,6 +24,7 @@ pub struct Target {
 
 /// An isolation that stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Isolation {
     pub app: AppName,
     /// All instances, if absent.

@@ -20,9 +20,11 @@ use super::{
 
 /// A registered node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Node {
     pub name: NodeName,
     /// Where its overlay packets come from.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub underlay: IpAddr,
     #[serde(flatten)]
     pub slices: Slices,
@@ -58,6 +60,7 @@ impl Node {
 
 /// The part of the overlay that a node's instances get addresses from; kept for life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Slices {
     pub slice_v4: Prefix,
     pub slice_v6: Prefix,
@@ -71,6 +74,7 @@ impl Slices {
 
 /// The overlay's address space, both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Overlay {
     pub v4: Prefix,
     pub v6: Prefix,
@@ -84,6 +88,7 @@ impl Overlay {
 
 /// A node as lists show it: what it is, and how it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct NodeView {
     #[serde(flatten)]
     pub node: Node,
@@ -147,6 +152,7 @@ impl Join {
 
 /// The answer to [`Join`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Joined {
     pub node: Node,
     pub overlay: Overlay,
@@ -159,6 +165,7 @@ pub struct Joined {
 
 /// A certificate for the key that a node is registered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Certified {
     /// PEM.
     pub certificate: String,
@@ -185,6 +192,7 @@ impl NodeSettings {
 
 /// A node as it stands after a change of its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct NodeAnswer {
     #[serde(flatten)]
     pub node: Node,
@@ -195,6 +203,7 @@ pub struct NodeAnswer {
 
 /// A node that was removed, and what was there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct NodeDeleted {
     pub revision: Revision,
     pub node: Node,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A refusal (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[error("{title}: {detail}")]
 pub struct Problem {
     /// Names the kind of problem, for programs.

@@ -47,6 +47,7 @@ impl Cut {
 
 /// What a revision cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Receipt {
     pub revision: Revision,
     /// On all nodes that were heard of.
@@ -59,6 +60,7 @@ pub struct Receipt {
 
 /// A node's part of a [`Receipt`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct NodeReceipt {
     pub node: NodeName,
     pub flows: u64,

@@ -82,12 +82,14 @@ pub struct RuleSpec {
 
 /// A rule that stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Rule {
     pub id: RuleId,
     pub source: Selector,
     pub destination: Selector,
     pub protocol: Protocol,
     #[serde(default, skip_serializing_if = "Ports::is_all")]
+    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub ports: Ports,
     pub action: Action,
     #[serde(default)]

@@ -12,6 +12,7 @@ use super::{
 
 /// What passed, or was refused, by a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Usage {
     pub packets: u64,
     pub bytes: u64,
@@ -58,6 +59,7 @@ fn is_none(count: &u64) -> bool {
 
 /// A rule and what it is used for, summed over all nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RuleView {
     #[serde(flatten)]
     pub rule: Rule,

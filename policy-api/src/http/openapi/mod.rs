@@ -2,6 +2,7 @@
 //!
 //! It says all that comes back: answers and refusals of each endpoint, by status. `cargo xtask api` holds the API to it.
 
+mod answer;
 mod refusal;
 mod word;
 
@@ -20,24 +21,26 @@ fn describe() -> Value {
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method] = operation(endpoint);
     }
+    let mut schemas = answer::types(ENDPOINTS);
+    let asked =
+        [("RuleSpec", RULE), ("AppWish", NAMED_APP), ("Cut", CUT), ("Clock", CLOCK), ("RuleUsage", USAGE)];
+    schemas.extend(asked.map(|(name, members)| (name.to_owned(), object(members))));
     json!({
         "openapi": "3.1.0",
         "info": {"title": "netpol policy API", "version": env!("CARGO_PKG_VERSION")},
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "certificate": {"type": "mutualTLS"}},
-            "schemas": {
-                "Problem": problem(), "RuleSpec": object(RULE), "AppWish": object(NAMED_APP), "Cut": object(CUT),
-                "Clock": object(CLOCK), "RuleUsage": object(USAGE),
-            },
+            "schemas": schemas,
         },
     })
 }
 
 fn operation(endpoint: &Endpoint) -> Value {
     let mut responses = refusal::of(endpoint);
-    responses
-        .extend(endpoint.answers.iter().map(|(status, text)| (status.to_string(), answer(endpoint, *status, text))));
+    responses.extend(
+        endpoint.answers.iter().map(|(status, text)| (status.to_string(), answer::of(endpoint, *status, text))),
+    );
     let mut operation = json!({
         "summary": endpoint.summary,
         "description": access(endpoint.access),
@@ -52,18 +55,6 @@ fn operation(endpoint: &Endpoint) -> Value {
         });
     }
     operation
-}
-
-fn answer(endpoint: &Endpoint, status: u16, text: &str) -> Value {
-    let media = match endpoint.path {
-        "/healthz" | "/readyz" | "/metrics" => "text/plain",
-        "/v1/watch" => "application/x-ndjson",
-        _ => "application/json",
-    };
-    if status == 204 {
-        return json!({"description": text});
-    }
-    json!({"description": text, "content": {media: {"schema": {}}}})
 }
 
 fn security(access: Access) -> Value {
@@ -109,17 +100,6 @@ fn object(members: &[Parameter]) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-fn problem() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "type": {"type": "string", "pattern": "^urn:netpol:problem:"}, "title": {"type": "string"}, "status": {"type": "integer"},
-            "detail": {"type": "string"}, "field": {"type": "string"},
-        },
-        "required": ["type", "title", "status", "detail"],
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +113,16 @@ mod tests {
             let in_path = endpoint.path.matches('{').count();
             let described = operation["parameters"].as_array().map_or(0, Vec::len);
             assert_eq!(described, in_path + endpoint.query.len(), "{}", endpoint.path);
+        }
+    }
+
+    #[test]
+    fn whatever_is_referred_to_is_described() {
+        let document = describe();
+        let text = document.to_string();
+        let named = text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next());
+        for name in named {
+            assert!(document["components"]["schemas"].get(name).is_some(), "{name} is not described");
         }
     }
 }
