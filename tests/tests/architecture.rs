@@ -128,7 +128,7 @@ fn common_does_no_io_and_allocates_nothing() {
 
 #[test]
 fn the_model_and_the_store_know_nothing_of_http() {
-    for part in ["model", "store"] {
+    for part in ["model", "policy", "store"] {
         assert_absent_from("policy-api/src", &["axum", "hyper", "reqwest"], |path| belongs_to(path, part));
     }
 }
