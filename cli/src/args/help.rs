@@ -196,7 +196,7 @@ Examples:
   netpol apply -f policy.yaml --dry-run      what would change, and how many live flows that touches
   netpol apply -f policy.yaml --wait
   netpol apply -f policy/ --prune            and rules that no file has go
-  netpol apply -f web.yaml --prune --app web  of those only the ones that name web
+  netpol apply -f web.yaml --prune --app web
 
   # policy.yaml
   apps:
@@ -206,19 +206,19 @@ Examples:
     - {source: any, destination: db, ports: [22], action: deny, on_deny: drop, mode: audit}
     - {source: ops, destination: db, ports: [22], action: allow, ttl: 2h}
 
-What files say is made to stand in one revision, or nothing is changed. A rule of a file is whole: what it leaves
-out is as by default. Of an app, what is left out stays. Applying twice is the same as once: a rule with `ttl`
-that stands is not made longer, and one whose `expires_at` is past is passed over. The built-in rule is never
-pruned, and isolations are no part of files.
+What files say is made to stand in one revision, or nothing is changed. A rule of a file is whole:
+what it leaves out is as by default. Of an app, what is left out stays. Applying twice is the same
+as once: a rule with `ttl` that stands is not made longer, and one whose `expires_at` is past is
+passed over. The built-in rule is never pruned, and isolations are no part of files.
 
-Live flows that a dry run counts are those that live by rules that would change or go, or that a new deny may
-hit, as nodes counted them in the last ten seconds. Of these go on those that something else allows.";
+A dry run counts flows that live by rules that would change or go, or that a new deny may hit, as
+nodes counted them in the last ten seconds. Those that something else allows would go on.";
 
 pub(crate) const DIFF: &str = "\
 Examples:
   netpol diff -f policy.yaml
   netpol diff -f policy/ --prune             also rules that no file has
-  netpol export | netpol diff -f -           says nothing
+  netpol diff -f web.yaml -f db.yaml
 
 Lines begin with + for what would be made, ~ for what would be changed and - for what would go.
 Exit code 0: what stands is what the files say; 1: something differs.";
@@ -229,8 +229,8 @@ Examples:
   netpol export --app web
   netpol export -o json
 
-All rules, the built-in one too, in the order of their ends; apps that rules name or that are set otherwise than
-a new app is; groups. The same policy is the same text. Isolations are not in it.";
+All rules, the built-in one too, by source and destination; apps that rules name or that are set
+otherwise than a new app is; groups. The same policy is the same text. Isolations are not in it.";
 
 pub(crate) const ROLLBACK: &str = "\
 Examples:
@@ -238,8 +238,9 @@ Examples:
   netpol rollback 1207 --wait
   netpol rollback 2026-01-31T12:00:00Z
 
-Rules that came since go, rules that went come again under new ids, and rules and apps that were set otherwise
-are set back: in one new revision, so that it can be undone. Rules whose end is past stay gone.";
+Rules that came since go, rules that went come again under new ids, and rules and apps that were set
+otherwise are set back: in one new revision, so that it can be undone. Rules whose end is past stay
+gone.";
 
 pub(crate) const CHECK: &str = "\
 Examples:
