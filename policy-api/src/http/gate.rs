@@ -129,12 +129,12 @@ impl Gate {
         let address = shown.address;
         let unknown = || limits.unknown(address);
         if self.endpoint.access == Access::Open {
-            return unknown().map(|()| None);
+            return unknown().map(|()| None).map_err(|failure| (failure, None));
         }
         let principal = match self.principal(shown.proof).await {
             Ok(principal) => principal,
             // Who guesses is soon told nothing more.
-            Err(failure) => return Err(unknown().err().unwrap_or(failure)),
+            Err(failure) => return Err((unknown().err().unwrap_or(failure), None)),
         };
         let permitted = limits.known(&principal).and_then(|()| self.permit(&principal));
         match permitted {
@@ -151,7 +151,7 @@ impl Gate {
         }
     }
 
-    fn permit(&self, principal: Principal) -> Result<Principal, Failure> {
+    fn permit(&self, principal: &Principal) -> Result<(), Failure> {
         let who = principal.to_string();
         match (self.endpoint.access, principal) {
             (_, Principal::User(User::Vouched { grants, .. })) if grants.is_empty() => {

@@ -9,6 +9,7 @@ use super::{
 
 /// A node's clock beside the policy API's: so far ahead, give or take the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ClockReading {
     /// Negative where it is behind.
     pub ahead_ms: i64,

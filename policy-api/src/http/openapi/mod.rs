@@ -22,8 +22,7 @@ fn describe() -> Value {
         path[endpoint.method] = operation(endpoint);
     }
     let mut schemas = answer::types(ENDPOINTS);
-    let asked =
-        [("RuleSpec", RULE), ("AppWish", NAMED_APP), ("Cut", CUT), ("Clock", CLOCK), ("RuleUsage", USAGE)];
+    let asked = [("RuleSpec", RULE), ("AppWish", NAMED_APP), ("Cut", CUT), ("Clock", CLOCK), ("RuleUsage", USAGE)];
     schemas.extend(asked.map(|(name, members)| (name.to_owned(), object(members))));
     json!({
         "openapi": "3.1.0",
