@@ -1,136 +1,16 @@
-//! What there is: the one table that the router, the access checks, the metrics and the description are made from.
+//! The table: every method on every path.
 
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{delete, get, post, put};
 
-use super::{Context, app, health, history, lookup, metrics, node, openapi, read, right, rule, watch};
+use super::{
+    super::{app, health, history, lookup, metrics, node, openapi, read, right, rule, watch},
+    Access, Endpoint,
+    parameter::{
+        APP, AT, CURSOR, DESTINATION, DRY_RUN, EXPIRES_AT, Kind, LIMIT, PAGE, PROTOCOL, REASON, RULE, SOURCE, may, must,
+    },
+};
 
-/// One method on one path.
-pub(super) struct Endpoint {
-    pub(super) method: &'static str,
-    pub(super) path: &'static str,
-    pub(super) access: Access,
-    pub(super) summary: &'static str,
-    /// Parameters of the query string.
-    pub(super) query: &'static [Parameter],
-    /// Members of the request's body, if it has one.
-    pub(super) body: &'static [Parameter],
-    /// Statuses of answers other than refusals, and what they say.
-    pub(super) answers: &'static [(u16, &'static str)],
-    pub(super) handler: fn() -> MethodRouter<Context>,
-}
-
-/// Whose token is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Nobody's.
-    Open,
-    /// Anybody's.
-    Known,
-    /// A user's or a machine's. What it is good for is for the store to say, which knows the state.
-    User,
-    /// The certificate of the node that the request speaks for.
-    Node,
-    /// The same, or the join token of such a node.
-    Joining,
-}
-
-/// A parameter of a query or a member of a body.
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) required: bool,
-    pub(super) text: &'static str,
-}
-
-/// What JSON type a parameter has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Number,
-    Flag,
-    Texts,
-    /// An object of texts.
-    Labels,
-    /// A list of rules.
-    Rules,
-    /// A list of apps and what to change of them.
-    Apps,
-    /// A list of cuts.
-    Cuts,
-    Clock,
-    /// A list of what rules are used for.
-    Usage,
-}
-
-const fn must(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
-    Parameter { name, kind, required: true, text }
-}
-
-const fn may(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
-    Parameter { name, kind, required: false, text }
-}
-
-const LIMIT: Parameter = may("limit", Kind::Number, "At most so many items, 1 to 1000");
-const CURSOR: Parameter = may("cursor", Kind::Text, "`next` of the page before");
-const AT: Parameter =
-    may("at", Kind::Text, "What stood when this revision was the last, or at this time (RFC 3339, the API's clock)");
-const PAGE: &[Parameter] = &[LIMIT, CURSOR];
-const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
-
-/// Members of a cut in a report.
-pub(super) const CUT: &[Parameter] = &[
-    must("after", Kind::Number, "The revision before"),
-    must("applied", Kind::Number, "The revision that was applied"),
-    must("flows", Kind::Number, "Live flows that it cut"),
-];
-
-/// Members of a reading of a node's clock.
-pub(super) const CLOCK: &[Parameter] = &[
-    must("ahead_ms", Kind::Number, "By how much it is ahead of the API's; negative where it is behind"),
-    must("error_ms", Kind::Number, "How wrong that may be"),
-];
-
-/// Members of a rule's counts in a report of usage.
-pub(super) const USAGE: &[Parameter] = &[
-    must("id", Kind::Text, "The rule"),
-    must("packets", Kind::Number, "In both directions"),
-    must("bytes", Kind::Number, "In both directions"),
-    must("flows", Kind::Number, "Flows that it decided about"),
-    may("live", Kind::Number, "Flows that began on this node and live by it now"),
-    may("last_hit", Kind::Text, "When it last decided"),
-];
-
-const NAME: Parameter = must("name", Kind::Text, "The app");
-const MODE: Parameter =
-    may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported");
-const GROUPS: Parameter = may("groups", Kind::Texts, "The groups it is in, and no others; at most 8");
-const ADD_GROUPS: Parameter = may("add_groups", Kind::Texts, "Groups it is in besides");
-const REMOVE_GROUPS: Parameter = may("remove_groups", Kind::Texts, "Groups it is in no longer");
-
-/// Settings of an app; what is absent stays.
-const APP: &[Parameter] = &[MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
-
-/// Members of an app in a change set.
-pub(super) const NAMED_APP: &[Parameter] = &[NAME, MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
-
-/// Members of a rule in a request.
-pub(super) const RULE: &[Parameter] = &[
-    must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`"),
-    must("destination", Kind::Text, "The same; `host` may stand on one side only"),
-    may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
-    may("ports", Kind::Texts, "Like `8080` and `8000-8010`; absent: all"),
-    must("action", Kind::Text, "`allow` or `deny`"),
-    may(
-        "mode",
-        Kind::Text,
-        "`enforce` (default), or `audit`: no part in the verdict, but what it would change is reported",
-    ),
-    may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)"),
-    may("on_deny", Kind::Text, "Of a deny rule: `reset` (default) tells the sender at once, `drop` does not"),
-    may("reason", Kind::Text, "At most 256 characters"),
-];
-
-pub(super) static ENDPOINTS: &[Endpoint] = &[
+pub(in crate::http) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "get",
         path: "/v1/rules",
@@ -204,9 +84,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         access: Access::Known,
         summary: "Says whether a flow would pass, and by which rule; refused where there is no one answer",
         query: &[
-            must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`"),
-            must("destination", Kind::Text, "The same; `host` may stand on one side only"),
-            may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
+            SOURCE,
+            DESTINATION,
+            PROTOCOL,
             may("port", Kind::Number, "The destination's port; absent: all ports"),
             AT,
         ],
@@ -221,9 +101,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         summary: "Says whether the asker may write or remove a rule, and why; does nothing",
         query: &[
             must("verb", Kind::Text, "`allow`, `deny`, or `revoke` (the allow rule between the two)"),
-            must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`"),
-            must("destination", Kind::Text, "The same; `host` may stand on one side only"),
-            may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`"),
+            SOURCE,
+            DESTINATION,
+            PROTOCOL,
             may("ports", Kind::Text, "Like `80,443` or `8000-8010`; absent: all"),
         ],
         body: &[],
@@ -298,7 +178,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             must("name", Kind::Text, "Whom it lets in"),
             must("grants", Kind::Texts, "`admin`, `operator`, `auditor`, `writer:TEAM`, `wide:TEAM`"),
             must("hash", Kind::Text, "The SHA-256 of the token, which is 64 random hexadecimal digits; in hexadecimal"),
-            may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)"),
+            EXPIRES_AT,
         ],
         answers: &[(201, "The token, created"), (200, "The token, unchanged")],
         handler: || post(right::create_token),
@@ -442,8 +322,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         body: &[
             must("app", Kind::Text, "The app"),
             may("instance", Kind::Number, "One of its live instances; absent: all, also those to come"),
-            may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)"),
-            may("reason", Kind::Text, "At most 256 characters"),
+            EXPIRES_AT,
+            REASON,
         ],
         answers: &[(201, "The isolation, created"), (200, "The isolation, updated or unchanged")],
         handler: || post(app::isolate),

@@ -1,0 +1,44 @@
+//! Endpoints: what is said of one, and the one table of them that the router, the access checks, the metrics and the
+//! description are made from.
+
+mod parameter;
+mod table;
+
+use axum::routing::MethodRouter;
+
+use super::Context;
+
+pub(super) use self::{
+    parameter::{CLOCK, CUT, Kind, NAMED_APP, Parameter, RULE, USAGE},
+    table::ENDPOINTS,
+};
+
+/// One method on one path.
+pub(super) struct Endpoint {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+    pub(super) summary: &'static str,
+    /// Parameters of the query string.
+    pub(super) query: &'static [Parameter],
+    /// Members of the request's body, if it has one.
+    pub(super) body: &'static [Parameter],
+    /// Statuses of answers other than refusals, and what they say.
+    pub(super) answers: &'static [(u16, &'static str)],
+    pub(super) handler: fn() -> MethodRouter<Context>,
+}
+
+/// Whose token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nobody's.
+    Open,
+    /// Anybody's.
+    Known,
+    /// A user's or a machine's. What it is good for is for the store to say, which knows the state.
+    User,
+    /// The certificate of the node that the request speaks for.
+    Node,
+    /// The same, or the join token of such a node.
+    Joining,
+}

@@ -1,0 +1,104 @@
+//! What endpoints take, in queries and bodies, by name and kind; what several of them take stands once.
+
+/// A parameter of a query or a member of a body.
+pub(in crate::http) struct Parameter {
+    pub(in crate::http) name: &'static str,
+    pub(in crate::http) kind: Kind,
+    pub(in crate::http) required: bool,
+    pub(in crate::http) text: &'static str,
+}
+
+/// What JSON type a parameter has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Kind {
+    Text,
+    Number,
+    Flag,
+    Texts,
+    /// An object of texts.
+    Labels,
+    /// A list of rules.
+    Rules,
+    /// A list of apps and what to change of them.
+    Apps,
+    /// A list of cuts.
+    Cuts,
+    Clock,
+    /// A list of what rules are used for.
+    Usage,
+}
+
+pub(super) const fn must(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
+    Parameter { name, kind, required: true, text }
+}
+
+pub(super) const fn may(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
+    Parameter { name, kind, required: false, text }
+}
+
+pub(super) const LIMIT: Parameter = may("limit", Kind::Number, "At most so many items, 1 to 1000");
+pub(super) const CURSOR: Parameter = may("cursor", Kind::Text, "`next` of the page before");
+pub(super) const AT: Parameter =
+    may("at", Kind::Text, "What stood when this revision was the last, or at this time (RFC 3339, the API's clock)");
+pub(super) const SOURCE: Parameter = must("source", Kind::Text, "An app, `group:NAME`, `any` (every app) or `host`");
+pub(super) const DESTINATION: Parameter =
+    must("destination", Kind::Text, "The same; `host` may stand on one side only");
+pub(super) const PROTOCOL: Parameter = may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`");
+pub(super) const EXPIRES_AT: Parameter =
+    may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)");
+pub(super) const REASON: Parameter = may("reason", Kind::Text, "At most 256 characters");
+pub(super) const PAGE: &[Parameter] = &[LIMIT, CURSOR];
+pub(super) const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
+
+/// Members of a cut in a report.
+pub(in crate::http) const CUT: &[Parameter] = &[
+    must("after", Kind::Number, "The revision before"),
+    must("applied", Kind::Number, "The revision that was applied"),
+    must("flows", Kind::Number, "Live flows that it cut"),
+];
+
+/// Members of a reading of a node's clock.
+pub(in crate::http) const CLOCK: &[Parameter] = &[
+    must("ahead_ms", Kind::Number, "By how much it is ahead of the API's; negative where it is behind"),
+    must("error_ms", Kind::Number, "How wrong that may be"),
+];
+
+/// Members of a rule's counts in a report of usage.
+pub(in crate::http) const USAGE: &[Parameter] = &[
+    must("id", Kind::Text, "The rule"),
+    must("packets", Kind::Number, "In both directions"),
+    must("bytes", Kind::Number, "In both directions"),
+    must("flows", Kind::Number, "Flows that it decided about"),
+    may("live", Kind::Number, "Flows that began on this node and live by it now"),
+    may("last_hit", Kind::Text, "When it last decided"),
+];
+
+const NAME: Parameter = must("name", Kind::Text, "The app");
+const MODE: Parameter =
+    may("mode", Kind::Text, "`enforce`, or `audit`: what its own end would deny passes there and is reported");
+const GROUPS: Parameter = may("groups", Kind::Texts, "The groups it is in, and no others; at most 8");
+const ADD_GROUPS: Parameter = may("add_groups", Kind::Texts, "Groups it is in besides");
+const REMOVE_GROUPS: Parameter = may("remove_groups", Kind::Texts, "Groups it is in no longer");
+
+/// Settings of an app; what is absent stays.
+pub(super) const APP: &[Parameter] = &[MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
+
+/// Members of an app in a change set.
+pub(in crate::http) const NAMED_APP: &[Parameter] = &[NAME, MODE, GROUPS, ADD_GROUPS, REMOVE_GROUPS];
+
+/// Members of a rule in a request.
+pub(in crate::http) const RULE: &[Parameter] = &[
+    SOURCE,
+    DESTINATION,
+    PROTOCOL,
+    may("ports", Kind::Texts, "Like `8080` and `8000-8010`; absent: all"),
+    must("action", Kind::Text, "`allow` or `deny`"),
+    may(
+        "mode",
+        Kind::Text,
+        "`enforce` (default), or `audit`: no part in the verdict, but what it would change is reported",
+    ),
+    EXPIRES_AT,
+    may("on_deny", Kind::Text, "Of a deny rule: `reset` (default) tells the sender at once, `drop` does not"),
+    REASON,
+];
