@@ -28,7 +28,7 @@ use crate::model::{
     CheckQuery, Claim, Claimed, Deleted, ETag, Group, History, InForce, Isolation, IsolationAnswer, IsolationDeleted,
     IsolationSpec, Join, Joined, List, LookupAnswer, NodeAnswer, NodeDeleted, NodeName, NodeSettings, NodeView, Reason,
     Receipt, Released, Replica, Report, Revision, RuleAnswer, RuleFilter, RuleId, RuleSpec, RuleView, Status, Target,
-    Timestamp, UsageReport, Written,
+    Timestamp, UsageReport, Written, hex::hex,
 };
 
 pub use self::{error::ClientError, identity::Identity, past::Past, right::new_secret, watch::Watch};
@@ -386,7 +386,7 @@ impl Client {
         }
         let mut bytes = [0_u8; 16];
         getrandom::fill(&mut bytes).ok()?;
-        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(hex(&bytes))
     }
 
     /// All pages of a list, and the state its first page was read in.

@@ -5,14 +5,14 @@ use reqwest::Method;
 use super::{Client, ClientError, WriteOptions};
 use crate::model::{
     ApiToken, List, MayAnswer, RequestDeleted, RequestId, RuleAnswer, RuleRequest, RuleSpec, Team, TeamAnswer,
-    TeamDeleted, TeamName, TeamSettings, TokenAnswer, TokenHash, TokenName, TokenRevoked, TokenSpec, WhoAmI,
+    TeamDeleted, TeamName, TeamSettings, TokenAnswer, TokenHash, TokenName, TokenRevoked, TokenSpec, WhoAmI, hex::hex,
 };
 
 /// A new token, 256 random bits, and its hash.
 pub fn new_secret() -> Result<(String, TokenHash), ClientError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| ClientError::Config(format!("no random numbers: {error}")))?;
-    let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = hex(&bytes);
     let hash = TokenHash::of(&secret);
     Ok((secret, hash))
 }

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
-use super::invalid::{Invalid, text_serde};
+use super::{
+    hex::{bytes_of, hex},
+    invalid::{Invalid, text_serde},
+};
 
 /// Which key a node proves itself by: the SHA-256 of the public key as certificates hold it (SPKI, DER).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +38,7 @@ macro_rules! hash_type {
     ($name:ident, $names_none:literal) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(&hex(&self.0))
             }
         }
 
@@ -50,7 +53,7 @@ macro_rules! hash_type {
 
             fn from_str(text: &str) -> Result<Self, Invalid> {
                 let refuse = || Invalid::of("the text", $names_none, "use 64 hexadecimal digits");
-                from_hex(text).map(Self).ok_or_else(refuse)
+                bytes_of(text).map(Self).ok_or_else(refuse)
             }
         }
 
@@ -60,15 +63,6 @@ macro_rules! hash_type {
 
 hash_type!(KeyId, "names no key");
 hash_type!(TokenHash, "is no hash of a token");
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut bytes = [0; 32];
-    for (i, byte) in bytes.iter_mut().enumerate().filter(|_| digits) {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
-    }
-    digits.then_some(bytes)
-}
 
 /// What the policy API sends to an underlay address, and takes for a proof that a node is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,7 +80,7 @@ impl UnderlayProof {
 
 impl fmt::Display for UnderlayProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -101,7 +95,7 @@ impl FromStr for UnderlayProof {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let remedy = "send what came to the address";
-        from_hex(text).map(Self).ok_or_else(|| Invalid::of("the proof", "is none", remedy))
+        bytes_of(text).map(Self).ok_or_else(|| Invalid::of("the proof", "is none", remedy))
     }
 }
 
@@ -116,9 +110,7 @@ impl TokenId {
 
     /// Of a token that is a secret of 256 random bits: none of them can be told from this.
     pub fn of(token: &str) -> Self {
-        let hash = Sha256::digest(token.as_bytes());
-        let digits = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Self(digits[..Self::DIGITS].to_owned())
+        Self(hex(&Sha256::digest(token.as_bytes()))[..Self::DIGITS].to_owned())
     }
 
     pub fn as_str(&self) -> &str {

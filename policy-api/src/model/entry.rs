@@ -1,65 +1,19 @@
 //! An entry of the history: what happened, who did it, from where and why, in an order that cannot be changed unseen.
 //!
-//! An entry is written once, as one line of JSON, and sealed: its seal is a hash over the seal before it and that line. So
-//! whoever knows one seal knows whether anything up to there was changed since.
+//! An entry is written once, as one line of JSON, and sealed ([`super::Seal`]).
 
 use std::{collections::HashMap, fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     change::Change,
     digest::Digest,
     history::{History, Revision},
-    invalid::{Invalid, text_serde},
+    invalid::Invalid,
     rule::Reason,
     time::Timestamp,
 };
-
-/// What an entry is sealed with: 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seal([u8; 32]);
-
-impl Seal {
-    /// Of a line behind the one with this seal.
-    #[must_use]
-    pub fn next(self, line: &str) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(self.0);
-        hash.update(line.as_bytes());
-        Self(hash.finalize().into())
-    }
-
-    pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-}
-
-impl fmt::Display for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl FromStr for Seal {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let refuse =
-            || Invalid::new(text, "is not a seal", "use the 64 hexadecimal digits that `netpol history` shows");
-        let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let bytes: Option<Vec<u8>> = is_hex.then(|| (0..64).step_by(2).map(byte).collect()).flatten();
-        bytes.and_then(|bytes| Self::of_bytes(&bytes)).ok_or_else(refuse)
-    }
-}
-
-text_serde!(Seal);
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -202,16 +156,6 @@ pub struct HistoryEntry {
     pub restored: Option<Restored>,
 }
 
-impl HistoryEntry {
-    /// What others are told of it: hashes of tokens are kept for whoever serves the store, and sealed with it.
-    pub fn without_hashes(mut self) -> Self {
-        for change in self.changes.iter_mut().chain(&mut self.before) {
-            *change = change.without_hash().into_owned();
-        }
-        self
-    }
-}
-
 /// What somebody tried and had no right to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -276,6 +220,14 @@ impl HistoryEntry {
         self.latest.unwrap_or(self.time)
     }
 
+    /// What others are told of it: hashes of tokens are kept for whoever serves the store, and sealed with it.
+    pub fn without_hashes(mut self) -> Self {
+        for change in self.changes.iter_mut().chain(&mut self.before) {
+            *change = change.without_hash().into_owned();
+        }
+        self
+    }
+
     /// What leads from after it to before it.
     pub fn undoing(&self) -> Vec<Change> {
         let before: HashMap<_, _> = self.before.iter().map(|before| (before.key(), before)).collect();
@@ -290,17 +242,6 @@ impl HistoryEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_seal_depends_on_all_that_came_before() {
-        let seal = Seal::default().next("a").next("b");
-        assert_ne!(seal, Seal::default().next("b").next("a"));
-        assert_ne!(seal, Seal::default().next("ab"));
-        assert_eq!(seal.to_string().parse(), Ok(seal));
-        for bad in ["", "00", &"zz".repeat(32), &"0".repeat(63), &"é".repeat(32)] {
-            assert!(bad.parse::<Seal>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn what_people_want_is_told_apart_from_what_machines_do() {

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     at::At,
     change::{Change, Key},
-    entry::{EntryKind, HistoryEntry, Seal},
+    entry::{EntryKind, HistoryEntry},
     fields::Fields,
     history::Revision,
     invalid::{Invalid, InvalidField},
     name::AppName,
     rule::RuleId,
+    seal::Seal,
     selector::Selector,
     time::Timestamp,
 };

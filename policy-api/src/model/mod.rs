@@ -19,6 +19,7 @@ mod entry;
 mod fields;
 mod grant;
 mod group;
+pub(crate) mod hex;
 mod history;
 mod history_query;
 mod invalid;
@@ -35,6 +36,7 @@ mod query;
 mod receipt;
 mod replica;
 mod rule;
+mod seal;
 mod selector;
 mod team;
 mod time;
@@ -56,7 +58,7 @@ pub use self::{
     clock::ClockReading,
     credential::{KeyId, TokenHash, TokenId, UnderlayProof},
     digest::Digest,
-    entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Seal, Spread},
+    entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Spread},
     fields::Fields,
     grant::{Grant, Grants},
     group::Group,
@@ -79,6 +81,7 @@ pub use self::{
     receipt::{Cut, NodeReceipt, Receipt},
     replica::{Follower, Inconsistent, Replica},
     rule::{Action, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
+    seal::Seal,
     selector::Selector,
     team::{Team, TeamAnswer, TeamDeleted, TeamSettings},
     time::Timestamp,

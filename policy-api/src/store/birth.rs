@@ -17,7 +17,9 @@ use super::{
     state::Head,
     token,
 };
-use crate::model::{AppPattern, Change, History, HistoryEntry, NodeName, Origin, Overlay, Prefix, Rule, Timestamp};
+use crate::model::{
+    AppPattern, Change, History, HistoryEntry, NodeName, Origin, Overlay, Prefix, Rule, Timestamp, hex::hex,
+};
 
 /// What `netpol-api init` does to the store: makes it if there is none, and says who may ask.
 pub struct Prepared(Box<dyn Registry>);
@@ -91,7 +93,7 @@ fn default_overlay() -> Result<Overlay, DatabaseError> {
 }
 
 pub(super) fn random_history() -> Result<History, DatabaseError> {
-    Ok(token::hex(&random::<8>()?).parse()?)
+    Ok(hex(&random::<8>()?).parse()?)
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u8; N], DatabaseError> {

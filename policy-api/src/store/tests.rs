@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{etcd_cluster::EtcdCluster, *};
 use crate::model::{
     Action, App, AppPattern, Follower, IsolationSpec, Mode, Ports, Protocol, RuleSpec, Selector, TeamSettings,
-    TokenHash, TokenName, TokenSpec, WatchLine,
+    TokenHash, TokenName, TokenSpec, WatchLine, hex::hex,
 };
 
 /// What a store is kept in.
@@ -30,7 +30,7 @@ impl Place {
                 Self { location: Location::Sqlite(directory.path().join("policy.db")), _directory: Some(directory) }
             }
             Kind::Etcd => {
-                let prefix = token::hex(&birth::random::<8>().expect("random"));
+                let prefix = hex(&birth::random::<8>().expect("random"));
                 let location = shared_cluster().store(&prefix).parse().expect("a location");
                 Self { location, _directory: None }
             }

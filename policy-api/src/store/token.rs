@@ -9,7 +9,7 @@ use super::{
     error::DatabaseError,
     principal::{NodeGrant, Principal},
 };
-use crate::model::{AppPattern, NodeName, TokenId};
+use crate::model::{AppPattern, NodeName, TokenId, hex::hex};
 
 /// A secret that proves who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,10 +41,6 @@ impl Token {
         // No salt and no stretching: 256 random bits cannot be guessed from their hash.
         Sha256::digest(self.0.as_bytes()).into()
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The tokens of a store: whom they let in may change while we serve.

@@ -10,12 +10,14 @@ use super::{
     record::{self, Parts, Snapshot, SnapshotPlace, Top},
 };
 use crate::{
-    model::History,
+    model::{
+        History,
+        hex::{from_hex, hex},
+    },
     store::{
         contents::{Bearer, Contents},
         error::DatabaseError,
         location::Cluster,
-        token,
     },
 };
 
@@ -52,17 +54,11 @@ fn tokens(etcd: &Etcd) -> Result<Vec<Bearer>, DatabaseError> {
     let prefix = etcd.keys.tokens();
     let read = |(key, value, _): (Vec<u8>, Vec<u8>, i64)| {
         let record::Bearer { name, apps } = serde_json::from_slice(&value)?;
-        let hash = key.get(prefix.len()..).and_then(of_hex);
+        let hash = key.get(prefix.len()..).and_then(|digits| from_hex(std::str::from_utf8(digits).ok()?));
         let hash = hash.ok_or_else(|| DatabaseError::Damaged(format!("token of `{name}`")))?;
         Ok(Bearer { hash, name, apps })
     };
     etcd.all(&prefix, None)?.into_iter().map(read).collect()
-}
-
-fn of_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(text).ok()?;
-    let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(byte).collect()
 }
 
 /// Whether there is anything below the prefix.
@@ -85,7 +81,7 @@ pub(in crate::store) fn write(cluster: &Cluster, contents: &Contents) -> Result<
         TxnOp::put(keys.came_from(), serde_json::to_vec(&contents.came_from)?, None),
     ];
     for Bearer { hash, name, apps } in &contents.tokens {
-        let (hash, bearer) = (token::hex(hash), record::Bearer { name: name.clone(), apps: apps.clone() });
+        let (hash, bearer) = (hex(hash), record::Bearer { name: name.clone(), apps: apps.clone() });
         puts.push(TxnOp::put(keys.token(&hash), serde_json::to_vec(&bearer)?, None));
         puts.push(TxnOp::put(keys.token_of(name), hash, None));
     }

@@ -19,13 +19,12 @@ use super::{
     tidy::Tidying,
 };
 use crate::{
-    model::{History, Overlay, Timestamp},
+    model::{History, Overlay, Timestamp, hex::hex},
     store::{
         engine::{AnswerKey, Batch, Engine, GivenAnswer, Heard, Outcome},
         error::DatabaseError,
         retention::Limit,
         state::{Head, State},
-        token,
         usage::Unwritten,
     },
 };
@@ -281,7 +280,7 @@ fn answer_name(key: &AnswerKey) -> String {
     for part in [key.who.as_bytes(), b"\n", key.key.as_bytes()] {
         hash.update(part);
     }
-    token::hex(&hash.finalize())
+    hex(&hash.finalize())
 }
 
 impl Engine for Cluster {

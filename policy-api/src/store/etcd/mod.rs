@@ -40,8 +40,8 @@ use super::{
     engine::{Journal, Opened, Registry},
     error::DatabaseError,
     location::Cluster,
-    token,
 };
+use crate::model::hex::hex;
 
 /// The cluster, for whoever may wait. Cheap to clone.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ fn connect(cluster: &Cluster) -> Result<(Runtime, Etcd), DatabaseError> {
 
 /// A random name.
 fn new_id() -> Result<String, DatabaseError> {
-    Ok(token::hex(&random::<8>()?))
+    Ok(hex(&random::<8>()?))
 }
 
 /// A key's name below the prefix asked for, its value, and when it was last put.

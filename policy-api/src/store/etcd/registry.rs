@@ -15,7 +15,7 @@ use super::{
     record::{Bearer, Record, Top, Value},
 };
 use crate::{
-    model::{AppPattern, History, HistoryEntry, NodeName, Timestamp},
+    model::{AppPattern, History, HistoryEntry, NodeName, Timestamp, hex::hex},
     store::{
         OverlayWish, Owners,
         birth::{Birth, wanted_overlay},
@@ -96,7 +96,7 @@ fn hash_of(etcd: &Etcd, principal: &str) -> Result<Option<String>, DatabaseError
 
 impl Registry for EtcdRegistry {
     fn principal(&self, hash: &[u8; 32]) -> Result<Option<Principal>, DatabaseError> {
-        let bearer = self.bearer(&token::hex(hash))?;
+        let bearer = self.bearer(&hex(hash))?;
         bearer.map(|bearer| token::principal(&bearer.name, bearer.apps.as_deref())).transpose()
     }
 
@@ -108,7 +108,7 @@ impl Registry for EtcdRegistry {
 
     fn set_token(&self, hash: &[u8; 32], principal: &Principal) -> Result<(), DatabaseError> {
         let keys = &self.etcd.keys;
-        let (name, hash) = (principal.to_string(), token::hex(hash));
+        let (name, hash) = (principal.to_string(), hex(hash));
         let bearer = Bearer { name: name.clone(), apps: token::apps_json(principal)? };
         let mut operations = vec![
             TxnOp::put(keys.token(&hash), serde_json::to_vec(&bearer)?, None),
@@ -224,7 +224,7 @@ impl Lookup for Side {
 
     fn principal(&self, hash: &[u8; 32]) -> Result<Option<Principal>, DatabaseError> {
         let known = self.registered.0.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(known.bearers.get(&token::hex(hash)).cloned())
+        Ok(known.bearers.get(&hex(hash)).cloned())
     }
 
     fn void_token(&self, node: &NodeName) -> Result<(), DatabaseError> {

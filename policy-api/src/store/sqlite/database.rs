@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::{copy, journal, ownership};
 use crate::{
-    model::{Change, History, NodeName, Overlay, Revision, RuleId, Timestamp},
+    model::{Change, History, NodeName, Overlay, Revision, RuleId, Timestamp, hex::hex},
     store::{
         birth::{Birth, random},
         chain::{Line, Tip},
@@ -23,7 +23,6 @@ use crate::{
         error::DatabaseError,
         retention::Limit,
         state::Head,
-        token,
         usage::Count,
     },
 };
@@ -129,7 +128,7 @@ impl Database {
 
     /// The same of what an earlier version wrote, which stays as it is.
     fn contents_of_older(path: &Path) -> Result<Contents, DatabaseError> {
-        let directory = std::env::temp_dir().join(format!("netpol-{}", token::hex(&random::<8>()?)));
+        let directory = std::env::temp_dir().join(format!("netpol-{}", hex(&random::<8>()?)));
         let at = |source| DatabaseError::File { path: directory.clone(), source };
         fs::DirBuilder::new().mode(0o700).create(&directory).map_err(at)?;
         let upgraded = directory.join("policy.db");
