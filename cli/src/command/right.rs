@@ -146,7 +146,7 @@ pub(crate) async fn reject(args: &RequestArgs, settings: &Settings) -> Result<Ex
     Ok(Exit::Ok)
 }
 
-/// Says that a rule was asked for: nothing stands, so the answer is no for now.
+/// Says that a rule was asked for. Until somebody accepts it none stands, so the exit code is that of "no".
 pub(super) fn tell_asked(answer: &RequestAnswer, printer: &Printer) -> Result<Exit, Failure> {
     let request = &answer.request;
     printer.answer(&Done {
