@@ -1,17 +1,20 @@
 //! What a request says, read within its bounds before anybody acts on it.
 
-use std::net::SocketAddr;
-
 use axum::{
     body::{Body, Bytes},
-    extract::{ConnectInfo, Query, Request},
+    extract::{Query, Request},
     http::{HeaderMap, Method, Uri, header, request::Parts},
 };
 use futures_util::StreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Context, answer, failure::Failure, gate::RequestId, node::node_name};
+use super::{
+    Context, answer,
+    failure::Failure,
+    gate::{RequestId, address},
+    node::node_name,
+};
 use crate::{
     model::{Fields, Invalid, Origin, Reason, Revision, strict_json},
     store::{Answer, Command, Idempotency, NodeGrant, Principal, Refusal, Write},
@@ -164,9 +167,8 @@ fn origin(parts: &Parts) -> Result<Origin, Failure> {
         let unreadable = |_| Invalid::of("the header", "has bytes that are not text", "use UTF-8");
         std::str::from_utf8(value.as_bytes()).map_err(unreadable).and_then(str::parse::<Reason>)
     });
-    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
     Ok(Origin {
-        from,
+        from: address(&parts.extensions),
         request: parts.extensions.get::<RequestId>().map(|id| id.0.clone()),
         reason: reason.transpose().map_err(|invalid| invalid.in_field("Netpol-Reason"))?,
     })

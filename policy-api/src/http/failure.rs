@@ -177,7 +177,7 @@ impl IntoResponse for Failure {
         let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response();
         if status == StatusCode::FORBIDDEN {
-            response.extensions_mut().insert(Told(self.problem.detail.clone()));
+            response.extensions_mut().insert(Told(self.problem.detail));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));

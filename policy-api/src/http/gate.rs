@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -106,7 +106,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 impl Shown {
     pub(super) fn of(request: &Request) -> Self {
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+        let address = address(request.extensions());
         let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
         let proof = match (request.headers().get(header::AUTHORIZATION), peer) {
             (None, Some(peer)) => Proof::Certificate(peer),
@@ -115,6 +115,11 @@ impl Shown {
         };
         Self { address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])), proof }
     }
+}
+
+/// Where a request comes from.
+pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip())
 }
 
 fn token(authorization: &HeaderValue) -> Option<&str> {

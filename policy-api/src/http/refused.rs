@@ -1,11 +1,12 @@
 //! What was refused for want of a right, whoever refused it: the gate, a handler or the store's planner. All of it passes
 //! here on its way to the history.
 
-use std::net::SocketAddr;
+use axum::extract::Request;
 
-use axum::extract::{ConnectInfo, Request};
-
-use super::{Context, gate::RequestId};
+use super::{
+    Context,
+    gate::{RequestId, address},
+};
 use crate::model::{Attempt, Origin};
 
 /// What is asked for, for the history if the asker has no right to it.
@@ -17,9 +18,8 @@ pub(super) struct Attempted {
 
 impl Attempted {
     pub(super) fn of(request: &Request) -> Self {
-        let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
         let id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-        let origin = Origin { from, request: id, reason: None };
+        let origin = Origin { from: address(request.extensions()), request: id, reason: None };
         Self { origin, method: request.method().to_string(), path: shown(request.uri().path()) }
     }
 
