@@ -90,11 +90,19 @@ impl Told {
         Ok(Self { path, counting, told: HashMap::new(), parting: BTreeMap::new() })
     }
 
+    /// What was counted on an account, by its rule and since when.
+    fn dated(&self, account: &Account) -> ((u32, Timestamp), (Usage, u64)) {
+        ((account.rule, self.counting.since(account)), (account.usage, account.live))
+    }
+
     /// What is still to be told, each report of rules that are counted since one time: the earlier ones first.
     fn take(&mut self, accounts: &Accounts) -> Result<Vec<UsageReport>, StateError> {
-        let dated = |account: &Account| ((account.rule, self.counting.since(account)), (account.usage, account.live));
-        self.parting.extend(accounts.closed.iter().map(dated));
-        let open: BTreeMap<(u32, Timestamp), (Usage, u64)> = accounts.open.iter().map(dated).collect();
+        // Of one on which nothing was counted there is nothing to tell.
+        let counted = accounts.closed.iter().filter(|account| account.usage != Usage::default());
+        let parting: Vec<_> = counted.map(|account| self.dated(account)).collect();
+        self.parting.extend(parting);
+        let open: BTreeMap<(u32, Timestamp), (Usage, u64)> =
+            accounts.open.iter().map(|account| self.dated(account)).collect();
         self.told.retain(|account, _| open.contains_key(account));
         let later = open.keys().filter(|(_, since)| *since != self.counting.since).copied().collect();
         if self.counting.opened != later {
@@ -121,9 +129,9 @@ impl Told {
             self.parting.remove(&(rule.id.0, report.since));
         }
         let ids: HashSet<u32> = report.rules.iter().map(|rule| rule.id.0).collect();
-        let dated = |account: &Account| ((account.rule, self.counting.since(account)), (account.usage, account.live));
-        let open = accounts.open.iter().map(dated);
-        self.told.extend(open.filter(|((rule, since), _)| *since == report.since && ids.contains(rule)));
+        let open = accounts.open.iter().map(|account| self.dated(account));
+        let arrived: Vec<_> = open.filter(|((rule, since), _)| *since == report.since && ids.contains(rule)).collect();
+        self.told.extend(arrived);
     }
 }
 
@@ -192,6 +200,13 @@ mod tests {
         told.arrived(&reports[1], &after);
         let again = Accounts { open: vec![account(Some(later), 5)], closed: Vec::new() };
         assert_eq!(packets(&told.take(&again).expect("kept")), [(start, 6)], "it did not arrive");
+
+        told.arrived(&reports[0], &again);
+        let unused = Accounts {
+            open: again.open.clone(),
+            closed: vec![Account { usage: Usage::default(), ..account(None, 0) }],
+        };
+        assert!(told.take(&unused).expect("kept").is_empty() && told.parting.is_empty(), "nothing was counted on it");
 
         let mut next = Told::resume(directory.path()).expect("a file");
         let adopted = Accounts { open: vec![account(None, 9)], closed: Vec::new() };
