@@ -3,7 +3,7 @@
 use core::{
     ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg},
-    mem::MaybeUninit,
+    mem::{MaybeUninit, offset_of},
     ptr,
 };
 
@@ -222,8 +222,7 @@ impl Conntrack for Kernel {
 
     #[inline(always)]
     fn find(&self, key: &FlowKey) -> Option<*mut Entry> {
-        // An entry is the first thing in its record.
-        FLOWS.get_ptr_mut(key).map(<*mut Record>::cast)
+        FLOWS.get_ptr_mut(key).map(entry_of)
     }
 
     #[inline(always)]
@@ -359,6 +358,15 @@ impl Conntrack for Kernel {
     fn ended(&self, entry: *mut Entry, key: &FlowKey) {
         event::report_flow(self, EventKind::End, key, entry);
     }
+}
+
+// A pointer to a record is one to its entry, and the other way round.
+const _: () = assert!(offset_of!(Record, entry) == 0);
+
+/// The entry of a record.
+#[inline(always)]
+pub fn entry_of(record: *mut Record) -> *mut Entry {
+    record.cast()
 }
 
 /// One of the ends of a flow that was found.

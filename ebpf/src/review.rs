@@ -24,7 +24,7 @@ use common::{
 use crate::{
     act::at_hand,
     event::report_flow,
-    kernel::{Kernel, flows},
+    kernel::{Kernel, entry_of, flows},
 };
 
 /// Flows that were found cut by this walk.
@@ -53,8 +53,7 @@ unsafe extern "C" fn visit(_map: *mut c_void, key: *const FlowKey, record: *mut 
     const STOP: i64 = 1;
     // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
     let (key, walk) = unsafe { (&*key, &mut *walk) };
-    // An entry is the first thing in its record.
-    let entry = record.cast::<Entry>();
+    let entry = entry_of(record);
     let Some(found) = at_hand() else { return STOP };
     if review_flow(&walk.kernel, entry, key, found.matter()) != Reviewed::Cut {
         return GO_ON;

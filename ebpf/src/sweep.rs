@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::error;
 use common::{
-    Entry, FlowKey, Node as _, Protocol,
+    FlowKey, Node as _, Protocol,
     conntrack::{Conntrack as _, Record, credit, retire},
     datagram::{Datagram, DatagramKey, forget},
     settings::Ticks,
@@ -23,7 +23,7 @@ use common::{
 
 use crate::{
     datagram::datagrams,
-    kernel::{Kernel, flows},
+    kernel::{Kernel, entry_of, flows},
 };
 
 /// Often enough that ended flows do not pile up; a walk over a quarter million empty slots takes about a millisecond.
@@ -99,8 +99,7 @@ unsafe extern "C" fn walk(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) 
 unsafe extern "C" fn visit(_map: *mut c_void, key: *const FlowKey, record: *mut Record, walk: *mut Walk) -> i64 {
     // SAFETY: the kernel passes a live key and value of `FLOWS` and the walk's own state.
     let (key, walk) = unsafe { (ptr::read(key), &*walk) };
-    // An entry is the first thing in its record.
-    let entry = record.cast::<Entry>();
+    let entry = entry_of(record);
     let protocol = key.protocol().unwrap_or(Protocol::Icmp);
     let found = walk.kernel.read(entry);
     if found.is_expired(protocol, walk.now, &walk.kernel.settings().lifetimes) {
