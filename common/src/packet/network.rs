@@ -104,28 +104,53 @@ fn part_of(id: u32, offset: u16, length: usize, more: bool) -> Result<Fragment, 
     if fits { Ok(Fragment::new(id, offset, length, more)) } else { Err(DropReason::Malformed) }
 }
 
-/// A function of its own, so that the walk over extension headers takes room on the stack only while it lasts.
-#[inline(never)]
+#[inline(always)]
 fn parse_ipv6<B: Bytes + ?Sized>(bytes: &B, place: &mut MaybeUninit<Packet>) -> Result<(), DropReason> {
     let header = bytes.load::<8>(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
-    let end = ETHERNET_LENGTH + IPV6_LENGTH + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let offset = ETHERNET_LENGTH + IPV6_LENGTH;
+    let end = offset + usize::from(u16::from_be_bytes([header[4], header[5]]));
     if header[0] >> 4 != 6 || end > bytes.length() {
         return Err(DropReason::Malformed);
     }
-    let chain = Chain::walk(bytes, header[6], ETHERNET_LENGTH + IPV6_LENGTH)?;
+    match protocol_of_v6(header[6]) {
+        Ok(protocol) => begin_v6(bytes, place, protocol, (offset, end - offset), Fragment::WHOLE),
+        Err(_) => parse_extended(bytes, place, header[6], end),
+    }
+}
+
+/// A function of its own, so that packets without extension headers, as nearly all are, do not pay for the walk over them, and
+/// so that it takes room on the stack only while it lasts.
+#[inline(never)]
+fn parse_extended<B: Bytes + ?Sized>(
+    bytes: &B,
+    place: &mut MaybeUninit<Packet>,
+    first: u8,
+    end: usize,
+) -> Result<(), DropReason> {
+    let chain = Chain::walk(bytes, first, ETHERNET_LENGTH + IPV6_LENGTH)?;
     let length = end.checked_sub(chain.offset).ok_or(DropReason::Malformed)?;
     let fragment = match chain.part {
         0 => Fragment::WHOLE,
         part => part_of(chain.id, part & 0xfff8, length, part & 1 != 0)?,
     };
-    let protocol = protocol_of_v6(chain.next)?;
+    begin_v6(bytes, place, protocol_of_v6(chain.next)?, (chain.offset, length), fragment)
+}
+
+#[inline(always)]
+fn begin_v6<B: Bytes + ?Sized>(
+    bytes: &B,
+    place: &mut MaybeUninit<Packet>,
+    protocol: Protocol,
+    body: (usize, usize),
+    fragment: Fragment,
+) -> Result<(), DropReason> {
     let source = Address::from_v6(bytes.load::<16>(ETHERNET_LENGTH + 8).ok_or(DropReason::Malformed)?);
     let destination = Address::from_v6(bytes.load::<16>(ETHERNET_LENGTH + 24).ok_or(DropReason::Malformed)?);
     // An IPv4 address in this form would pass for that of an IPv4 packet.
     if source.is_v4() || destination.is_v4() {
         return Err(DropReason::Malformed);
     }
-    begin(place, (source, destination), protocol, (chain.offset, length), fragment);
+    begin(place, (source, destination), protocol, body, fragment);
     Ok(())
 }
 
