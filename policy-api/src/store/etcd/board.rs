@@ -1,6 +1,8 @@
 //! The board in etcd: one key per node and process, bound to a lease that ends when the process does.
 //!
-//! Only what changes is written, many at once; keeping a lease alive writes nothing, so that an idle cluster is idle.
+//! Only what changes is written, many at once. Which nodes are here is always written, so that a process that starts waits for
+//! all of them; how far they are, only while another process is there to read it: each says that it is by what it has planned.
+//! Keeping a lease alive writes nothing, so that an idle cluster is idle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,8 +29,11 @@ use crate::{
 /// How long a process counts that is gone, in seconds; and how often it says that it is not.
 const LEASE: i64 = 10;
 const ALIVE: Duration = Duration::from_secs(3);
-/// How long posts wait for others to be written together.
+/// How long posts wait for others to be written together; and how much longer where so many wait that they are about a change
+/// for all nodes, as most of them are about to be replaced by the nodes' acknowledgements.
 const GATHER: Duration = Duration::from_millis(5);
+const WAVE: usize = 32;
+const GATHER_WAVE: Duration = Duration::from_millis(35);
 const AT_ONCE: usize = 100;
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -44,10 +49,13 @@ pub(super) struct Shared {
 struct Sightings {
     own: BTreeMap<NodeName, Sighting>,
     unwritten: BTreeSet<NodeName>,
+    /// Those of them that came or went.
+    moved: BTreeSet<NodeName>,
     /// By node and process.
     others: BTreeMap<NodeName, BTreeMap<String, Sighting>>,
     planned: Revision,
-    written_planned: Revision,
+    /// Nothing, until others can know of us.
+    written_planned: Option<Revision>,
     /// Of other processes.
     planned_by: BTreeMap<String, Revision>,
 }
@@ -70,7 +78,12 @@ impl Shared {
         if node.is_empty() {
             let mut sightings = self.lock();
             match put.map(serde_json::from_slice).transpose()? {
-                Some(planned) => drop(sightings.planned_by.insert(process.to_owned(), planned)),
+                Some(planned) => {
+                    if sightings.planned_by.insert(process.to_owned(), planned).is_none() {
+                        // It has not been told anything yet.
+                        self.posted.notify_one();
+                    }
+                }
                 None => drop(sightings.planned_by.remove(process)),
             }
             drop(sightings);
@@ -101,8 +114,12 @@ impl Shared {
     /// What is to be written now.
     fn unwritten(&self) -> Vec<(NodeName, Sighting)> {
         let sightings = self.lock();
-        let some = sightings.unwritten.iter().take(AT_ONCE);
-        some.filter_map(|node| Some((node.clone(), sightings.own.get(node)?.clone()))).collect()
+        let due = if sightings.is_alone() { &sightings.moved } else { &sightings.unwritten };
+        due.iter().take(AT_ONCE).filter_map(|node| Some((node.clone(), sightings.own.get(node)?.clone()))).collect()
+    }
+
+    fn is_wave(&self) -> bool {
+        self.lock().unwritten.len() >= WAVE
     }
 
     /// Notes what was written, as far as it is what we know still.
@@ -111,6 +128,7 @@ impl Shared {
         for (node, sighting) in written {
             if sightings.own.get(node) == Some(sighting) {
                 sightings.unwritten.remove(node);
+                sightings.moved.remove(node);
             }
         }
     }
@@ -119,22 +137,39 @@ impl Shared {
     fn note_all_lost(&self) {
         let mut sightings = self.lock();
         sightings.unwritten = sightings.own.keys().cloned().collect();
-        sightings.written_planned = Revision::default();
+        sightings.moved = sightings.unwritten.clone();
+        sightings.written_planned = None;
     }
 
     /// What is planned, if that is to be written. Asked for before what is unwritten, and written behind it.
     fn unwritten_planned(&self) -> Option<Revision> {
         let sightings = self.lock();
-        (sightings.planned != sightings.written_planned).then_some(sightings.planned)
+        let is_due = match sightings.written_planned {
+            None => true,
+            Some(written) => written != sightings.planned && !sightings.is_alone(),
+        };
+        is_due.then_some(sightings.planned)
+    }
+}
+
+impl Sightings {
+    /// Nobody reads what we write. What is written stays as it is and says too little of a node, never too much; who comes is
+    /// told the rest.
+    fn is_alone(&self) -> bool {
+        self.planned_by.is_empty()
     }
 }
 
 impl Board for Shared {
     fn post(&self, node: &NodeName, sighting: Sighting) {
         let mut sightings = self.lock();
-        let is_news = sightings.own.get(node).is_none_or(|before| sighting.is_news_after(before));
-        if is_news {
+        let before = sightings.own.get(node);
+        let has_moved = sighting.connected != before.is_some_and(|before| before.connected);
+        if before.is_none_or(|before| sighting.is_news_after(before)) {
             sightings.own.insert(node.clone(), sighting);
+            if has_moved {
+                sightings.moved.insert(node.clone());
+            }
             sightings.unwritten.insert(node.clone());
             drop(sightings);
             self.posted.notify_one();
@@ -186,6 +221,9 @@ async fn keep_lease(members: &Members, keys: &Keys, shared: &Shared) -> Result<(
             }
         }
         tokio::time::sleep(GATHER).await;
+        if shared.is_wave() {
+            tokio::time::sleep(GATHER_WAVE).await;
+        }
         let planned = shared.unwritten_planned();
         loop {
             let some = shared.unwritten();
@@ -198,7 +236,7 @@ async fn keep_lease(members: &Members, keys: &Keys, shared: &Shared) -> Result<(
         if let Some(planned) = planned {
             let put = TxnOp::put(keys.planned(&shared.own), serde_json::to_vec(&planned)?, Some(held_by(lease)));
             commit(members, keys, vec![put]).await?;
-            shared.lock().written_planned = planned;
+            shared.lock().written_planned = Some(planned);
         }
     }
 }
@@ -225,4 +263,52 @@ async fn commit(members: &Members, keys: &Keys, puts: Vec<TxnOp>) -> Result<(), 
     let txn = Txn::new().when([Compare::create_revision(keys.head(), CompareOp::Greater, 0)]).and_then(puts);
     let txn = &txn;
     members.call(|client| async move { kv(&client).txn(txn.clone()).await }).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> NodeName {
+        "n1".parse().expect("name")
+    }
+
+    fn sighting(connected: bool, owes: u64) -> Sighting {
+        Sighting { connected, owes: Some(crate::store::board::Owes::From(Revision(owes))), ..Sighting::default() }
+    }
+
+    /// What is due, taken as written.
+    fn write(board: &Shared) -> Vec<Sighting> {
+        let planned = board.unwritten_planned();
+        let due = board.unwritten();
+        board.note_written(&due);
+        if planned.is_some() {
+            board.lock().written_planned = planned;
+        }
+        due.into_iter().map(|(_, sighting)| sighting).collect()
+    }
+
+    #[test]
+    fn how_far_nodes_are_is_written_only_while_another_process_reads_it() {
+        let board = Shared::new("a".to_owned());
+        board.post(&name(), sighting(true, 1));
+        board.post_planned(Revision(7));
+        assert_eq!(write(&board), [sighting(true, 1)], "that it is here, others have to know from their first moment");
+        board.post(&name(), sighting(true, 2));
+        board.post_planned(Revision(8));
+        assert_eq!((write(&board), board.unwritten_planned()), (Vec::new(), None));
+        assert_eq!(board.lock().written_planned, Some(Revision(7)), "older than any sighting that is written");
+
+        board.hear("/b", Some(b"3")).expect("planned");
+        assert_eq!(board.unwritten_planned(), Some(Revision(8)));
+        assert_eq!(write(&board), [sighting(true, 2)]);
+        board.post(&name(), sighting(true, 3));
+        assert_eq!(write(&board), [sighting(true, 3)]);
+
+        board.hear("/b", None).expect("its lease ended");
+        board.post(&name(), sighting(true, 4));
+        assert_eq!(write(&board), []);
+        board.post(&name(), sighting(false, 4));
+        assert_eq!(write(&board), [sighting(false, 4)], "that it went, too");
+    }
 }
