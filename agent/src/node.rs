@@ -427,7 +427,7 @@ impl Node {
         self.datapath.endpoints.put(&row)?;
         for address in endpoint.addresses().into_iter().map(Address::from) {
             self.datapath.charges.put_new(&address, &Charge::default())?;
-            self.datapath.placements.put(&address, &Placement::local(endpoint.ifindex, &row))?;
+            self.datapath.placements.put(&address, row.placement())?;
         }
         self.standings.insert(endpoint.ifindex, standing);
         Ok(())

@@ -17,25 +17,30 @@ pub const fn endpoint_place(ifindex: u32) -> u32 {
     ifindex % ENDPOINT_PLACES
 }
 
+/// Places for the addresses of this node's endpoints, half of them for either family.
+pub const RESIDENT_PLACES: u32 = 2 * ENDPOINT_PLACES;
+
+/// The place in which it is told behind which interface an address of this node is: by its last bits, which count up through
+/// a node's slice.
+#[inline(always)]
+pub const fn resident_place(address: &Address) -> u32 {
+    let place = address.last_bits() as u32 % ENDPOINT_PLACES;
+    if address.is_v4() { place } else { place + ENDPOINT_PLACES }
+}
+
 /// An instance's attachment on this node, found by the ifindex of its host-side veth. All zeroes are none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     address_v4: Address,
     address_v6: Address,
-    identity: u32,
-    generation: u32,
-    slot: u32,
-    mac_rest: u32,
-    mac_first: u16,
-    flags: u16,
-    ifindex: u32,
+    placement: Placement,
 }
 
 /// What holds for an instance as a whole, whatever rules say. One bit each.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing(u16);
+pub struct Standing(u8);
 
 impl Standing {
     pub const ORDINARY: Self = Self(0);
@@ -70,61 +75,46 @@ impl Standing {
 }
 
 impl Endpoint {
-    pub fn new(address_v4: Address, address_v6: Address, identity: Identity, generation: u32, mac: Mac) -> Self {
+    pub const fn new(address_v4: Address, address_v6: Address, identity: Identity, generation: u32, mac: Mac) -> Self {
         let (mac_first, mac_rest) = mac.words();
-        Self {
-            address_v4,
-            address_v6,
-            identity: identity.number(),
-            generation,
-            slot: 0,
-            mac_rest,
-            mac_first,
-            flags: 0,
-            ifindex: 0,
-        }
+        let identity = identity.number();
+        let placement = Placement { identity, generation, mac_rest, mac_first, kind: LOCAL, ..Placement::NOWHERE };
+        Self { address_v4, address_v6, placement }
     }
 
     /// What a place holds where no endpoint is.
-    pub const NONE: Self = Self {
-        address_v4: Address::NONE,
-        address_v6: Address::NONE,
-        identity: 0,
-        generation: 0,
-        slot: 0,
-        mac_rest: 0,
-        mac_first: 0,
-        flags: 0,
-        ifindex: 0,
-    };
+    pub const NONE: Self = Self { address_v4: Address::NONE, address_v6: Address::NONE, placement: Placement::NOWHERE };
 
     /// The same endpoint, behind this interface.
     #[must_use]
-    pub fn behind(self, ifindex: u32) -> Self {
-        Self { ifindex, ..self }
+    pub const fn behind(mut self, ifindex: u32) -> Self {
+        self.placement.ifindex = ifindex;
+        self
     }
 
     /// The number of its host-side veth; 0 if this is none.
     #[inline(always)]
     pub const fn ifindex(&self) -> u32 {
-        self.ifindex
+        self.placement.ifindex
     }
 
     /// The same endpoint, counted in this slot.
     #[must_use]
-    pub fn counted_in(self, slot: u32) -> Self {
-        Self { slot, ..self }
+    pub const fn counted_in(mut self, slot: u32) -> Self {
+        self.placement.slot = slot;
+        self
     }
 
     /// The same endpoint, in this standing.
     #[must_use]
-    pub fn standing_as(self, standing: Standing) -> Self {
-        Self { flags: standing.0, ..self }
+    pub const fn standing_as(mut self, standing: Standing) -> Self {
+        self.placement = self.placement.standing_as(standing);
+        self
     }
 
     #[inline(always)]
     pub const fn standing(&self) -> Standing {
-        Standing(self.flags)
+        self.placement.standing()
     }
 
     /// Its address of a family; [`Address::NONE`] if it has none.
@@ -136,20 +126,32 @@ impl Endpoint {
         }
     }
 
+    /// Whether it has this address.
+    #[inline(always)]
+    pub fn is_at(&self, address: &Address) -> bool {
+        if address.is_v4() { self.address_v4 == *address } else { self.address_v6 == *address }
+    }
+
+    /// Where its addresses are.
+    #[inline(always)]
+    pub const fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     #[inline(always)]
     pub const fn slot(&self) -> u32 {
-        self.slot
+        self.placement.slot
     }
 
     #[inline(always)]
     pub const fn mac(&self) -> Mac {
-        Mac::from_words(self.mac_first, self.mac_rest)
+        self.placement.mac()
     }
 
     /// The end of a flow that this endpoint is.
     #[inline(always)]
-    pub fn end(&self) -> End {
-        End { identity: Identity::from_vni(self.identity), generation: self.generation }
+    pub const fn end(&self) -> End {
+        self.placement.end()
     }
 }
 
@@ -222,30 +224,15 @@ impl Placement {
         Self { node, identity: identity.number(), kind: REMOTE, ..Self::NOWHERE }
     }
 
-    pub const fn local(ifindex: u32, endpoint: &Endpoint) -> Self {
-        Self {
-            identity: endpoint.identity,
-            generation: endpoint.generation,
-            ifindex,
-            slot: endpoint.slot,
-            mac_rest: endpoint.mac_rest,
-            mac_first: endpoint.mac_first,
-            kind: LOCAL,
-            ..Self::NOWHERE
-        }
-        .standing_as(endpoint.standing())
-    }
-
     /// The same placement, in this standing.
     #[must_use]
     pub const fn standing_as(self, standing: Standing) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "three bits so far")]
-        Self { flags: standing.0 as u8, ..self }
+        Self { flags: standing.0, ..self }
     }
 
     #[inline(always)]
     pub const fn standing(&self) -> Standing {
-        Standing(self.flags as u16)
+        Standing(self.flags)
     }
 
     /// What is there; nothing for bytes that no constructor made.
@@ -290,7 +277,7 @@ impl Placement {
     }
 }
 
-crate::border!(Endpoint = 56, Placement = 40);
+crate::border!(Endpoint = 72, Placement = 40);
 
 /// What an overlay packet claims, from its outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +335,6 @@ mod tests {
         assert_eq!(prove(NODE, WEB, None), Err(DropReason::UnknownSource));
         assert_eq!(prove(NODE, Identity::HOST, Some(Placement::HOST)), Err(DropReason::ReservedTag));
         let endpoint = Endpoint::new(NODE, Address::NONE, WEB, 1, Mac::GATEWAY);
-        assert_eq!(prove(NODE, WEB, Some(Placement::local(7, &endpoint))), Err(DropReason::WrongNode));
+        assert_eq!(prove(NODE, WEB, Some(*endpoint.behind(7).placement())), Err(DropReason::WrongNode));
     }
 }

@@ -20,7 +20,7 @@ use common::{
     event::{Charge, EventKind, Usage},
     judge::{Matter, consult},
     path::Site,
-    placement::{ENDPOINT_PLACES, Endpoint, Placement, endpoint_place},
+    placement::{ENDPOINT_PLACES, Endpoint, Placement, RESIDENT_PLACES, endpoint_place, resident_place},
     port_set::PortSet,
     rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope, SetPlace},
     settings::{Settings, Ticks},
@@ -52,6 +52,10 @@ static PLACEMENTS: HashMap<Address, Placement, 131_072> = HashMap::new();
 static NODES: HashMap<Address, u32, 4_096> = HashMap::new();
 #[btf_map]
 static ENDPOINTS: Array<Endpoint, { ENDPOINT_PLACES as usize }> = Array::new();
+/// Behind which interface an address of this node is, so that packets for an instance here are spared a hash look-up. Nothing
+/// here is believed: the endpoint says itself whether it has the address.
+#[btf_map]
+static RESIDENTS: Array<u32, { RESIDENT_PLACES as usize }> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 /// The epoch in the lower half, the scope of rows in the upper: one word, so that they change together.
@@ -106,6 +110,12 @@ impl Site for Kernel {
 
     #[inline(always)]
     fn placement(&self, address: &Address) -> Option<&Placement> {
+        if let Some(&ifindex) = RESIDENTS.get(resident_place(address))
+            && ifindex != 0
+            && let Some(endpoint) = self.endpoint(ifindex).filter(|endpoint| endpoint.is_at(address))
+        {
+            return Some(endpoint.placement());
+        }
         // SAFETY: values of a preallocated map stay mapped for the program's run. One recycled under our eyes names an end
         // that the flow's binding refuses, or a new flow is judged for an instance that is going away.
         unsafe { PLACEMENTS.get(address) }

@@ -8,6 +8,7 @@ mod event;
 mod filter;
 mod object;
 mod pin;
+mod placement;
 mod table;
 mod tc;
 mod tcx;
@@ -21,7 +22,6 @@ use common::{
     conntrack::{Epoch, Record},
     datagram::{Datagram, DatagramKey},
     event::{Charge, CutFlow, Usage},
-    placement::Placement,
     port_set::PortSet,
     rule::{Lengths, Memberships, PairKey, Row, RowKey, Scope, SetPlace},
     settings::Settings,
@@ -31,7 +31,8 @@ pub use attach::{Attachment, Hook, WantedWay, Way};
 pub use endpoint::EndpointTable;
 pub use event::{Counters, EventReader, Lost, Outcome};
 pub use object::{ENDPOINTS, Sizes};
-pub use table::{EpochCell, Table, Values};
+pub use placement::PlacementTable;
+pub use table::{EpochCell, Refused, Table, Values};
 pub use upgrade::TakenOver;
 
 /// Why the kernel's side does not do what it should.
@@ -78,7 +79,7 @@ pub struct Datapath {
     pub lengths: Table<PairKey, Lengths>,
     pub memberships: Table<u32, Memberships>,
     pub usage: Table<u32, Usage>,
-    pub placements: Table<Address, Placement>,
+    pub placements: PlacementTable,
     pub nodes: Table<Address, u32>,
     pub endpoints: EndpointTable,
     pub flows: Table<FlowKey, Record>,
@@ -106,7 +107,7 @@ impl Datapath {
             lengths: Table::take(&mut ebpf, "LENGTHS")?,
             memberships: Table::take(&mut ebpf, "MEMBERSHIPS")?,
             usage: Table::take(&mut ebpf, "USAGE")?,
-            placements: Table::take(&mut ebpf, "PLACEMENTS")?,
+            placements: PlacementTable::take(&mut ebpf)?,
             nodes: Table::take(&mut ebpf, "NODES")?,
             endpoints: EndpointTable::take(&mut ebpf)?,
             flows: Table::take(&mut ebpf, "FLOWS")?,

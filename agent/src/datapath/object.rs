@@ -12,7 +12,7 @@ use common::{
     conntrack::Record,
     datagram::{Datagram, DatagramKey},
     event::{Charge, Counter, Usage},
-    placement::{ENDPOINT_PLACES, Endpoint, Placement},
+    placement::{ENDPOINT_PLACES, Endpoint, Placement, RESIDENT_PLACES},
     port_set::PortSet,
     rule::{Lengths, Memberships, PairKey, Row, RowKey, SetPlace},
     settings::Settings,
@@ -56,7 +56,7 @@ struct Layout {
     entries: u32,
 }
 
-fn layouts(sizes: &Sizes) -> [Layout; 20] {
+fn layouts(sizes: &Sizes) -> [Layout; 21] {
     let layout = |name, kind, key, value, entries| Layout { name, kind, key, value, entries };
     let hash = |name, key, value, entries| layout(name, MapType::Hash, key, value, entries);
     let array = |name, kind, value, entries| layout(name, kind, size_of::<u32>(), value, entries);
@@ -74,6 +74,7 @@ fn layouts(sizes: &Sizes) -> [Layout; 20] {
         hash("PLACEMENTS", size_of::<Address>(), size_of::<Placement>(), sizes.placements),
         hash("NODES", size_of::<Address>(), size_of::<u32>(), NODES),
         array("ENDPOINTS", MapType::Array, size_of::<Endpoint>(), ENDPOINT_PLACES),
+        array("RESIDENTS", MapType::Array, size_of::<u32>(), RESIDENT_PLACES),
         array("SETTINGS", MapType::Array, size_of::<Settings>(), 1),
         array("EPOCH", MapType::Array, size_of::<u64>(), 1),
         array("COUNTERS", MapType::PerCpuArray, size_of::<Counter>(), counters),

@@ -118,7 +118,7 @@ impl Scene {
         let endpoint = endpoint.behind(self.ifindexes[i]).counted_in(slot).standing_as(standing);
         self.model.endpoints.insert(self.ifindexes[i], endpoint);
         lab.datapath.endpoints.put(&endpoint)?;
-        self.place(lab, address, Placement::local(self.ifindexes[i], &endpoint))
+        self.place(lab, address, *endpoint.placement())
     }
 
     /// The same for an instance on another node.

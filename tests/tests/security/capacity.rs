@@ -167,7 +167,7 @@ fn a_closed_endpoint_neither_sends_nor_receives_whoever_is_at_the_other_end() {
     let (ifindex, address) = (scene.ifindexes[closed], LOCALS[closed].1);
     let shut = scene.model.endpoints[&ifindex].standing_as(Standing::CLOSED);
     lab.datapath.endpoints.put(&shut).expect("close the endpoint");
-    lab.datapath.placements.put(&address.into(), &Placement::local(ifindex, &shut)).expect("close its address");
+    lab.datapath.placements.put(&address.into(), shut.placement()).expect("close its address");
 
     let syn = Speaking::Tcp(SYN);
     let at = |ifindex| Arrival { ifindex, ..Arrival::default() };
