@@ -76,6 +76,7 @@ draw into docs/. docs/benchmarks.md says what the figures mean.
   deny         how soon a refused one knows, and a flood of refusals
   memory       memory of agent and API, and the time to make a million rules (minutes)
   change       from a change of policy until it is in force
+  apply        ten thousand rules from a file, beside the one request that takes (--release)
 
   cargo xtask bench datapath
   cargo xtask bench path same-node --plot";

@@ -6,13 +6,14 @@ use tests::bench;
 
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<bench::Row>>);
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     ("datapath", bench::datapath::run),
     ("path", bench::path::run),
     ("same-node", bench::path::run_same_node),
     ("deny", bench::deny::run),
     ("memory", bench::memory::run),
     ("change", bench::change::run),
+    ("apply", bench::control::apply::run),
     ("control", bench::control::run),
     ("control-etcd", bench::control::run_on_etcd),
 ];

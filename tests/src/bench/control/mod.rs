@@ -3,6 +3,7 @@
 //! told as real ones do, and write it to no kernel.
 
 mod agent;
+pub mod apply;
 mod cluster;
 mod ledger;
 mod poll;

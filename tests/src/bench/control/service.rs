@@ -112,6 +112,11 @@ impl Service {
         format!("https://{}", self.address)
     }
 
+    /// Where a file of the API's directory is.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     fn read(&self, name: &str) -> Result<String> {
         fs::read_to_string(self.directory.join(name)).with_context(|| name.to_owned())
     }
