@@ -44,7 +44,12 @@ impl Prepared {
 
     /// A store in etcd.
     pub(crate) fn in_etcd(cluster: &EtcdCluster) -> Self {
-        let location = cluster.store("netpol").parse().expect("a location");
+        Self::in_etcd_at(cluster, "netpol")
+    }
+
+    /// The same, one of several in it.
+    pub(crate) fn in_etcd_at(cluster: &EtcdCluster, prefix: &str) -> Self {
+        let location = cluster.store(prefix).parse().expect("a location");
         Self::at(tempfile::tempdir().expect("directory"), location)
     }
 
