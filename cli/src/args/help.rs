@@ -129,6 +129,7 @@ Examples:
   netpol history                             the last 50 entries, newest first
   netpol history --app appA --since 7d       what was changed of appA in the last week
   netpol history --rule r12 -o wide          the life of a rule, with requests and seals
+  netpol history 1207                        all that is known of one revision: also by when each node had it in force
   netpol history --kind refused              what somebody had no right to
   netpol history --kind all --limit 0 -o jsonl
   netpol history -w                          print what comes, until Ctrl-C

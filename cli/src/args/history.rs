@@ -80,6 +80,9 @@ pub(crate) enum HistoryCommand {
 /// Which entries to list.
 #[derive(Args, Debug)]
 pub(crate) struct HistoryListArgs {
+    /// Tell all of this revision: also when each node had it in force
+    #[arg(value_name = "REVISION", conflicts_with_all = ["app", "rule", "who", "since", "until", "kinds", "limit", "watch"])]
+    pub(crate) revision: Option<Revision>,
     /// Entries that changed something of this app
     #[arg(long, value_name = "APP")]
     pub(crate) app: Option<AppName>,

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use policy_api::client::Client;
-use policy_api::model::{HistoryItem, HistoryQuery, KnownSeal, Timestamp, Verified};
+use policy_api::model::{At, EntryKind, HistoryItem, HistoryQuery, KnownSeal, Revision, Timestamp, Verified};
 use serde::Serialize;
 
 use super::connect;
 use crate::args::{HistoryArgs, HistoryCommand, HistoryListArgs, VerifyArgs};
 use crate::failure::{Exit, Failure};
+use crate::output::history::Told;
 use crate::output::table::{Tone, paint};
 use crate::output::{Answer, Detail, Format, Listing, Printer, phrase};
 use crate::settings::Settings;
@@ -23,13 +24,30 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn history(args: &HistoryArgs, settings: &Settings) -> Result<Exit, Failure> {
     match &args.command {
         Some(HistoryCommand::Verify(verify)) => prove(verify, settings).await,
-        None => list(&args.list, settings).await,
+        None => match args.list.revision {
+            Some(revision) => tell(revision, settings).await,
+            None => list(&args.list, settings).await,
+        },
     }
+}
+
+/// One revision, with all that is known of it.
+async fn tell(revision: Revision, settings: &Settings) -> Result<Exit, Failure> {
+    let at = Some(At::Revision(revision));
+    let query =
+        HistoryQuery { kinds: EntryKind::ALL.into(), since: at, until: at, nodes: true, ..HistoryQuery::default() };
+    let page = connect::client(settings)?.history(&query, true, None, PAGE).await?;
+    let Some(item) = page.items.into_iter().find(|item| item.entry.is_revision()) else {
+        let problem = format!("the history has no revision {revision}");
+        return Err(Failure::new(Exit::No, problem).tip("`netpol history` lists those that are known"));
+    };
+    settings.printer.answer(&Told(item))?;
+    Ok(Exit::Ok)
 }
 
 async fn list(args: &HistoryListArgs, settings: &Settings) -> Result<Exit, Failure> {
     let client = connect::client(settings)?;
-    let query = query(args);
+    let query = query(args, settings.printer.format != Format::Table);
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let (mut items, revision) = newest(&client, &query, limit).await?;
     if !args.watch.watch {
@@ -46,9 +64,10 @@ async fn list(args: &HistoryListArgs, settings: &Settings) -> Result<Exit, Failu
     }
 }
 
-fn query(args: &HistoryListArgs) -> HistoryQuery {
+fn query(args: &HistoryListArgs, is_wide: bool) -> HistoryQuery {
     let now = Timestamp::now();
     HistoryQuery {
+        nodes: is_wide,
         kinds: args.kinds(),
         who: args.who.clone(),
         app: args.app.clone(),

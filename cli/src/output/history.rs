@@ -1,9 +1,11 @@
 //! Entries of the history as rows.
 
-use policy_api::model::{EntryKind, HistoryItem};
+use policy_api::model::{EntryKind, HistoryItem, InForceOn};
+use serde::Serialize;
 
-use super::Row;
 use super::table::{Column, Field, Tone};
+use super::{Answer, Detail, Row};
+use crate::terminal::Look;
 
 impl Row for HistoryItem {
     const COLUMNS: &'static [Column] = &[
@@ -15,6 +17,7 @@ impl Row for HistoryItem {
         Column::always("WHAT"),
         Column::noted("WHY"),
         Column::fitting("IN-FORCE", 1),
+        Column::wide("ON-NODES"),
         Column::wide("KIND"),
         Column::wide("REQUEST"),
         Column::wide("SEAL"),
@@ -34,6 +37,7 @@ impl Row for HistoryItem {
             Field::toned(what(&self.what), tone),
             Field::maybe(entry.reason.as_ref()),
             Field::maybe(self.in_force_at),
+            Field::maybe(on_nodes(self)),
             Field::new(entry.kind),
             Field::maybe(entry.request.as_ref()),
             Field::new(self.seal),
@@ -42,6 +46,51 @@ impl Row for HistoryItem {
 
     fn name(&self) -> String {
         self.entry.number.to_string()
+    }
+}
+
+/// `n1 +0.012s, n2 +0.350s`: of each node that it changed something for, how long after it was made it was in force there.
+fn on_nodes(item: &HistoryItem) -> Option<String> {
+    let made = item.entry.time;
+    let on_node = |on: &InForceOn| format!("{} +{:.3}s", on.node, made.until(on.at).as_secs_f64());
+    let nodes: Vec<String> = item.in_force_on.iter().map(on_node).collect();
+    (!nodes.is_empty()).then(|| nodes.join(", "))
+}
+
+/// A revision by itself, with everything that is known of it.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Told(pub(crate) HistoryItem);
+
+impl Answer for Told {
+    fn text(&self, _: &Look, _: Detail) -> String {
+        let Self(item) = self;
+        let entry = &item.entry;
+        let or = |value: Option<String>, other: &str| value.unwrap_or_else(|| other.to_owned());
+        let from = or(entry.from.map(|from| format!(" from {from}")), "");
+        let request = or(entry.request.as_ref().map(|request| format!(", request {request}")), "");
+        let mut lines = vec![
+            format!("revision {}, entry {} of the history", entry.revision, entry.number),
+            format!("  made      {} by {}{from}{request}", entry.time, entry.who),
+        ];
+        lines.extend(entry.reason.iter().map(|reason| format!("  why       {reason}")));
+        lines.extend(item.what.iter().map(|what| format!("  what      {what}")));
+        let everywhere = item.in_force_at.map(|at| format!("{at} on every node"));
+        lines.push(format!("  in force  {}", or(everywhere, "on every node: not known")));
+        let on_nodes = item.in_force_on.iter().map(|on| {
+            format!(
+                "            {} on {}, {:.3} s after it was made",
+                on.at,
+                on.node,
+                entry.time.until(on.at).as_secs_f64()
+            )
+        });
+        lines.extend(on_nodes);
+        lines.join("\n")
+    }
+
+    fn name(&self) -> String {
+        self.0.entry.number.to_string()
     }
 }
 

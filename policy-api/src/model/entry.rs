@@ -11,6 +11,7 @@ use super::{
     digest::Digest,
     history::{History, Revision},
     invalid::Invalid,
+    name::NodeName,
     rule::Reason,
     time::Timestamp,
 };
@@ -168,11 +169,23 @@ pub struct Attempt {
 }
 
 /// Everything up to a revision was in force on every registered node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
     pub revision: Revision,
     /// How many nodes were registered.
     pub nodes: u64,
+    /// What single nodes took, of those for which it changed something, as far as no entry before says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Taken>,
+}
+
+/// A node had what certain revisions change for it in force by some time, of the policy API's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub node: NodeName,
+    pub first: Revision,
+    pub last: Revision,
+    pub at: Timestamp,
 }
 
 /// Which history goes on as which.

@@ -11,7 +11,7 @@ use super::{
     fields::Fields,
     history::Revision,
     invalid::{Invalid, InvalidField},
-    name::AppName,
+    name::{AppName, NodeName},
     rule::RuleId,
     seal::Seal,
     selector::Selector,
@@ -29,6 +29,8 @@ pub struct HistoryQuery {
     pub rule: Option<RuleId>,
     pub since: Option<At>,
     pub until: Option<At>,
+    /// Whether to say of each revision on which node it was in force by when.
+    pub nodes: bool,
 }
 
 impl HistoryQuery {
@@ -47,6 +49,7 @@ impl HistoryQuery {
             rule: fields.parsed("rule")?,
             since: fields.parsed("since")?,
             until: fields.parsed("until")?,
+            nodes: fields.standard("nodes", "is neither true nor false", "say `true` or `false`")?.unwrap_or(false),
         })
     }
 
@@ -57,7 +60,8 @@ impl HistoryQuery {
         let [since, until] = [self.since, self.until].map(|at| at.map(|at| at.to_string()));
         let (app, rule) = (self.app.as_ref().map(ToString::to_string), self.rule.map(|rule| rule.to_string()));
         let all = [("kind", kinds), ("who", self.who.clone()), ("app", app), ("rule", rule), ("since", since)];
-        let all = all.into_iter().chain([("until", until)]);
+        let nodes = self.nodes.then(|| self.nodes.to_string());
+        let all = all.into_iter().chain([("until", until), ("nodes", nodes)]);
         all.filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
@@ -107,9 +111,19 @@ pub struct HistoryItem {
     /// When its revision was in force on every registered node, as far as that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_at: Option<Timestamp>,
+    /// When nodes had it in force for which it changed something, as far as that is known; where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_force_on: Vec<InForceOn>,
     /// What it says, in words.
     #[serde(default)]
     pub what: Vec<String>,
+}
+
+/// By when a node had a revision in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForceOn {
+    pub node: NodeName,
+    pub at: Timestamp,
 }
 
 /// A seal that somebody wrote down: `NUMBER:SEAL`.
@@ -178,7 +192,14 @@ mod tests {
 
     #[test]
     fn a_question_reads_back_what_it_wrote() {
-        let all = [("kind", "intent,refused"), ("who", "operator"), ("app", "web"), ("rule", "r3"), ("since", "7")];
+        let all = [
+            ("kind", "intent,refused"),
+            ("who", "operator"),
+            ("app", "web"),
+            ("rule", "r3"),
+            ("since", "7"),
+            ("nodes", "true"),
+        ];
         let asked = query(&all).expect("valid");
         let again: Vec<_> = asked.parameters();
         let again: Vec<_> = again.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -188,9 +209,15 @@ mod tests {
 
     #[test]
     fn a_bad_question_is_refused_naming_the_parameter() {
-        for (name, value) in
-            [("kind", "rules"), ("app", "any"), ("rule", "12x"), ("since", "yesterday"), ("until", "-"), ("by", "x")]
-        {
+        for (name, value) in [
+            ("kind", "rules"),
+            ("app", "any"),
+            ("rule", "12x"),
+            ("since", "yesterday"),
+            ("until", "-"),
+            ("nodes", "n1"),
+            ("by", "x"),
+        ] {
             assert_eq!(query(&[(name, value)]).expect_err(value).field, name);
         }
         assert!("7:00".parse::<KnownSeal>().is_err());

@@ -8,7 +8,7 @@ use super::{
     ask::RuleRequest,
     binding::{Binding, BindingState},
     change::{Change, Key},
-    entry::{EntryKind, HistoryEntry},
+    entry::{EntryKind, HistoryEntry, Spread, Taken},
     isolation::Isolation,
     node::Node,
     rule::{Reason, Rule, RuleSpec},
@@ -30,7 +30,15 @@ impl HistoryEntry {
             EntryKind::InForce => self
                 .in_force
                 .iter()
-                .map(|spread| format!("all up to revision {} in force on {} nodes", spread.revision, spread.nodes))
+                .map(|spread| {
+                    let Spread { revision, nodes, taken } = spread;
+                    let took = if taken.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; news of {} nodes", count_nodes(taken))
+                    };
+                    format!("all up to revision {revision} in force on {nodes} nodes{took}")
+                })
                 .collect(),
             EntryKind::Restored => self
                 .restored
@@ -48,6 +56,10 @@ impl HistoryEntry {
     fn item_before(&self, key: &Key) -> Option<&Change> {
         self.before.iter().find(|before| before.key() == *key)
     }
+}
+
+fn count_nodes(taken: &[Taken]) -> usize {
+    taken.iter().map(|taken| &taken.node).collect::<BTreeSet<_>>().len()
 }
 
 /// In words; the reason that the entry gives anyway is not said again.

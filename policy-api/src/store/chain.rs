@@ -109,7 +109,7 @@ impl Tip {
             latest: Some(entry.latest()),
             bytes: self.bytes + u64::try_from(line.text.len()).unwrap_or(0),
             intent: if is_wanted { entry.revision } else { self.intent },
-            in_force: entry.in_force.map_or(self.in_force, |spread| spread.revision),
+            in_force: entry.in_force.as_ref().map_or(self.in_force, |spread| spread.revision.max(self.in_force)),
         }
     }
 }

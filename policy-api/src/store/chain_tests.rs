@@ -139,7 +139,7 @@ fn refusals_and_revisions_are_in_one_chain(kind: Kind) {
     let attempt = Attempt { method: "POST".into(), path: "/v1/rules".into(), detail: "no".into(), count: 1 };
     runtime.block_on(store.note_refusal("node/n1", Origin::default(), attempt));
     runtime.block_on(store.write(allow_on(3))).expect("written");
-    store.note_in_force(Spread { revision: Revision(4), nodes: 1 });
+    store.note_in_force(Spread { revision: Revision(4), nodes: 1, taken: Vec::new() });
     let query = HistoryQuery { kinds: EntryKind::ALL.into(), ..HistoryQuery::default() };
     for _ in 0..1_000 {
         let page = store.history(&query, Listing::OldestFirst(None), 10).expect("read");

@@ -1,5 +1,7 @@
 //! The history, read: pages of entries, when their revisions were in force, and whether all of it is what was written.
 
+mod spread;
+
 use super::{
     chain::{self, Line, Tip},
     engine::{Journal, Order},
@@ -9,7 +11,7 @@ use super::{
     sqlite,
 };
 use crate::model::{
-    API_VERSION, At, HistoryEntry, HistoryItem, HistoryQuery, KnownSeal, Misfit, Revision, Seal, Timestamp, Verified,
+    API_VERSION, At, HistoryEntry, HistoryItem, HistoryQuery, KnownSeal, Misfit, Revision, Seal, Verified,
 };
 
 /// Lines that one question looks at, at most: the rest is for the next page.
@@ -78,10 +80,10 @@ pub(super) fn page(
             }
         }
     }
-    let spread = spread(journal, &found, tip)?;
+    let spreads = spread::of(journal, &found, tip, query.nodes)?;
     let item = |(entry, seal): Read| {
-        let in_force_at = if entry.is_revision() { spread.when(&entry) } else { None };
-        HistoryItem { seal, in_force_at, what: entry.told(), entry: entry.without_hashes() }
+        let (in_force_at, in_force_on) = (spreads.everywhere(&entry), spreads.on_nodes(&entry));
+        HistoryItem { seal, in_force_at, in_force_on, what: entry.told(), entry: entry.without_hashes() }
     };
     Ok(HistoryPage { items: found.into_iter().map(item).collect(), next })
 }
@@ -105,43 +107,6 @@ fn bounds(journal: &dyn Journal, query: &HistoryQuery) -> Result<(u64, u64, Tip)
 
 fn number(entry: Option<HistoryEntry>) -> Option<u64> {
     entry.map(|entry| entry.number)
-}
-
-/// Which revisions were in force everywhere by when, oldest first.
-#[derive(Debug, Default)]
-struct Spreads(Vec<(u64, Revision, Timestamp)>);
-
-impl Spreads {
-    fn when(&self, entry: &HistoryEntry) -> Option<Timestamp> {
-        let covers =
-            |(number, revision, _): &&(u64, Revision, Timestamp)| *number > entry.number && *revision >= entry.revision;
-        self.0.iter().find(covers).map(|(_, _, time)| *time)
-    }
-}
-
-/// What was written down about these entries' being in force.
-fn spread(journal: &dyn Journal, found: &[Read], tip: Tip) -> Result<Spreads, DatabaseError> {
-    let revisions = || found.iter().map(|(entry, _)| entry).filter(|entry| entry.is_revision());
-    let known = || revisions().filter(|entry| entry.revision <= tip.in_force);
-    let (Some(from), Some(last)) = (known().map(|entry| entry.number).min(), known().map(|entry| entry.revision).max())
-    else {
-        return Ok(Spreads::default());
-    };
-    let (mut spreads, mut next, mut looked_at) = (Spreads::default(), from + 1, 0);
-    while next <= tip.number && looked_at < MOST_LOOKED_AT {
-        let lines = journal.lines(next..=tip.number, Order::OldestFirst, PAGE)?;
-        let Some(end) = lines.last().map(|line| line.number) else { break };
-        (next, looked_at) = (end + 1, looked_at + lines.len());
-        for line in lines {
-            let entry = line.entry()?;
-            let Some(spread) = entry.in_force else { continue };
-            spreads.0.push((entry.number, spread.revision, entry.time));
-            if spread.revision >= last {
-                return Ok(spreads);
-            }
-        }
-    }
-    Ok(spreads)
 }
 
 /// Walks the whole history and looks whether it is what was written.

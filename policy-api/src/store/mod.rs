@@ -269,13 +269,10 @@ impl Store {
         }
     }
 
-    /// Writes into the history that everything up to a revision is in force on so many nodes, which are all. Returns at once.
+    /// Writes into the history what is in force where. Returns at once.
     pub fn note_in_force(&self, spread: Spread) {
-        let is_news = self.read(|state| state.tip().in_force < spread.revision.min(state.tip().intent));
-        if is_news {
-            self.shared.notes().in_force(spread);
-            self.shared.noted.notify_one();
-        }
+        self.shared.notes().in_force(spread);
+        self.shared.noted.notify_one();
     }
 
     /// Takes what a node says that rules are used for there. It reaches the disk within seconds.

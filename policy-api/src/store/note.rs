@@ -89,9 +89,11 @@ impl Notes {
         self.callers.len() < MOST_CALLERS
     }
 
-    /// Notes up to which revision everything is in force.
+    /// Notes up to which revision everything is in force, and what nodes took.
     pub(super) fn in_force(&mut self, spread: Spread) {
-        self.spread = Some(spread);
+        let mut taken = self.spread.take().map(|earlier| earlier.taken).unwrap_or_default();
+        taken.extend(spread.taken);
+        self.spread = Some(Spread { taken, ..spread });
     }
 
     /// Takes what is to be written now.
@@ -133,9 +135,10 @@ impl Due {
             let entry = HistoryEntry::new(EntryKind::Refused, who, now, revision).by(&refused.origin);
             HistoryEntry { refused: Some(refused.attempt.clone()), ..entry }
         });
-        let spread = self.spread.filter(|spread| spread.revision > in_force).map(|spread| {
+        let is_news = |spread: &&Spread| spread.revision > in_force || !spread.taken.is_empty();
+        let spread = self.spread.as_ref().filter(is_news).map(|spread| {
             let entry = HistoryEntry::new(EntryKind::InForce, "nodes", now, revision);
-            HistoryEntry { in_force: Some(spread), ..entry }
+            HistoryEntry { in_force: Some(spread.clone()), ..entry }
         });
         refused.chain(spread).collect()
     }

@@ -164,6 +164,16 @@ impl State {
         self.head.tip
     }
 
+    /// The last revision by which somebody, and not a machine, changed something.
+    pub fn intent(&self) -> Revision {
+        self.head.tip.intent
+    }
+
+    /// The last revision of which the history says that it is in force everywhere.
+    pub fn said_in_force(&self) -> Revision {
+        self.head.tip.in_force
+    }
+
     pub(super) fn set_tip(&mut self, tip: Tip) {
         self.head.tip = tip;
     }

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    model::{InForce, NodeName, NodeReceipt, Receipt, Report, Revision, Timestamp},
+    model::{InForce, NodeName, NodeReceipt, Receipt, Report, Revision, Taken, Timestamp},
     scope::Watcher,
     store::{Board, Owes, Sighting},
 };
@@ -41,7 +41,20 @@ pub struct Seen {
     pub report: Option<(Report, Timestamp)>,
     /// The newest watch of its scope.
     told: Option<Told>,
+    /// What it took that nobody was told of yet, oldest first.
+    taken: VecDeque<Took>,
 }
+
+/// A node had what these revisions change for it in force by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Took {
+    first: Revision,
+    last: Revision,
+    at: Timestamp,
+}
+
+/// What is told apart of what a node took: older ones are taken for one, which is true of all of them, if later than need be.
+const MOST_TAKEN: usize = 16;
 
 /// What a node was told by a watch and has not acknowledged yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +119,7 @@ impl Seen {
         let watches = self.watches + usize::from(other.connected);
         let time = |report: &Option<(Report, Timestamp)>| report.as_ref().map(|(_, time)| *time);
         let report = if time(&other.report) > time(&self.report) { other.report } else { self.report };
-        Self { watches, report, told: self.told }
+        Self { watches, report, ..self }
     }
 
     /// What others are to know of it.
@@ -117,6 +130,31 @@ impl Seen {
             (None, None) => Some(Owes::Nothing),
         });
         Sighting { connected: self.is_connected(), report: self.report.clone(), owes, planned: Revision::default() }
+    }
+
+    /// The first revision that it may not have in force.
+    fn owes_from(&self) -> Option<Revision> {
+        let behind_report = || Some(self.reported().unwrap_or_default().next());
+        match &self.told {
+            None => behind_report(),
+            Some(told) if told.beginning.is_some() => behind_report(),
+            Some(told) => told.deltas.front().copied(),
+        }
+    }
+
+    /// Takes what the node says.
+    fn take_report(&mut self, report: Report, now: Timestamp) {
+        let (owed, last) = (self.owes_from(), report.applied);
+        self.report = Some((report, now));
+        self.acknowledge();
+        let Some(first) = owed.filter(|first| *first <= last) else { return };
+        self.taken.push_back(Took { first, last, at: now });
+        if self.taken.len() > MOST_TAKEN
+            && let Some(oldest) = self.taken.pop_front()
+            && let Some(next) = self.taken.front_mut()
+        {
+            next.first = oldest.first.min(next.first);
+        }
     }
 
     /// The last revision it reported as wholly applied.
@@ -158,10 +196,7 @@ impl Presence {
 
     /// Notes what a node says.
     pub fn report(&self, name: &NodeName, report: Report, now: Timestamp) {
-        self.change(name, |seen| {
-            seen.report = Some((report, now));
-            seen.acknowledge();
-        });
+        self.change(name, |seen| seen.take_report(report, now));
     }
 
     /// Notes that a node is told its scope as of a revision, and from there on what changes in it.
@@ -255,6 +290,23 @@ impl Presence {
         let applied = |name: &NodeName| self.applied_among(&nodes, name);
         // Without nodes nobody remembers anything.
         registered.map(applied).try_fold(Revision(u64::MAX), |least, applied| Some(least.min(applied?)))
+    }
+
+    /// Takes what nodes took of revisions up to this, and behind what is said of them already: each is told once.
+    pub fn take_taken(&self, behind: Revision, up_to: Revision) -> Vec<Taken> {
+        let mut all = Vec::new();
+        for (name, seen) in &mut self.lock().seen {
+            let later = seen.taken.iter().position(|took| took.first > up_to).unwrap_or(seen.taken.len());
+            let news = seen.taken.drain(..later).filter(|took| took.last > behind);
+            all.extend(news.map(|Took { first, last, at }| Taken { node: name.clone(), first, last, at }));
+        }
+        all
+    }
+
+    /// Whether there is some of that.
+    pub fn has_taken(&self, behind: Revision, up_to: Revision) -> bool {
+        let is_news = |took: &Took| took.last > behind && took.first <= up_to;
+        self.lock().seen.values().any(|seen| seen.taken.iter().any(is_news))
     }
 
     /// Whether one of these nodes is connected and has not got a revision in force. Stops at the first, so that whoever waits for

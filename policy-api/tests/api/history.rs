@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use policy_api::{
     client::WriteOptions,
-    model::{EntryKind, HistoryItem, HistoryQuery, KnownSeal, Seal},
+    model::{At, EntryKind, HistoryItem, HistoryQuery, KnownSeal, Report, Revision, Seal, Timestamp},
 };
 
-use crate::world::{World, app, claim, rule, until};
+use crate::world::{SOON, World, app, claim, name, rule, until};
 
 async fn listed(world: &World, query: &HistoryQuery) -> Vec<HistoryItem> {
     world.operator.history(query, false, None, 1_000).await.expect("history").items
@@ -118,7 +118,97 @@ async fn it_is_told_when_a_change_was_in_force_on_every_node() {
     let item = listed(&world, &query).await.remove(0);
     assert!(item.in_force_at.expect("known") >= item.entry.time);
     let spread = listed(&world, &of(&[EntryKind::InForce])).await;
-    assert_eq!(spread[0].entry.in_force.expect("a spread").nodes, 1);
+    assert_eq!(spread[0].entry.in_force.as_ref().expect("a spread").nodes, 1);
+}
+
+/// By when which node had a revision in force, as the history tells it.
+async fn on_nodes(world: &World, revision: Revision) -> Vec<(String, Timestamp)> {
+    let at = Some(At::Revision(revision));
+    let query = HistoryQuery { since: at, until: at, nodes: true, ..HistoryQuery::default() };
+    let item = listed(world, &query).await.remove(0);
+    item.in_force_on.into_iter().map(|on| (on.node.to_string(), on.at)).collect()
+}
+
+async fn report(world: &World, node: &str, revision: Revision) {
+    let client = if node == "n1" { &world.n1 } else { &world.n2 };
+    let history = world.operator.status().await.expect("status").history;
+    let report = Report {
+        history,
+        applied: revision,
+        ready: true,
+        rows_used: 0,
+        rows_capacity: 1_000,
+        detail: None,
+        clock: None,
+        cuts: Vec::new(),
+    };
+    client.report(&name(node), &report).await.expect("reported");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_told_by_when_each_node_had_a_change_in_force() {
+    let world = World::with_nodes().await;
+    let first =
+        world.operator.put_rule(&rule("allow web db 80"), &Default::default()).await.expect("put").rule.revision;
+    report(&world, "n1", first).await;
+    let second =
+        world.operator.put_rule(&rule("allow web db 81"), &Default::default()).await.expect("put").rule.revision;
+    // One at a time, and one both at once.
+    report(&world, "n1", second).await;
+    report(&world, "n2", second).await;
+    until("all is told", SOON, async || on_nodes(&world, second).await.len() == 2).await;
+    let (of_first, of_second) = (on_nodes(&world, first).await, on_nodes(&world, second).await);
+    let names = |on: &[(String, Timestamp)]| on.iter().map(|(node, _)| node.clone()).collect::<Vec<_>>();
+    assert_eq!((names(&of_first), names(&of_second)), (vec!["n1".into(), "n2".into()], vec!["n1".into(), "n2".into()]));
+    assert!(of_first[0].1 < of_second[0].1, "n1 had the first one sooner: {of_first:?} {of_second:?}");
+    assert_eq!(of_first[1], of_second[1], "n2 took both at once");
+    let unasked = listed(&world, &HistoryQuery::default()).await;
+    assert!(unasked.iter().all(|item| item.in_force_on.is_empty()), "only who asks is told");
+    assert_eq!(world.operator.verify_history(None).await.expect("verified").misfit, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_took_is_told_when_another_stays_away_and_then_nothing_more_is_written() {
+    let world = World::with_nodes().await;
+    let revision =
+        world.operator.put_rule(&rule("allow web db 80"), &Default::default()).await.expect("put").rule.revision;
+    report(&world, "n1", revision).await;
+    until("n1 is told", SOON, async || on_nodes(&world, revision).await.len() == 1).await;
+    assert_eq!(listed(&world, &HistoryQuery::default()).await[0].in_force_at, None, "one of two is not every node");
+    assert_eq!(listed(&world, &of(&[EntryKind::InForce])).await.len(), 1);
+    report(&world, "n2", revision).await;
+    until("n2 is told", SOON, async || on_nodes(&world, revision).await.len() == 2).await;
+    let told = listed(&world, &of(&[EntryKind::InForce])).await;
+    assert_eq!(told.len(), 2);
+    // Who says again what was known says nothing new.
+    report(&world, "n1", revision).await;
+    world.n1.claim(&claim("web", &["10.255.1.7"])).await.expect("claimed");
+    let placed = world.revision().await;
+    for node in ["n1", "n2"] {
+        report(&world, node, placed).await;
+    }
+    let more = world.operator.put_rule(&rule("allow web db 81"), &Default::default()).await.expect("put").rule.revision;
+    for node in ["n1", "n2"] {
+        report(&world, node, more).await;
+    }
+    until("the next is told", SOON, async || on_nodes(&world, more).await.len() == 2).await;
+    assert_eq!(listed(&world, &of(&[EntryKind::InForce])).await.len(), 3, "a placement alone is not written down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_written_when_the_api_stops_is_written_then() {
+    let world = World::with_nodes().await;
+    let revision =
+        world.operator.put_rule(&rule("allow web db 80"), &Default::default()).await.expect("put").rule.revision;
+    report(&world, "n1", revision).await;
+    let listen = world.server.address().to_string();
+    world.server.stop().await;
+    let server = world.prepared.serve(&listen).await;
+    let at = Some(At::Revision(revision));
+    let query = HistoryQuery { since: at, until: at, nodes: true, ..HistoryQuery::default() };
+    let told = world.operator.history(&query, false, None, 10).await.expect("history").items.remove(0);
+    assert_eq!(told.in_force_on.iter().map(|on| on.node.as_str()).collect::<Vec<_>>(), ["n1"]);
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

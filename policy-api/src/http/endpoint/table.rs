@@ -260,6 +260,7 @@ pub(in crate::http) static ENDPOINTS: &[Endpoint] = &[
             CURSOR,
         ],
         body: &[],
+            may("nodes", Kind::Flag, "Also say by when each node had it in force for which it changed something"),
         answers: &[(200, "A page of entries; where it is not full and has a `next`, there may be more")],
         handler: || get(history::list),
     },
