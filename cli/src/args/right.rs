@@ -75,6 +75,9 @@ pub(crate) struct TeamSetArgs {
     /// How many rules it may have [default: as many as fit]
     #[arg(long, value_name = "N")]
     pub(crate) most_rules: Option<u32>,
+    /// How many apps its writers may have it grow to [default: as many as they like]
+    #[arg(long, value_name = "N")]
+    pub(crate) most_apps: Option<u32>,
     /// Say what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

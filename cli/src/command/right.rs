@@ -64,6 +64,7 @@ pub(crate) async fn set_team(args: &TeamSetArgs, settings: &Settings) -> Result<
         apps: args.apps.iter().cloned().collect(),
         groups: args.groups.iter().cloned().collect(),
         most_rules: args.most_rules,
+        most_apps: args.most_apps,
     };
     let answer = connect::client(settings)?.set_team(&args.team, &wanted, &options(args.dry_run)).await?;
     let deed = Deed { outcome: word(answer.outcome), dry_run: answer.dry_run };
@@ -82,8 +83,9 @@ pub(crate) async fn delete_team(args: &TeamDeleteArgs, settings: &Settings) -> R
 
 fn said_of_team(team: &Team) -> String {
     let groups = if team.groups.is_empty() { String::new() } else { format!(", groups {}", listed(&team.groups)) };
-    let most = team.most_rules.map(|most| format!(", at most {most} rules")).unwrap_or_default();
-    format!("team {}  apps {}{groups}{most}", team.name, listed(&team.apps))
+    let most = |most: Option<u32>, of: &str| most.map(|most| format!(", at most {most} {of}")).unwrap_or_default();
+    let (rules, apps) = (most(team.most_rules, "rules"), most(team.most_apps, "apps"));
+    format!("team {}  apps {}{groups}{rules}{apps}", team.name, listed(&team.apps))
 }
 
 /// Makes the secret here, writes or prints it, and tells the API the hash.

@@ -13,6 +13,7 @@ impl Row for Team {
         Column::always("APPS"),
         Column::noted("GROUPS"),
         Column::noted("MOST-RULES"),
+        Column::noted("MOST-APPS"),
         Column::wide("REVISION"),
     ];
     const PLURAL: &'static str = "teams";
@@ -23,6 +24,7 @@ impl Row for Team {
             Field::new(listed(&self.apps)),
             Field::new(listed(&self.groups)),
             Field::maybe(self.most_rules),
+            Field::maybe(self.most_apps),
             Field::new(self.revision),
         ]
     }

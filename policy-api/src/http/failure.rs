@@ -146,7 +146,7 @@ impl From<Refusal> for Failure {
         let kind = match &refusal {
             Refusal::Invalid(_) => BAD_INPUT,
             Refusal::NotFound(..) => NOT_FOUND,
-            Refusal::Conflict(_) => CONFLICT,
+            Refusal::Conflict(_) | Refusal::OverQuota(_) => CONFLICT,
             Refusal::Forbidden(_) | Refusal::Denied(_) => NOT_PERMITTED,
             Refusal::Precondition(_) => PRECONDITION,
             Refusal::KeyReused => KEY_REUSED,

@@ -56,8 +56,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let id = request_id(request.headers());
-    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
+    let id = name_request(&mut request);
     let asked = Attempted::of(&request);
     let (admitted, who) = match gate.admit(Shown::of(&request)).await {
         Ok(Some(principal)) => {
@@ -86,6 +85,13 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Gives a request the name that it goes by in logs and in the history.
+pub(super) fn name_request(request: &mut Request) -> HeaderValue {
+    let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
+    id
 }
 
 /// The caller's own, if it can be one; else a new one.

@@ -109,5 +109,5 @@ pub fn router(context: Context, compat: Option<&Compat>) -> Router {
         .fold(Router::new(), add)
         .fallback(|| async { Failure::no_such_path() })
         .method_not_allowed_fallback(|| async { Failure::no_such_method() });
-    compat.map_or_else(Router::new, cf::router).merge(ours).with_state(context)
+    compat.map_or_else(Router::new, |compat| cf::router(compat, &context)).merge(ours).with_state(context)
 }

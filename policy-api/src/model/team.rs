@@ -25,6 +25,9 @@ pub struct Team {
     /// How many rules its writers may have stand; absent: as many as fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_rules: Option<u32>,
+    /// How many apps its writers may have it grow to; absent: as many as there are numbers for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_apps: Option<u32>,
     /// The revision that last changed it.
     pub revision: Revision,
 }
@@ -37,6 +40,8 @@ pub struct TeamSettings {
     pub groups: BTreeSet<AppPattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_rules: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_apps: Option<u32>,
 }
 
 /// The answer to settings of a team.
@@ -77,6 +82,7 @@ impl TeamSettings {
             apps: patterns(&mut fields, "apps")?.ok_or_else(|| fields.missing("apps", "name apps, like `shop-*`"))?,
             groups: patterns(&mut fields, "groups")?.unwrap_or_default(),
             most_rules: fields.number("most_rules", u32::MAX)?,
+            most_apps: fields.number("most_apps", u32::MAX)?,
         };
         fields.finish()?;
         Ok(settings)
@@ -100,8 +106,9 @@ mod tests {
     fn a_team_owns_what_its_patterns_match_and_nothing_else() {
         let settings =
             TeamSettings::from_json(json!({"apps": ["shop-*", "cart"], "groups": ["shop"]})).expect("settings");
-        let TeamSettings { apps, groups, most_rules } = settings;
-        let team = Team { name: "shop".parse().expect("name"), apps, groups, most_rules, revision: Revision(1) };
+        let TeamSettings { apps, groups, most_rules, most_apps } = settings;
+        let (name, revision) = ("shop".parse().expect("name"), Revision(1));
+        let team = Team { name, apps, groups, most_rules, most_apps, revision };
         let owns = |app: &str| team.owns_app(&app.parse().expect("app"));
         assert!(owns("shop-web") && owns("SHOP-db") && owns("cart") && !owns("shop") && !owns("cart-2"));
         assert!(team.owns_group(&"shop".parse().expect("group")) && !team.owns_group(&"front".parse().expect("group")));

@@ -124,7 +124,9 @@ fn listed(parts: Parts) -> String {
 }
 
 fn team_parts(team: &Team) -> Parts {
-    vec![("apps", joined(&team.apps)), ("groups", joined(&team.groups)), ("most-rules", or_none(team.most_rules))]
+    let (apps, groups) = (joined(&team.apps), joined(&team.groups));
+    let most = [("most-rules", or_none(team.most_rules)), ("most-apps", or_none(team.most_apps))];
+    [("apps", apps), ("groups", groups)].into_iter().chain(most).collect()
 }
 
 fn token_parts(token: &ApiToken) -> Parts {

@@ -14,6 +14,9 @@ pub enum Refusal {
     /// What the field asks for contradicts what stands.
     #[error(transparent)]
     Conflict(InvalidField),
+    /// The asker's team has as much of it as it may have.
+    #[error(transparent)]
+    OverQuota(InvalidField),
     /// The asker has no right to what the field names.
     #[error(transparent)]
     Forbidden(InvalidField),
@@ -98,7 +101,11 @@ impl Refusal {
     /// The field of the request that is to blame, if one is.
     pub fn field(&self) -> Option<&str> {
         match self {
-            Self::Invalid(at) | Self::NotFound(at, _) | Self::Conflict(at) | Self::Forbidden(at) => Some(&at.field),
+            Self::Invalid(at)
+            | Self::NotFound(at, _)
+            | Self::Conflict(at)
+            | Self::OverQuota(at)
+            | Self::Forbidden(at) => Some(&at.field),
             Self::Denied(denied) => Some(&denied.field),
             Self::Precondition(_) => Some("If-Match"),
             Self::KeyReused => Some("Idempotency-Key"),

@@ -273,6 +273,9 @@ impl Writer {
                 error!(error = %failure, writes = jobs.len(), "cannot store");
                 self.take_back();
                 self.shared.failed();
+                if matches!(failure, DatabaseError::Unsure(_)) {
+                    self.refuse_waiting();
+                }
                 vec![Err(failure.into()); jobs.len()]
             }
         };
@@ -280,6 +283,15 @@ impl Writer {
         for (job, answer) in jobs.into_iter().zip(answers) {
             // Whoever asked may have gone; what was done stays done.
             let _gone = job.answer.send(answer);
+        }
+    }
+
+    /// Refuses what came while the engine was silent: its askers have waited as long as anybody should, and nothing was done.
+    fn refuse_waiting(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            let silent = Refusal::Store("it does not answer; nothing was tried".to_owned());
+            // Whoever asked may have gone.
+            let _gone = job.answer.send(Err(silent));
         }
     }
 

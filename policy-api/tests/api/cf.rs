@@ -1,6 +1,8 @@
 //! Cloud Foundry's own integration cases of its policy server, against our face of it: as they are listed, or with the
 //! difference that `docs/cf-compat.md` states.
 
+mod limits;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use policy_api::{
@@ -10,7 +12,7 @@ use policy_api::{
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::world::{World, rule};
+use crate::world::{Prepared, World, rule};
 
 const ORIGIN: &str = "https://apps.example";
 
@@ -23,7 +25,11 @@ struct Cf {
 
 impl Cf {
     async fn new() -> Self {
-        let world = World::with_cf(ORIGIN).await;
+        Self::on(Prepared::new()).await
+    }
+
+    async fn on(prepared: Prepared) -> Self {
+        let world = World::with_cf(prepared, ORIGIN).await;
         let (http, token) = (world.raw(), world.prepared.read("operator.token").trim().to_owned());
         Self { world, http, token }
     }

@@ -167,8 +167,7 @@ impl World {
     }
 
     /// A world that serves Cloud Foundry's paths, too, to browsers from this origin.
-    pub(crate) async fn with_cf(origin: &str) -> Self {
-        let prepared = Prepared::new();
+    pub(crate) async fn with_cf(prepared: Prepared, origin: &str) -> Self {
         let compat = Compat { origins: vec![origin.to_owned()] };
         let config = ServerConfig { cf_compat: Some(compat), ..prepared.config("127.0.0.1:0") };
         let server = Server::start(config).await.expect("server");

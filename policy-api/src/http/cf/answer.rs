@@ -7,20 +7,22 @@ use axum::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::store::Refusal;
+use crate::{http::failure::Told, store::Refusal};
 
 /// A refusal in their words.
 #[derive(Debug)]
 pub(super) struct Refused {
     status: StatusCode,
     text: String,
+    /// What our history says of it, where it knows more than they are told.
+    detail: Option<String>,
 }
 
 pub(super) type Answer = Result<Response, Refused>;
 
 impl Refused {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), detail: None }
     }
 
     pub(super) fn bad(text: impl Into<String>) -> Self {
@@ -31,13 +33,18 @@ impl Refused {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 
+    fn forbidden(text: &str, refusal: &Refusal) -> Self {
+        Self { detail: Some(refusal.to_string()), ..Self::new(StatusCode::FORBIDDEN, text) }
+    }
+
     /// Of the store; `doing` is what theirs says where its database does not.
     pub(super) fn of_store(refusal: &Refusal, doing: &str) -> Self {
         match refusal {
             Refusal::Invalid(_) | Refusal::NotFound(..) | Refusal::Conflict(_) => {
                 Self::bad(format!("mapper: validate policies: {refusal}"))
             }
-            Refusal::Forbidden(_) | Refusal::Denied(_) => Self::new(StatusCode::FORBIDDEN, FOREIGN),
+            Refusal::Forbidden(_) | Refusal::Denied(_) => Self::forbidden(FOREIGN, refusal),
+            Refusal::OverQuota(_) => Self::forbidden(OVER_QUOTA, refusal),
             Refusal::Precondition(_)
             | Refusal::KeyReused
             | Refusal::Full { .. }
@@ -49,13 +56,19 @@ impl Refused {
     }
 }
 
+const OVER_QUOTA: &str = "policy quota exceeded";
 /// Of apps that are not the asker's.
 const FOREIGN: &str = "one or more applications cannot be found or accessed";
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut response = (self.status, format!("{{\"error\": {}}}", Value::from(self.text))).into_response();
-        if self.status == StatusCode::UNAUTHORIZED {
+        let Self { status, text, detail } = self;
+        let told = (status == StatusCode::FORBIDDEN).then(|| Told(detail.unwrap_or_else(|| text.clone())));
+        let mut response = (status, format!("{{\"error\": {}}}", Value::from(text))).into_response();
+        if let Some(told) = told {
+            response.extensions_mut().insert(told);
+        }
+        if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
         response

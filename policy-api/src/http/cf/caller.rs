@@ -1,5 +1,7 @@
 //! Who asks, in their words: their scopes by our principals, which our own gate knows.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode, header},
@@ -24,6 +26,39 @@ pub(super) enum Scope {
     Write,
 }
 
+/// Who asks, for whoever writes refusals down: known once the check of it had its turn.
+#[derive(Clone, Default)]
+pub(super) struct Asker(Arc<OnceLock<String>>);
+
+impl Asker {
+    /// Of a request that is still to be looked at.
+    pub(super) fn of(request: &mut Request) -> Self {
+        let asker = Self::default();
+        request.extensions_mut().insert(asker.clone());
+        asker
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.0.get().map_or("nobody known", String::as_str)
+    }
+
+    fn is(&self, who: &Principal) {
+        self.0.get_or_init(|| who.to_string());
+    }
+}
+
+/// What a request shows of its asker, and where he is made known.
+struct Knock {
+    shown: Shown,
+    asker: Asker,
+}
+
+impl Knock {
+    fn of(request: &Request) -> Self {
+        Self { shown: Shown::of(request), asker: request.extensions().get().cloned().unwrap_or_default() }
+    }
+}
+
 /// Anybody who is known may knock.
 static DOOR: Endpoint = Endpoint {
     method: "any",
@@ -44,7 +79,7 @@ pub(super) async fn external(context: &Context, request: &mut Request, wanted: S
     let token = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")).unwrap_or(text);
     let value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| refuse())?;
     request.headers_mut().insert(header::AUTHORIZATION, value);
-    let principal = admit(context, Shown::of(request), NO_TOKEN).await?.ok_or_else(refuse)?;
+    let principal = admit(context, Knock::of(request), NO_TOKEN).await?.ok_or_else(refuse)?;
     check(context, &principal, wanted)?;
     request.extensions_mut().insert(principal.clone());
     Ok(principal)
@@ -56,7 +91,7 @@ pub(super) async fn internal(context: &Context, request: &mut Request) -> Result
     if request.headers().contains_key(header::AUTHORIZATION) {
         return Err(refuse());
     }
-    match admit(context, Shown::of(request), NO_CERTIFICATE).await? {
+    match admit(context, Knock::of(request), NO_CERTIFICATE).await? {
         Some(Principal::Node(grant)) => Ok(grant),
         Some(Principal::Operator | Principal::User(_) | Principal::Joining(..)) | None => Err(refuse()),
     }
@@ -69,9 +104,13 @@ fn unknown(text: &str) -> Refused {
     Refused::new(StatusCode::UNAUTHORIZED, text)
 }
 
-async fn admit(context: &Context, shown: Shown, not_known: &str) -> Result<Option<Principal>, Refused> {
+async fn admit(context: &Context, knock: Knock, not_known: &str) -> Result<Option<Principal>, Refused> {
     let gate = Gate { context: context.clone(), endpoint: &DOOR, index: 0 };
-    gate.admit(shown).await.map_err(|(failure, _)| match failure.status() {
+    let admitted = gate.admit(knock.shown).await;
+    if let Ok(Some(who)) | Err((_, Some(who))) = &admitted {
+        knock.asker.is(who);
+    }
+    admitted.map_err(|(failure, _)| match failure.status() {
         StatusCode::TOO_MANY_REQUESTS => Refused::new(StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         StatusCode::FORBIDDEN => no_scope(Scope::Write, &[]),
         _ => unknown(not_known),

@@ -16,14 +16,15 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Extension, Router,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post, put},
 };
 
-use super::Context;
+use self::caller::Asker;
+use super::{Context, failure::Told, gate, refused::Attempted};
 
 /// What is asked for with the face.
 #[derive(Clone, Debug, Default)]
@@ -40,14 +41,14 @@ struct Face {
 }
 
 /// Their paths.
-pub(super) fn router(compat: &Compat) -> Router<Context> {
+pub(super) fn router(compat: &Compat, context: &Context) -> Router<Context> {
     let face = Face { origins: compat.origins.clone().into(), began: Instant::now() };
     Router::new()
         .route("/", to_get(get(up)))
         .route("/health", to_get(get(external::health)))
         .nest("/networking", networking().route("/", to_get(get(up))))
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(dress))
+        .layer(middleware::from_fn_with_state(context.clone(), dress))
         .layer(Extension(face))
 }
 
@@ -98,9 +99,20 @@ const ALWAYS: [(HeaderName, &str); 5] = [
     (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
 ];
 
-async fn dress(Extension(face): Extension<Face>, request: Request, next: Next) -> Response {
+/// What every path of theirs has besides its answer: headers, and its refusals in our history.
+async fn dress(
+    State(context): State<Context>,
+    Extension(face): Extension<Face>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
+    gate::name_request(&mut request);
+    let (asked, asker) = (Attempted::of(&request), Asker::of(&mut request));
     let mut response = next.run(request).await;
+    if let Some(Told(detail)) = response.extensions_mut().remove() {
+        asked.note(&context, asker.name(), detail).await;
+    }
     let headers = response.headers_mut();
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -144,6 +144,11 @@ pub(in crate::http) static ENDPOINTS: &[Endpoint] = &[
             ),
             may("groups", Kind::Texts, "Its groups, likewise; its writers say who joins them"),
             may("most_rules", Kind::Number, "How many rules it may have; absent: as many as fit"),
+            may(
+                "most_apps",
+                Kind::Number,
+                "How many apps its writers may have it grow to; absent: as many as they like",
+            ),
         ],
         answers: &[(201, "The team, created"), (200, "The team, updated or unchanged")],
         handler: || put(right::set_team),

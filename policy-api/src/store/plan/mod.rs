@@ -220,6 +220,8 @@ struct Draft<'a> {
     rows: u64,
     /// Rules that teams gain by the plan, and lose.
     rules_of: HashMap<TeamName, i64>,
+    /// Apps that teams have, with those that the plan makes, once it had to be asked.
+    apps_of: HashMap<TeamName, usize>,
 }
 
 impl<'a> Draft<'a> {
@@ -245,6 +247,7 @@ impl<'a> Draft<'a> {
             next_rule: head.next_rule,
             rows: state.rows(),
             rules_of: HashMap::new(),
+            apps_of: HashMap::new(),
         }
     }
 
@@ -270,6 +273,7 @@ impl<'a> Draft<'a> {
     }
 
     fn new_app(&mut self, name: &AppName) -> Result<App, Refusal> {
+        self.check_app_quota(name)?;
         let identity = match Identity::new(self.next_identity) {
             Some(identity) => {
                 self.next_identity += 1;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::Draft;
 use crate::{
-    model::{AppPattern, Change, Invalid, Outcome, Team, TeamAnswer, TeamDeleted, TeamName, TeamSettings},
+    model::{AppName, AppPattern, Change, Invalid, Outcome, Team, TeamAnswer, TeamDeleted, TeamName, TeamSettings},
     store::Refusal,
 };
 
@@ -14,9 +14,9 @@ impl Draft<'_> {
         self.permit_admin("name", &format!("set team {name}"))?;
         self.check_apart(name, "apps", &settings.apps, |team| &team.apps)?;
         self.check_apart(name, "groups", &settings.groups, |team| &team.groups)?;
-        let TeamSettings { apps, groups, most_rules } = settings.clone();
+        let TeamSettings { apps, groups, most_rules, most_apps } = settings.clone();
         let standing = self.state.replica().teams.get(name);
-        let wanted = Team { name: name.clone(), apps, groups, most_rules, revision: self.revision };
+        let wanted = Team { name: name.clone(), apps, groups, most_rules, most_apps, revision: self.revision };
         let outcome = match standing {
             None => Outcome::Created,
             Some(team) if (Team { revision: wanted.revision, ..Team::clone(team) }) == wanted => {
@@ -82,7 +82,24 @@ impl Draft<'_> {
         teams.get(name).cloned().ok_or_else(|| Refusal::not_found(field, "a team", name.as_str(), known))
     }
 
-    /// Refuses one rule more than a team may have. `so_far` counts what this plan has made and unmade of its rules.
+    /// Refuses one app more than its team may have, to those who make it by naming it. Operators may, and what nodes run
+    /// counts, but is refused to nobody.
+    pub(super) fn check_app_quota(&mut self, app: &AppName) -> Result<(), Refusal> {
+        let is_bound = self.rights.writes_for_some() && !self.rights.is_operator();
+        let owner = self.state.owner_of_app(app).filter(|_| is_bound);
+        let Some((team, most)) = owner.and_then(|team| Some((team, team.most_apps?))) else { return Ok(()) };
+        let state = self.state;
+        let standing = || state.replica().apps.keys().filter(|app| team.owns_app(app)).count();
+        let number = self.apps_of.entry(team.name.clone()).or_insert_with(standing);
+        if *number < usize::try_from(most).unwrap_or(usize::MAX) {
+            *number += 1;
+            return Ok(());
+        }
+        let problem = format!("has {number} apps, and its writers may make no more");
+        Err(over("team", &team.name, problem, "delete some that are not needed, or ask an admin for more"))
+    }
+
+    /// Refuses one rule more than a team may have.
     pub(super) fn check_quota(&self, team: &TeamName) -> Result<(), Refusal> {
         let Some(most) = self.state.replica().teams.get(team).and_then(|team| team.most_rules) else { return Ok(()) };
         let planned = self.rules_of.get(team).copied().unwrap_or(0);
@@ -91,8 +108,12 @@ impl Draft<'_> {
             return Ok(());
         }
         let problem = format!("has {most} rules, and may have no more");
-        Err(Refusal::conflict("team", team, problem, "revoke some that are not needed, or ask an admin for more"))
+        Err(over("team", team, problem, "revoke some that are not needed, or ask an admin for more"))
     }
+}
+
+fn over(field: &str, team: &TeamName, problem: String, remedy: &'static str) -> Refusal {
+    Refusal::OverQuota(Invalid::new(team, problem, remedy).in_field(field))
 }
 
 /// How many tokens a refusal names.

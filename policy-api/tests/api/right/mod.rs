@@ -24,7 +24,7 @@ pub(crate) fn grants(text: &str) -> Grants {
 /// A team's settings, of lists like `shop-* cart`.
 pub(crate) fn owning(apps: &str, groups: &str) -> TeamSettings {
     let patterns = |text: &str| text.split_whitespace().map(|pattern| pattern.parse().expect("pattern")).collect();
-    TeamSettings { apps: patterns(apps), groups: patterns(groups), most_rules: None }
+    TeamSettings { apps: patterns(apps), groups: patterns(groups), ..TeamSettings::default() }
 }
 
 /// Teams `shop` and `pay`, each with apps and a group of its name; an app and a group of nobody.

@@ -50,6 +50,26 @@ async fn a_team_has_no_more_rules_than_it_may() {
 }
 
 #[tokio::test]
+async fn writers_of_a_team_make_no_more_apps_than_it_may_have() {
+    let world = world_of_teams().await;
+    let name = "shop".parse().expect("name");
+    // Two are there.
+    let three = TeamSettings { most_apps: Some(3), ..owning("shop-*", "shop*") };
+    world.operator.set_team(&name, &three, &plain()).await.expect("team");
+    let shop = user(&world, "shop", "writer:shop").await;
+    let over = (409, Some("team".to_owned()));
+    let both = rule("allow shop-c shop-d 1");
+    assert_eq!(refusal(shop.put_rule(&both, &plain()).await), over, "a rule that would make two");
+    shop.put_rule(&rule("allow shop-web shop-c 1"), &plain()).await.expect("the third");
+    let set = policy_api::model::AppSettings::default();
+    assert_eq!(refusal(shop.set_app(&"shop-d".parse().expect("name"), &set, &plain()).await), over);
+    shop.put_rule(&rule("allow shop-c shop-db 1"), &plain()).await.expect("these are there");
+    world.operator.put_rule(&both, &plain()).await.expect("an operator may");
+    assert_eq!(refusal(shop.put_rule(&rule("allow shop-web shop-e 1"), &plain()).await), over, "and it counts");
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_team_goes_when_nothing_is_its_any_more() {
     let world = world_of_teams().await;
     let name = "shop".parse().expect("name");
