@@ -427,7 +427,9 @@ nobody can show it again.";
 pub(crate) const TOKEN_LIST: &str = "\
 Examples:
   netpol token list
-  netpol token list -o wide";
+  netpol token list -o wide
+
+LAST-USED is what the API that answers knows since it started: the column KNOWN-SINCE of -o wide.";
 
 pub(crate) const TOKEN_REVOKE: &str = "\
 Examples:

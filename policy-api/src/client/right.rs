@@ -4,8 +4,8 @@ use reqwest::Method;
 
 use super::{Client, ClientError, WriteOptions};
 use crate::model::{
-    ApiToken, List, MayAnswer, RequestDeleted, RequestId, RuleAnswer, RuleRequest, RuleSpec, Team, TeamAnswer,
-    TeamDeleted, TeamName, TeamSettings, TokenAnswer, TokenHash, TokenName, TokenRevoked, TokenSpec, WhoAmI, hex::hex,
+    List, MayAnswer, RequestDeleted, RequestId, RuleAnswer, RuleRequest, RuleSpec, Team, TeamAnswer, TeamDeleted,
+    TeamName, TeamSettings, TokenAnswer, TokenHash, TokenName, TokenRevoked, TokenSpec, TokenView, WhoAmI, hex::hex,
 };
 
 /// A new token, 256 random bits, and its hash.
@@ -52,7 +52,7 @@ impl Client {
         self.write(Method::DELETE, &format!("/v1/teams/{name}"), None::<&()>, options).await
     }
 
-    pub async fn tokens(&self) -> Result<List<ApiToken>, ClientError> {
+    pub async fn tokens(&self) -> Result<List<TokenView>, ClientError> {
         Ok(self.list("/v1/tokens", Vec::new()).await?.0)
     }
 

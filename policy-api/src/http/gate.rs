@@ -214,11 +214,13 @@ impl Gate {
     }
 
     fn holder(&self, token: &str) -> Option<User> {
-        let hash = TokenHash::of(token);
-        self.context.store.read(|state| {
-            let token = state.token_with(&hash).filter(|token| !token.is_over(Timestamp::now()))?;
-            Some(User::Token(token.name.clone(), hash))
-        })
+        let (hash, now) = (TokenHash::of(token), Timestamp::now());
+        let name = self.context.store.read(|state| {
+            let token = state.token_with(&hash).filter(|token| !token.is_over(now))?;
+            Some(token.name.clone())
+        })?;
+        self.context.last_used.note(&hash, now);
+        Some(User::Token(name, hash))
     }
 }
 

@@ -22,6 +22,7 @@ mod read;
 mod refused;
 mod right;
 mod rule;
+mod used;
 mod watch;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -30,9 +31,10 @@ use axum::{Router, middleware};
 use tokio::sync::{Semaphore, watch::Receiver};
 
 pub use self::cf::Compat;
-use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics};
+use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics, used::LastUsed};
 use crate::{
     challenge::Challenger,
+    model::Timestamp,
     oidc::Provider,
     store::Store,
     tls::Authority,
@@ -51,6 +53,7 @@ pub struct Context {
     pub stop: Receiver<bool>,
     provider: Option<Arc<Provider>>,
     metrics: Arc<Metrics>,
+    last_used: Arc<LastUsed>,
     limits: Arc<Limits>,
     readers_of_the_past: Arc<Semaphore>,
 }
@@ -77,6 +80,7 @@ impl Context {
             stop,
             provider: None,
             metrics: Arc::default(),
+            last_used: Arc::new(LastUsed::since(Timestamp::now())),
             limits: Arc::new(Limits::new(requests_per_second)),
             readers_of_the_past: Arc::new(Semaphore::new(READERS_OF_THE_PAST)),
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     model::{
         Action, ApiToken, Fields, Invalid, InvalidField, May, MayAnswer, RequestId, RuleSpec, TeamName, TeamSettings,
-        Timestamp, TokenName, TokenSpec, WhoAmI,
+        Timestamp, TokenName, TokenSpec, TokenView, WhoAmI,
     },
     store::{Answer, Command, Principal, Refusal, Rights, User},
 };
@@ -100,9 +100,16 @@ pub(super) async fn teams(State(context): State<Context>, request: Request) -> R
 pub(super) async fn tokens(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
     let page = only_page(request).await?;
     let range = behind(page.after::<TokenName>()?);
+    let used = &context.last_used;
     let list = context.store.read(|state| {
-        let tokens = state.replica().tokens.range(range).map(|(_, token)| token.without_hash());
-        page.of(state.revision(), tokens, |token: &ApiToken| token.name.to_string())
+        used.keep(|hash| state.token_with(hash).is_some());
+        let view = |token: &ApiToken| TokenView {
+            last_used_at: used.of(token.hash.as_ref()),
+            known_since: used.known_since().max(token.created_at),
+            token: token.without_hash(),
+        };
+        let tokens = state.replica().tokens.range(range).map(|(_, token)| view(token));
+        page.of(state.revision(), tokens, |view| view.token.name.to_string())
     });
     Ok(Json(list).into_response())
 }

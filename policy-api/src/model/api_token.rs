@@ -31,6 +31,18 @@ pub struct ApiToken {
     pub revision: Revision,
 }
 
+/// A token as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    #[serde(flatten)]
+    pub token: ApiToken,
+    /// When it let somebody in last, at the API that answers and since it started; absent if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
+    /// Since when that is known.
+    pub known_since: Timestamp,
+}
+
 /// A token as an admin asks for it. Whoever asks makes the secret, so that it never travels but to prove who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenSpec {

@@ -48,7 +48,7 @@ pub use self::{
         API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,
     },
-    api_token::{ApiToken, TokenAnswer, TokenRevoked, TokenSpec, WhoAmI},
+    api_token::{ApiToken, TokenAnswer, TokenRevoked, TokenSpec, TokenView, WhoAmI},
     app::{App, AppSettings, AppWish, GroupWish},
     ask::{May, MayAnswer, RequestAnswer, RequestDeleted, RequestId, RuleRequest, Written},
     at::At,

@@ -68,6 +68,26 @@ async fn a_token_that_has_expired_lets_nobody_in_and_goes() {
 }
 
 #[tokio::test]
+async fn it_is_told_when_a_token_was_used_last_and_to_use_it_writes_nothing() {
+    let world = World::new().await;
+    let (secret, hash) = new_secret().expect("random");
+    world.operator.create_token(&spec("alice", "auditor", hash), &plain()).await.expect("token");
+    let seen = async || world.operator.tokens().await.expect("list").items.remove(0);
+    assert_eq!(seen().await.last_used_at, None);
+    let before = world.revision().await;
+    by(&world, &secret).who_am_i().await.expect("known");
+    let view = seen().await;
+    assert!(view.last_used_at.expect("used") >= view.known_since, "{view:?}");
+    assert_eq!(world.revision().await, before);
+    // One that is made anew under its name was not used yet.
+    world.operator.revoke_token(&"alice".parse().expect("name"), &plain()).await.expect("revoked");
+    let (_, hash) = new_secret().expect("random");
+    world.operator.create_token(&spec("alice", "auditor", hash), &plain()).await.expect("token");
+    assert_eq!(seen().await.last_used_at, None);
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_is_told_what_a_token_is_nor_its_hash() {
     let world = World::with_nodes().await;
     let (secret, hash) = new_secret().expect("random");
