@@ -5,6 +5,7 @@ mod oidc;
 mod request;
 mod team;
 mod token;
+mod verbs;
 
 use policy_api::{
     client::{Client, Credentials, WriteOptions, new_secret},
