@@ -35,11 +35,19 @@ struct World {
     instances: BTreeMap<IpAddr, usize>,
 }
 
+/// What stood from a time and a revision on, until the next one.
+#[derive(Clone, Debug)]
+struct Step {
+    time: Timestamp,
+    revision: Revision,
+    world: World,
+}
+
 /// A history made at random, by a clock that is set by hand, and what stood after each of its steps.
 struct Story {
     place: Place,
     store: Store,
-    steps: Vec<(Timestamp, World)>,
+    steps: Vec<Step>,
     now: Arc<AtomicI64>,
     random: TestRunner,
 }
@@ -51,7 +59,7 @@ impl Story {
         let store = open(&place, &now);
         let join = Command::Join(Registration { underlay: IpAddr::from([192, 168, 1, 1]), key: None });
         runtime().block_on(store.write(Write::new(join, node("n1")))).expect("join");
-        let steps = vec![(time(&now), World::default())];
+        let steps = vec![Step { time: time(&now), revision: store.read(State::revision), world: World::default() }];
         Self { place, store, steps, now, random: TestRunner::deterministic() }
     }
 
@@ -65,7 +73,7 @@ impl Story {
             // Several may happen in the same millisecond.
             let pause = self.any(0..1_000_i64);
             self.now.fetch_add(pause, Ordering::Relaxed);
-            let mut world = self.steps.last().expect("a first one").1.clone();
+            let mut world = self.steps.last().expect("a first one").world.clone();
             let (command, by) = self.step(&mut world);
             let answer = runtime.block_on(self.store.write(Write::new(command, by))).expect("done");
             if let Answer::Rule(answer) = answer {
@@ -75,7 +83,8 @@ impl Story {
                 let deny = rule.action == Action::Deny;
                 world.rules.insert(rule.id.0, (deny, app(&rule.source), app(&rule.destination), port));
             }
-            self.steps.push((time(&self.now), world));
+            let revision = self.store.read(State::revision);
+            self.steps.push(Step { time: time(&self.now), revision, world });
         }
     }
 
@@ -107,21 +116,33 @@ impl Story {
     }
 
     /// What stood then, by the list.
-    fn world_at(&self, at: Timestamp) -> &World {
-        let then = self.steps.iter().rev().find(|(time, _)| *time <= at);
-        &then.expect("it had begun").1
+    fn world_at(&self, at: At) -> &World {
+        let had_begun = |step: &&Step| match at {
+            At::Time(time) => step.time <= time,
+            At::Revision(revision) => step.revision <= revision,
+        };
+        &self.steps.iter().rev().find(had_begun).expect("it had begun").world
+    }
+
+    /// A time as often as a revision.
+    fn random_moment(&mut self) -> At {
+        if self.any(0..2) == 0 {
+            return At::Time(self.random_time());
+        }
+        let (first, last) = (self.steps[0].revision.0, self.store.read(State::revision).0);
+        At::Revision(Revision(self.any(first..=last)))
     }
 
     fn random_time(&mut self) -> Timestamp {
-        let (first, last) = (self.steps[0].0.unix_milliseconds(), self.now.load(Ordering::Relaxed));
+        let (first, last) = (self.steps[0].time.unix_milliseconds(), self.now.load(Ordering::Relaxed));
         Timestamp::of_unix_milliseconds(self.any(first..=last)).expect("a time")
     }
 
-    /// Asks one thing about that time, of the store and of the list.
-    fn ask(&mut self, state: &State, at: Timestamp) {
+    /// Asks one thing about that moment, of the store and of the list.
+    fn ask(&mut self, state: &State, at: At) {
         let [source, destination] = [(); 2].map(|()| self.any(0..APPS.len()));
         let (port, host) = (self.any(PORTS), self.any(1..9_u8));
-        let kind = self.any(0..4);
+        let kind = self.any(0..5);
         let world = self.world_at(at);
         match kind {
             0 => {
@@ -138,7 +159,13 @@ impl Story {
                 let expected = world.instances.get(&address).map(|app| APPS[*app].to_owned());
                 assert_eq!(live.map(|binding| binding.app.to_string()), expected, "{address} at {at}");
             }
-            2 => {
+            2 if matches!(at, At::Time(_)) => {
+                let (At::Time(time), address) = (at, IpAddr::from([10, 255, 1, host])) else { return };
+                let owner = self.store.owners(address, time).expect("read").at;
+                let expected = world.instances.get(&address).map(|app| APPS[*app].to_owned());
+                assert_eq!(owner.map(|owned| owned.binding.app.to_string()), expected, "owner of {address} at {at}");
+            }
+            2 | 3 => {
                 let app = APPS[source].parse().expect("name");
                 let live = state.instances(Some(&app), None).count();
                 assert_eq!(live, world.instances.values().filter(|app| **app == source).count(), "{app} at {at}");
@@ -175,14 +202,14 @@ fn open_keeping(place: &Place, now: &Arc<AtomicI64>, retention: Retention) -> St
     Store::open_by(&place.location(), OverlayWish::default(), retention, clock).expect("open")
 }
 
-fn ten_thousand_random_questions_about_random_times_are_answered_as_a_list_of_all_that_stood_does(kind: Kind) {
+fn ten_thousand_random_questions_about_random_moments_are_answered_as_a_list_of_all_that_stood_does(kind: Kind) {
     let mut story = Story::begin(kind);
     story.run(300);
     // Some are asked of whoever serves it next.
     for _ in 0..2 {
         for _ in 0..250 {
-            let at = story.random_time();
-            let state = story.store.past(At::Time(at)).expect("known");
+            let at = story.random_moment();
+            let state = story.store.past(at).expect("known");
             for _ in 0..20 {
                 story.ask(&state, at);
             }
@@ -204,7 +231,7 @@ fn a_revision_or_a_time_that_was_not_is_refused_naming_what_is_known(kind: Kind)
     story.run(10);
     let born = story.store.past(At::Revision(Revision(1))).expect("born");
     assert_eq!(born.replica().count(), 1);
-    let before = story.steps[0].0.before(Duration::from_secs(3_600)).expect("a time");
+    let before = story.steps[0].time.before(Duration::from_secs(3_600)).expect("a time");
     for at in [At::Revision(Revision(0)), At::Time(before)] {
         let refused = story.store.past(at).expect_err("before its birth").to_string();
         assert!(refused.contains("the history goes back to revision 1 of"), "{refused}");
@@ -239,7 +266,7 @@ fn what_an_app_was_set_to_is_known_of_every_time(kind: Kind) {
 }
 
 of_every_kind! {
-    ten_thousand_random_questions_about_random_times_are_answered_as_a_list_of_all_that_stood_does,
+    ten_thousand_random_questions_about_random_moments_are_answered_as_a_list_of_all_that_stood_does,
     a_revision_or_a_time_that_was_not_is_refused_naming_what_is_known,
     what_an_app_was_set_to_is_known_of_every_time,
 }
