@@ -445,6 +445,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_took_is_told_once_and_nothing_of_what_asked_nothing_of_it() {
+        let presence = Arc::new(Presence::default());
+        let (n1, watcher) = (name("n1"), crate::scope::Scopes::default().open(&name("n1")).0);
+        let _open = presence.connect(n1.clone());
+        let told = |behind, up_to| {
+            let taken = presence.take_taken(Revision(behind), Revision(up_to));
+            taken.iter().map(|taken| (taken.first.0, taken.last.0)).collect::<Vec<_>>()
+        };
+        presence.begin(&n1, watcher, Revision(5));
+        presence.report(&n1, applied(5), Timestamp::now());
+        assert!(presence.has_taken(Revision(4), Revision(5)) && !presence.has_taken(Revision(5), Revision(9)));
+        assert_eq!(told(0, 5), [(1, 5)]);
+        presence.plan(Revision(6), []);
+        presence.report(&n1, applied(6), Timestamp::now());
+        assert_eq!(told(5, 6), [], "it asked nothing of the node");
+        presence.plan(Revision(7), [(&n1, watcher)]);
+        presence.plan(Revision(8), [(&n1, watcher)]);
+        presence.report(&n1, applied(8), Timestamp::now());
+        presence.plan(Revision(9), [(&n1, watcher)]);
+        presence.report(&n1, applied(9), Timestamp::now());
+        assert_eq!(told(6, 8), [(7, 8)], "what is later is for the next time");
+        assert_eq!(told(8, 9), [(9, 9)]);
+        assert_eq!(told(0, 9), [], "once");
+        for revision in 10..40 {
+            presence.plan(Revision(revision), [(&n1, watcher)]);
+            presence.report(&n1, applied(revision), Timestamp::now());
+        }
+        let all = told(9, 40);
+        assert_eq!((all.len(), all[0].0, all[15]), (MOST_TAKEN, 10, (39, 39)), "the oldest are taken for one");
+    }
+
+    #[test]
     fn a_receipt_sums_what_covers_the_revision_and_names_who_was_not_heard_of() {
         let presence = Arc::new(Presence::default());
         let registered = [name("n1"), name("n2"), name("n3")];
