@@ -298,7 +298,14 @@ impl Presence {
         for (name, seen) in &mut self.lock().seen {
             let later = seen.taken.iter().position(|took| took.first > up_to).unwrap_or(seen.taken.len());
             let news = seen.taken.drain(..later).filter(|took| took.last > behind);
-            all.extend(news.map(|Took { first, last, at }| Taken { node: name.clone(), first, last, at }));
+            // What is said already is not said again of a node that comes back and takes all of it at once.
+            let first = |first: Revision| first.max(behind.next());
+            all.extend(news.map(|took| Taken {
+                node: name.clone(),
+                first: first(took.first),
+                last: took.last,
+                at: took.at,
+            }));
         }
         all
     }
