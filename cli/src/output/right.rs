@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use policy_api::model::{RuleRequest, Team, Timestamp, TokenView};
+use policy_api::model::{ApiToken, RuleRequest, Team, Timestamp, TokenView};
 
 use super::table::{Column, Field};
 use super::{Row, phrase};
@@ -34,14 +34,12 @@ impl Row for Team {
     }
 }
 
-impl Row for TokenView {
+impl Row for ApiToken {
     const COLUMNS: &'static [Column] = &[
         Column::always("TOKEN"),
         Column::always("ROLES"),
         Column::noted("EXPIRES"),
         Column::always("AGE"),
-        Column::always("LAST-USED"),
-        Column::wide("KNOWN-SINCE"),
         Column::wide("BY"),
         Column::wide("REVISION"),
     ];
@@ -49,21 +47,42 @@ impl Row for TokenView {
 
     fn fields(&self) -> Vec<Field> {
         let now = Timestamp::now();
-        let Self { token, last_used_at, known_since } = self;
         vec![
-            Field::new(&token.name),
-            Field::new(listed(&token.grants)),
-            Field::maybe(token.expires_at.map(|end| phrase::in_time(end, now))),
-            Field::new(phrase::age(token.created_at, now)),
-            Field::maybe(last_used_at.map(|used| phrase::age(used, now))),
-            Field::new(known_since),
-            Field::new(&token.created_by),
-            Field::new(token.revision),
+            Field::new(&self.name),
+            Field::new(listed(&self.grants)),
+            Field::maybe(self.expires_at.map(|end| phrase::in_time(end, now))),
+            Field::new(phrase::age(self.created_at, now)),
+            Field::new(&self.created_by),
+            Field::new(self.revision),
         ]
     }
 
     fn name(&self) -> String {
-        self.token.name.to_string()
+        self.name.to_string()
+    }
+}
+
+impl Row for TokenView {
+    const COLUMNS: &'static [Column] = &[
+        Column::always("TOKEN"),
+        Column::always("ROLES"),
+        Column::noted("EXPIRES"),
+        Column::always("AGE"),
+        Column::wide("BY"),
+        Column::wide("REVISION"),
+        Column::always("LAST-USED"),
+        Column::wide("KNOWN-SINCE"),
+    ];
+    const PLURAL: &'static str = ApiToken::PLURAL;
+
+    fn fields(&self) -> Vec<Field> {
+        let now = Timestamp::now();
+        let used = [Field::maybe(self.last_used_at.map(|used| phrase::age(used, now))), Field::new(self.known_since)];
+        self.token.fields().into_iter().chain(used).collect()
+    }
+
+    fn name(&self) -> String {
+        self.token.name()
     }
 }
 
