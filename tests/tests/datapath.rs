@@ -66,6 +66,19 @@ struct Fate {
 }
 
 #[test]
+fn the_verifier_is_far_from_its_limit() {
+    /// Of the million steps that the kernel allows, and a sign of how long loading takes.
+    const MOST: u32 = 250_000;
+    let sizes = Sizes { rows: 64, flows: 1_024, placements: 64 };
+    let mut lab = Lab::open(&sizes, &Scene::settings()).expect("lab");
+    for (name, program) in lab.datapath.programs().programs() {
+        let steps = program.info().expect("a loaded program").verified_instruction_count().expect("a kernel that counts");
+        println!("{name}: {steps}");
+        assert!(steps <= MOST, "{name} takes {steps} steps");
+    }
+}
+
+#[test]
 fn the_programs_do_what_the_engine_says_of_every_packet() {
     let seed =
         std::env::var("NETPOL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
