@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     directory::{Directory, DirectoryError, Found},
-    model::{AppPattern, Grants, Invalid, NodeName, TeamName, TeamSettings, TokenHash, TokenName, TokenSpec},
+    model::{AppPattern, Grant, Grants, Invalid, NodeName, TeamName, TeamSettings, TokenHash, TokenName, TokenSpec},
     store::{
         Answer, Command, DatabaseError, Location, NodeGrant, OverlayWish, Prepared, Principal, Store, Token, Write,
         prepare,
@@ -80,7 +80,9 @@ impl FromStr for TokenWish {
         let remedy = "use `NAME=ROLE[,ROLE…]`, like `alice=writer:shop`";
         let (name, roles) =
             text.split_once('=').ok_or_else(|| Invalid::new(text, "names nobody and a role", remedy))?;
-        Ok(Self { name: name.parse()?, grants: roles.split(',').map(str::parse).collect::<Result<_, _>>()? })
+        let grants = roles.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        Grant::check_alone(&grants)?;
+        Ok(Self { name: name.parse()?, grants })
     }
 }
 

@@ -419,9 +419,11 @@ Examples:
   netpol token create alice --role writer:shop --out alice.token
   netpol token create ci --role wide:shop --ttl 90d > ci.token
   netpol token create root --role admin
+  netpol token create ci-1 --role machine --ttl 90d --out ci-1.token
 
 Roles: admin everything; operator all of policy and the nodes; auditor reads; writer:TEAM writes rules of the team's
-apps; wide:TEAM names groups, any and host in them too. The token is made here, and the API is told its hash alone:
+apps; wide:TEAM names groups, any and host in them too. machine asks for identity tokens as host:NAME, gate follows what
+a gatekeeper has to know: neither reads nor writes policy, and neither has another role beside it. The token is made here, and the API is told its hash alone:
 nobody can show it again.";
 
 pub(crate) const TOKEN_LIST: &str = "\

@@ -114,7 +114,7 @@ pub(crate) struct TokenCreateArgs {
     /// Whom it lets in: a user or a machine
     #[arg(value_name = "NAME")]
     pub(crate) name: TokenName,
-    /// admin, operator, auditor, writer:TEAM or wide:TEAM; may be repeated
+    /// admin, operator, auditor, writer:TEAM or wide:TEAM, may be repeated; or machine, or gate
     #[arg(long = "role", value_name = "ROLE", required = true)]
     pub(crate) roles: Vec<Grant>,
     /// End by itself after this long: 30m, 2h, 90d [default: never]

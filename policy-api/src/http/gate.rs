@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     model::{Timestamp, TokenHash},
-    store::{NodeGrant, Principal, Refusal, User},
+    store::{NodeGrant, Principal, Refusal, Rights, User},
     tls::Peer,
 };
 
@@ -147,7 +147,8 @@ impl Gate {
             // Who guesses is soon told nothing more.
             Err(failure) => return Err((unknown().err().unwrap_or(failure), None)),
         };
-        let permitted = limits.known(&principal).and_then(|()| self.permit(&principal));
+        let permitted =
+            limits.known(&principal).and_then(|()| self.permit_role(&principal)).and_then(|()| self.permit(&principal));
         match permitted {
             Ok(()) => Ok(Some(principal)),
             Err(failure) => Err((failure, Some(principal))),
@@ -159,6 +160,18 @@ impl Gate {
             Proof::Certificate(peer) => known(&self.context, &peer).map(Principal::Node),
             Proof::Token(token) => self.bearer(&token).await,
             Proof::None => Err(Failure::unknown_caller()),
+        }
+    }
+
+    /// A token that is for one purpose alone is good for nothing else, not even to read.
+    fn permit_role(&self, principal: &Principal) -> Result<(), Failure> {
+        let rights = self.context.store.read(|state| Rights::of(principal, state, Timestamp::now()))?;
+        match (self.endpoint.access, rights.sole()) {
+            (Access::Known | Access::User, Some(sole)) => {
+                let wanted = format!("a token of a role that reads policy; this one's is `{sole}`");
+                Err(Failure::not_permitted(&principal.to_string(), &wanted))
+            }
+            (Access::Known | Access::User, None) | (Access::Open | Access::Node | Access::Joining, _) => Ok(()),
         }
     }
 

@@ -20,19 +20,31 @@ pub enum Grant {
     Writer(TeamName),
     /// The same, and rules between the team's own and `any`, `host` or groups.
     Wide(TeamName),
+    /// A machine outside: asks for identity tokens of its own, and neither reads nor writes anything.
+    Machine,
+    /// A gatekeeper outside: is told what it has to know, reports what it decided, and does nothing else.
+    Gate,
 }
 
 /// Everything that somebody may do.
 pub type Grants = BTreeSet<Grant>;
 
-const REMEDY: &str = "use `admin`, `operator`, `auditor`, `writer:TEAM` or `wide:TEAM`";
+const REMEDY: &str = "use `admin`, `operator`, `auditor`, `writer:TEAM`, `wide:TEAM`, `machine` or `gate`";
 
 impl Grant {
     /// The team that it is for, if it is for one.
     pub fn team(&self) -> Option<&TeamName> {
         match self {
             Self::Writer(team) | Self::Wide(team) => Some(team),
-            Self::Admin | Self::Operator | Self::Auditor => None,
+            Self::Admin | Self::Operator | Self::Auditor | Self::Machine | Self::Gate => None,
+        }
+    }
+
+    /// Whether it is for one purpose alone: who has it has no other, and may not even read.
+    pub fn stands_alone(&self) -> bool {
+        match self {
+            Self::Machine | Self::Gate => true,
+            Self::Admin | Self::Operator | Self::Auditor | Self::Writer(_) | Self::Wide(_) => false,
         }
     }
 
@@ -43,7 +55,19 @@ impl Grant {
         }
         let parse =
             |(i, text): (usize, &String)| text.parse().map_err(|bad: Invalid| bad.in_field(format!("{path}[{i}]")));
-        texts.iter().enumerate().map(parse).collect()
+        let grants: Grants = texts.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+        Self::check_alone(&grants).map_err(|invalid| invalid.in_field(path))?;
+        Ok(grants)
+    }
+
+    /// Refuses a role that stands alone beside another one.
+    pub(crate) fn check_alone(grants: &Grants) -> Result<(), Invalid> {
+        match grants.iter().find(|grant| grant.stands_alone()) {
+            Some(alone) if grants.len() > 1 => {
+                Err(Invalid::new(alone, "cannot be beside another role", "make a token of its own for it"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -55,6 +79,8 @@ impl FromStr for Grant {
             None if text == "admin" => Ok(Self::Admin),
             None if text == "operator" => Ok(Self::Operator),
             None if text == "auditor" => Ok(Self::Auditor),
+            None if text == "machine" => Ok(Self::Machine),
+            None if text == "gate" => Ok(Self::Gate),
             Some(("writer", team)) => team.parse().map(Self::Writer),
             Some(("wide", team)) => team.parse().map(Self::Wide),
             None | Some(_) => Err(Invalid::new(text, "is not a role", REMEDY)),
@@ -70,6 +96,8 @@ impl fmt::Display for Grant {
             Self::Auditor => f.pad("auditor"),
             Self::Writer(team) => f.pad(&format!("writer:{team}")),
             Self::Wide(team) => f.pad(&format!("wide:{team}")),
+            Self::Machine => f.pad("machine"),
+            Self::Gate => f.pad("gate"),
         }
     }
 }
@@ -82,11 +110,24 @@ mod tests {
 
     #[test]
     fn roles_are_written_as_they_are_read_and_nothing_else_is_one() {
-        for text in ["admin", "operator", "auditor", "writer:shop", "wide:shop"] {
+        for text in ["admin", "operator", "auditor", "writer:shop", "wide:shop", "machine", "gate"] {
             assert_eq!(text.parse::<Grant>().map(|grant| grant.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "Admin", "root", "writer", "writer:", "admin:shop", "writer:a b", "wide"] {
+        for text in ["", "Admin", "root", "writer", "writer:", "admin:shop", "writer:a b", "wide", "gate:shop"] {
             assert!(text.parse::<Grant>().is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn what_is_for_one_purpose_has_no_other_role_beside_it() {
+        let list = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            Grant::list("grants", &texts).map_err(|invalid| invalid.field)
+        };
+        assert_eq!(list(&["machine"]), Ok([Grant::Machine].into()));
+        assert_eq!(list(&["auditor", "writer:shop"]).map(|grants| grants.len()), Ok(2));
+        for texts in [["machine", "auditor"], ["gate", "machine"], ["admin", "gate"]] {
+            assert_eq!(list(&texts), Err("grants".to_owned()), "{texts:?}");
         }
     }
 }

@@ -48,7 +48,11 @@ impl FromStr for RoleOf {
             || Invalid::new(text, "gives nobody a role", "use `VALUE=ROLE`, like `shop-developers=writer:shop`");
         // Roles have no `=`; what providers call their groups may.
         let (value, grant) = text.rsplit_once('=').filter(|(value, _)| !value.is_empty()).ok_or_else(refuse)?;
-        Ok(Self { value: value.to_owned(), grant: grant.parse()? })
+        let grant: Grant = grant.parse()?;
+        if grant.stands_alone() {
+            return Err(Invalid::new(text, "gives a person what is for machines", "give that to an API token"));
+        }
+        Ok(Self { value: value.to_owned(), grant })
     }
 }
 
@@ -162,7 +166,7 @@ mod tests {
     fn a_role_is_given_by_a_value_of_the_claim() {
         let role: RoleOf = "cn=shop,dc=example=writer:shop".parse().expect("a role");
         assert_eq!((role.value.as_str(), role.grant.to_string().as_str()), ("cn=shop,dc=example", "writer:shop"));
-        for text in ["", "shop", "=admin", "shop=root", "shop="] {
+        for text in ["", "shop", "=admin", "shop=root", "shop=", "ci=machine"] {
             assert!(text.parse::<RoleOf>().is_err(), "{text} was taken");
         }
     }

@@ -37,6 +37,11 @@ impl Rights {
         &self.0
     }
 
+    /// What it is good for, if that is one purpose alone.
+    pub fn sole(&self) -> Option<&Grant> {
+        self.0.iter().find(|grant| grant.stands_alone())
+    }
+
     pub(super) fn is_admin(&self) -> bool {
         self.0.contains(&Grant::Admin)
     }

@@ -181,7 +181,11 @@ pub(in crate::http) static ENDPOINTS: &[Endpoint] = &[
         query: DRY_RUN,
         body: &[
             must("name", Kind::Text, "Whom it lets in"),
-            must("grants", Kind::Texts, "`admin`, `operator`, `auditor`, `writer:TEAM`, `wide:TEAM`"),
+            must(
+                "grants",
+                Kind::Texts,
+                "`admin`, `operator`, `auditor`, `writer:TEAM`, `wide:TEAM`; alone: `machine`, `gate`",
+            ),
             must("hash", Kind::Text, "The SHA-256 of the token, which is 64 random hexadecimal digits; in hexadecimal"),
             EXPIRES_AT,
         ],

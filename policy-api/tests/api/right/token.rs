@@ -54,6 +54,27 @@ async fn a_token_is_made_once_and_its_name_is_nobody_elses_while_it_stands() {
 }
 
 #[tokio::test]
+async fn a_token_for_one_purpose_is_good_for_nothing_else_not_even_to_read() {
+    let world = World::new().await;
+    for role in ["machine", "gate"] {
+        let outside = user(&world, &format!("{role}-1"), role).await;
+        let before = world.revision().await;
+        let field = || Some("Authorization".to_owned());
+        assert_eq!(refusal(outside.who_am_i().await), (403, field()), "{role}");
+        assert_eq!(refusal(outside.apps().await), (403, field()), "{role}");
+        assert_eq!(refusal(outside.status().await), (403, field()), "{role}");
+        let watch = outside.watch(Revision::default(), None).await.map(drop);
+        assert_eq!(refusal(watch), (403, field()), "{role}");
+        let refused = outside.put_rule(&rule("allow web db 80"), &plain()).await.expect_err("written");
+        let problem = refused.problem().expect("a refusal");
+        assert_eq!(problem.status, 403);
+        assert!(problem.detail.contains(&format!("this one's is `{role}`")), "{}", problem.detail);
+        assert_eq!(world.revision().await, before, "nothing changed");
+    }
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_that_has_expired_lets_nobody_in_and_goes() {
     let world = World::new().await;
     let (secret, hash) = new_secret().expect("random");
