@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    access::AccessAnswer,
     app::App,
     binding::Binding,
     history::{History, Revision},
@@ -74,6 +75,9 @@ pub struct ChangesAnswer {
     pub revision: Revision,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apps: Vec<AppAnswer>,
+    /// Of layers, roles and resources that were to stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessAnswer>,
     pub created: Vec<RuleAnswer>,
     pub deleted: Vec<Deleted>,
     #[serde(default, skip_serializing_if = "is_false")]

@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    access::{Layer, LayerName, Resource, ResourceId, Role, RoleName},
     api_token::ApiToken,
     app::App,
     ask::{RequestId, RuleRequest},
@@ -81,6 +82,24 @@ pub enum Change {
     DeleteRequest {
         id: RequestId,
     },
+    PutLayer {
+        layer: Arc<Layer>,
+    },
+    DeleteLayer {
+        name: LayerName,
+    },
+    PutRole {
+        role: Arc<Role>,
+    },
+    DeleteRole {
+        name: RoleName,
+    },
+    PutResource {
+        resource: Arc<Resource>,
+    },
+    DeleteResource {
+        id: ResourceId,
+    },
 }
 
 /// What a change is about.
@@ -95,6 +114,9 @@ pub enum Key {
     Team(TeamName),
     Token(TokenName),
     Request(RequestId),
+    Layer(LayerName),
+    Role(RoleName),
+    Resource(ResourceId),
 }
 
 impl Change {
@@ -118,6 +140,12 @@ impl Change {
             Self::DeleteToken { name } => Key::Token(name.clone()),
             Self::PutRequest { request } => Key::Request(request.id),
             Self::DeleteRequest { id } => Key::Request(*id),
+            Self::PutLayer { layer } => Key::Layer(layer.name.clone()),
+            Self::DeleteLayer { name } => Key::Layer(name.clone()),
+            Self::PutRole { role } => Key::Role(role.name.clone()),
+            Self::DeleteRole { name } => Key::Role(name.clone()),
+            Self::PutResource { resource } => Key::Resource(resource.id.clone()),
+            Self::DeleteResource { id } => Key::Resource(id.clone()),
         }
     }
 
@@ -133,6 +161,9 @@ impl Change {
             Self::PutTeam { team } => Some(team.revision),
             Self::PutToken { token } => Some(token.revision),
             Self::PutRequest { request } => Some(request.revision),
+            Self::PutLayer { layer } => Some(layer.revision),
+            Self::PutRole { role } => Some(role.revision),
+            Self::PutResource { resource } => Some(resource.revision),
             Self::DeleteApp { .. }
             | Self::DeleteGroup { .. }
             | Self::DeleteRule { .. }
@@ -141,7 +172,10 @@ impl Change {
             | Self::DeleteIsolation { .. }
             | Self::DeleteTeam { .. }
             | Self::DeleteToken { .. }
-            | Self::DeleteRequest { .. } => None,
+            | Self::DeleteRequest { .. }
+            | Self::DeleteLayer { .. }
+            | Self::DeleteRole { .. }
+            | Self::DeleteResource { .. } => None,
         }
     }
 
@@ -167,6 +201,9 @@ impl Key {
             Self::Team(name) => Change::DeleteTeam { name },
             Self::Token(name) => Change::DeleteToken { name },
             Self::Request(id) => Change::DeleteRequest { id },
+            Self::Layer(name) => Change::DeleteLayer { name },
+            Self::Role(name) => Change::DeleteRole { name },
+            Self::Resource(id) => Change::DeleteResource { id },
         }
     }
 }
@@ -183,6 +220,9 @@ impl fmt::Display for Key {
             Self::Team(name) => write!(f, "team/{name}"),
             Self::Token(name) => write!(f, "token/{name}"),
             Self::Request(id) => write!(f, "request/{id}"),
+            Self::Layer(name) => write!(f, "layer/{name}"),
+            Self::Role(name) => write!(f, "role/{name}"),
+            Self::Resource(id) => write!(f, "resource/{id}"),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    access::AccessChanges,
     app::AppWish,
     fields::Fields,
     invalid::{Invalid, InvalidField},
@@ -11,7 +12,8 @@ use super::{
     rule::{RuleId, RuleSpec},
 };
 
-/// Rules to delete, groups and apps to set, rules to create: all or nothing, in one revision and in this order.
+/// Rules to delete, groups and apps to set, rules to create, layers, roles and resources to set and to delete: all or nothing,
+/// in one revision and in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ChangeSet {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -20,6 +22,8 @@ pub struct ChangeSet {
     pub apps: Vec<AppWish>,
     pub create: Vec<RuleSpec>,
     pub delete: Vec<RuleId>,
+    #[serde(flatten)]
+    pub access: AccessChanges,
 }
 
 impl ChangeSet {
@@ -38,6 +42,7 @@ impl ChangeSet {
         let apps = fields.list("apps")?.unwrap_or_default();
         let create = fields.list("create")?.unwrap_or_default();
         let delete = fields.texts("delete")?.unwrap_or_default();
+        let access = AccessChanges::from_fields(&mut fields)?;
         fields.finish()?;
         let lengths =
             [("groups", groups.len()), ("apps", apps.len()), ("create", create.len()), ("delete", delete.len())];
@@ -49,11 +54,13 @@ impl ChangeSet {
             apps: apps.into_iter().enumerate().map(app).collect::<Result<_, _>>()?,
             create: create.into_iter().enumerate().map(rule).collect::<Result<_, _>>()?,
             delete: parse_all("delete", delete)?,
+            access,
         })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.apps.is_empty() && self.create.is_empty() && self.delete.is_empty()
+        let rules = self.create.is_empty() && self.delete.is_empty();
+        rules && self.groups.is_empty() && self.apps.is_empty() && self.access.is_empty()
     }
 }
 
@@ -83,6 +90,8 @@ mod tests {
             "apps": [{"name": "web", "mode": "audit", "groups": ["front"]}, {"name": "db", "add_groups": ["back"]}],
             "create": [{"source": "web", "destination": "db", "action": "allow"}],
             "delete": ["r7"],
+            "roles": [{"name": "publisher", "members": ["host:ci-1"]}],
+            "delete_layers": ["ci"],
         });
         let set = ChangeSet::from_json(sent).expect("a change set");
         let again = serde_json::to_value(&set).expect("json");

@@ -20,7 +20,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntryKind {
-    /// Rules, apps, groups, isolations: what people want.
+    /// Rules, apps, groups, isolations, roles, resources: what people want.
     Intent,
     /// Nodes that joined, drain, or were removed.
     Node,
@@ -86,6 +86,12 @@ fn is_intent(change: &Change) -> bool {
         | Change::DeleteToken { .. }
         | Change::PutRequest { .. }
         | Change::DeleteRequest { .. }
+        | Change::PutLayer { .. }
+        | Change::DeleteLayer { .. }
+        | Change::PutRole { .. }
+        | Change::DeleteRole { .. }
+        | Change::PutResource { .. }
+        | Change::DeleteResource { .. }
         | Change::DeleteApp { .. } => true,
         Change::PutApp { .. }
         | Change::PutNode { .. }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    access::{Member, Subject},
     at::At,
     change::{Change, Key},
     entry::{EntryKind, HistoryEntry},
@@ -86,19 +87,25 @@ fn is_about(item: &Change, app: &AppName) -> bool {
         Change::PutTeam { team } => team.owns_app(app),
         Change::PutBinding { binding } => binding.app == *app,
         Change::PutIsolation { isolation } => isolation.app == *app,
+        Change::PutLayer { layer } => layer.members.contains(&Subject::App(app.clone())),
+        Change::PutRole { role } => role.members.contains(&Member::Subject(Subject::App(app.clone()))),
         Change::DeleteApp { name } => name == app,
         Change::DeleteIsolation { app: name, .. } => name == app,
         // What they were is among what was before.
         Change::DeleteRule { .. }
         | Change::DeleteBinding { .. }
         | Change::DeleteTeam { .. }
-        | Change::DeleteRequest { .. } => false,
+        | Change::DeleteRequest { .. }
+        | Change::DeleteLayer { .. }
+        | Change::DeleteRole { .. } => false,
         Change::PutGroup { .. }
         | Change::DeleteGroup { .. }
         | Change::PutNode { .. }
         | Change::DeleteNode { .. }
         | Change::PutToken { .. }
-        | Change::DeleteToken { .. } => false,
+        | Change::DeleteToken { .. }
+        | Change::PutResource { .. }
+        | Change::DeleteResource { .. } => false,
     }
 }
 

@@ -4,6 +4,7 @@
 //! is refused by name ([`Invalid`], [`InvalidField`]). Requests are taken apart field by field and unknown members are
 //! refused; answers and watch lines are read by serde, which ignores members it does not know. No IO, no HTTP.
 
+mod access;
 mod answer;
 mod api_token;
 mod app;
@@ -44,6 +45,11 @@ mod told;
 mod usage;
 
 pub use self::{
+    access::{
+        Access, AccessAnswer, AccessChanges, CanAnswer, CanQuery, Layer, LayerName, LayerSpec, Member, Permission,
+        PermissionRow, Permissions, Privilege, Resource, ResourceId, ResourceSpec, Role, RoleName, RoleSpec, Subject,
+        UserName, Way, WhoCan, WhoCanAnswer, WhoCanQuery,
+    },
     answer::{
         API_VERSION, AppAnswer, AppDeleted, Cause, ChangesAnswer, CheckAnswer, Deleted, InForce, IsolationAnswer,
         IsolationDeleted, List, LookupAnswer, Outcome, Owned, Released, RuleAnswer, Status, VerdictWord, Would,

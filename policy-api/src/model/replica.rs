@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
+    access::Access,
     api_token::ApiToken,
     app::App,
     ask::{RequestId, RuleRequest},
@@ -18,8 +19,8 @@ use super::{
     team::Team,
 };
 
-/// All items as of one revision: apps, groups, rules, nodes, bindings and isolations; teams, tokens and requests, of which no
-/// node is told. Cheap to clone: items are shared.
+/// All items as of one revision: apps, groups, rules, nodes, bindings and isolations; teams, tokens, requests, layers, roles
+/// and resources, of which no node is told. Cheap to clone: items are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
     pub apps: BTreeMap<AppName, Arc<App>>,
@@ -31,6 +32,7 @@ pub struct Replica {
     pub teams: BTreeMap<TeamName, Arc<Team>>,
     pub tokens: BTreeMap<TokenName, Arc<ApiToken>>,
     pub requests: BTreeMap<RequestId, Arc<RuleRequest>>,
+    access: Access,
     revision: Revision,
     digest: Digest,
 }
@@ -62,12 +64,18 @@ impl Replica {
         self.digest
     }
 
+    /// Layers, roles and resources.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// How many items there are.
     pub fn count(&self) -> u64 {
         let parties = self.apps.len() + self.groups.len();
         let places = self.nodes.len() + self.bindings.len();
         let rights = self.teams.len() + self.tokens.len() + self.requests.len();
-        u64::try_from(parties + places + rights + self.rules.len() + self.isolations.len()).unwrap_or(u64::MAX)
+        let all = parties + places + rights + self.rules.len() + self.isolations.len() + self.access.count();
+        u64::try_from(all).unwrap_or(u64::MAX)
     }
 
     /// All items, as the changes that would make them: groups and apps first, since the others speak of them.
@@ -87,7 +95,14 @@ impl Replica {
         let teams = self.teams.values().map(|team| Change::PutTeam { team: team.clone() });
         let tokens = self.tokens.values().map(|token| Change::PutToken { token: token.clone() });
         let requests = self.requests.values().map(|request| Change::PutRequest { request: request.clone() });
-        teams.chain(tokens).chain(requests)
+        teams.chain(tokens).chain(requests).chain(self.access_items())
+    }
+
+    fn access_items(&self) -> impl Iterator<Item = Change> {
+        let layers = self.access.layers().values().map(|layer| Change::PutLayer { layer: layer.clone() });
+        let roles = self.access.roles().values().map(|role| Change::PutRole { role: role.clone() });
+        let resources = self.access.resources().values();
+        layers.chain(roles).chain(resources.map(|resource| Change::PutResource { resource: resource.clone() }))
     }
 
     /// The item with this key, as the change that would make it.
@@ -102,6 +117,9 @@ impl Replica {
             Key::Team(name) => Change::PutTeam { team: self.teams.get(name)?.clone() },
             Key::Token(name) => Change::PutToken { token: self.tokens.get(name)?.clone() },
             Key::Request(id) => Change::PutRequest { request: self.requests.get(id)?.clone() },
+            Key::Layer(name) => Change::PutLayer { layer: self.access.layers().get(name)?.clone() },
+            Key::Role(name) => Change::PutRole { role: self.access.roles().get(name)?.clone() },
+            Key::Resource(id) => Change::PutResource { resource: self.access.resources().get(id)?.clone() },
         })
     }
 
@@ -142,6 +160,12 @@ impl Replica {
             Change::DeleteToken { name } => self.tokens.remove(name).map(|old| old.revision),
             Change::PutRequest { request } => self.requests.insert(request.id, request.clone()).map(|old| old.revision),
             Change::DeleteRequest { id } => self.requests.remove(id).map(|old| old.revision),
+            Change::PutLayer { layer } => self.access.put_layer(layer.clone()).map(|old| old.revision),
+            Change::DeleteLayer { name } => self.access.remove_layer(name).map(|old| old.revision),
+            Change::PutRole { role } => self.access.put_role(role.clone()).map(|old| old.revision),
+            Change::DeleteRole { name } => self.access.remove_role(name).map(|old| old.revision),
+            Change::PutResource { resource } => self.access.put_resource(resource.clone()).map(|old| old.revision),
+            Change::DeleteResource { id } => self.access.remove_resource(id).map(|old| old.revision),
         };
         if let Some(revision) = replaced {
             self.digest.remove(&key, revision);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    access::{Layer, Resource, Role},
     api_token::ApiToken,
     app::App,
     ask::RuleRequest,
@@ -109,6 +110,36 @@ fn told(change: &Change, before: Option<&Change>, reason: Option<&Reason>) -> St
             format!("request of {} is over: {}", request.team, asked_for(request))
         }
         (Change::DeleteRequest { id }, _) => format!("request {id} is over"),
+        (
+            Change::PutLayer { .. }
+            | Change::DeleteLayer { .. }
+            | Change::PutRole { .. }
+            | Change::DeleteRole { .. }
+            | Change::PutResource { .. }
+            | Change::DeleteResource { .. },
+            before,
+        ) => access_told(change, before),
+    }
+}
+
+/// Of layers, roles and resources.
+fn access_told(change: &Change, before: Option<&Change>) -> String {
+    match (change, before) {
+        (Change::PutLayer { layer }, Some(Change::PutLayer { layer: before })) => {
+            changed(&format!("layer {}", layer.name), &layer_parts(before), &layer_parts(layer))
+        }
+        (Change::PutLayer { layer }, _) => format!("layer {} created{}", layer.name, listed(layer_parts(layer))),
+        (Change::PutRole { role }, Some(Change::PutRole { role: before })) => {
+            changed(&format!("role {}", role.name), &role_parts(before), &role_parts(role))
+        }
+        (Change::PutRole { role }, _) => format!("role {} created{}", role.name, listed(role_parts(role))),
+        (Change::PutResource { resource }, Some(Change::PutResource { resource: before })) => {
+            changed(&format!("resource {}", resource.id), &resource_parts(before), &resource_parts(resource))
+        }
+        (Change::PutResource { resource }, _) => {
+            format!("resource {} created{}", resource.id, listed(resource_parts(resource)))
+        }
+        (other, _) => format!("{} deleted", other.key().to_string().replacen('/', " ", 1)),
     }
 }
 
@@ -131,6 +162,22 @@ fn team_parts(team: &Team) -> Parts {
 
 fn token_parts(token: &ApiToken) -> Parts {
     vec![("roles", joined(&token.grants)), ("expiry", or_none(token.expires_at))]
+}
+
+fn layer_parts(layer: &Layer) -> Parts {
+    vec![("members", joined(&layer.members))]
+}
+
+fn role_parts(role: &Role) -> Parts {
+    vec![("members", joined(&role.members))]
+}
+
+/// `permissions publisher(create,read) operators(delete)`.
+fn resource_parts(resource: &Resource) -> Parts {
+    let permission = |(role, privileges)| format!("{role}({})", joined(privileges));
+    let permissions: Vec<String> = resource.permissions.iter().map(permission).collect();
+    let permissions = if permissions.is_empty() { "none".to_owned() } else { permissions.join(" ") };
+    vec![("permissions", permissions)]
 }
 
 fn joined<T: std::fmt::Display>(all: &BTreeSet<T>) -> String {
@@ -238,5 +285,18 @@ mod tests {
         assert_eq!(said(json!([app(&["a", "b"])]), json!([app(&["a"])])), ["app web: groups a -> a,b"]);
         let free = json!([{"kind": "delete_isolation", "app": "web", "instance": 0}]);
         assert_eq!(said(free, json!([])), ["isolation of web/0 ended"]);
+    }
+
+    #[test]
+    fn who_came_to_be_in_a_role_and_what_it_may_is_told() {
+        let role = |members: &[&str]| json!([{"kind": "put_role", "role": {"name": "ci/publisher", "members": members, "revision": 7}}]);
+        assert_eq!(said(role(&["layer:ci"]), json!([])), ["role ci/publisher created, members layer:ci"]);
+        let both = role(&["layer:ci", "user:olga"]);
+        assert_eq!(said(both, role(&["layer:ci"])), ["role ci/publisher: members layer:ci -> layer:ci,user:olga"]);
+        let resource = json!([{"kind": "put_resource", "resource": {"id": "bot", "revision": 7, "permissions": [
+            {"role": "ci/publisher", "privileges": ["read", "create"]}]}}]);
+        assert_eq!(said(resource, json!([])), ["resource bot created, permissions ci/publisher(create,read)"]);
+        let gone = json!([{"kind": "delete_role", "name": "ci/publisher"}, {"kind": "delete_layer", "name": "ci"}]);
+        assert_eq!(said(gone, json!([])), ["role ci/publisher deleted", "layer ci deleted"]);
     }
 }

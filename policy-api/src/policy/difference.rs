@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{End, Policy, Settings, WantedRule, place, touched};
+use super::{AccessDifference, End, Policy, Settings, StandingAccess, WantedRule, place, touched};
 use crate::model::{
     App, AppName, AppSettings, AppWish, ChangeSet, Group, GroupName, GroupWish, Mode, Rule, RuleSpec, RuleView,
     Selector, Timestamp,
@@ -14,19 +14,20 @@ pub struct Standing {
     pub rules: Vec<RuleView>,
     pub apps: Vec<App>,
     pub groups: Vec<Group>,
+    pub access: StandingAccess,
     /// By the clock that ends rules.
     pub now: Timestamp,
 }
 
-/// Which rules go that stand but that no file has.
+/// What goes that stands but that no file has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prune {
     Nothing,
-    /// All but the rule that a store is born with.
+    /// All rules but the one that a store is born with; layers, roles and resources, of the kinds of which files speak.
     Rules,
     /// Those with this app on either side.
     RulesOf(AppName),
-    /// All. For going back to a state, which says itself what was not there.
+    /// All rules. For going back to a state, which says itself what was not there.
     Everything,
 }
 
@@ -44,6 +45,7 @@ pub struct Difference {
     pub over: Vec<RuleSpec>,
     /// Live flows that live by a rule that changes or goes, or that a new deny may hit: at most so many are cut.
     pub live_flows: u64,
+    pub access: AccessDifference,
 }
 
 /// An app that is not as files say.
@@ -65,7 +67,8 @@ pub struct Updated {
 }
 
 impl Standing {
-    /// What an export writes: all rules; the apps that rules name or that are set otherwise than a new one; groups.
+    /// What an export writes: all rules; the apps that rules name or that are set otherwise than a new one; groups; layers,
+    /// roles and resources.
     pub fn policy(&self) -> Policy {
         let mut policy = Policy::of_rules(self.rules.iter().map(|view| &view.rule));
         let sides = self.rules.iter().flat_map(|view| [&view.rule.source, &view.rule.destination]);
@@ -74,6 +77,7 @@ impl Standing {
         let settings = |app: &App| Settings { mode: Some(app.mode), groups: Some(app.groups.clone()) };
         policy.apps = self.apps.iter().filter(said).map(|app| (app.name.clone(), settings(app))).collect();
         policy.groups = self.groups.iter().map(|group| group.name.clone()).collect();
+        policy.access = self.access.policy();
         policy
     }
 }
@@ -82,7 +86,8 @@ impl Difference {
     pub fn of(policy: &Policy, standing: &Standing, prune: &Prune) -> Self {
         let known: BTreeSet<&GroupName> = standing.groups.iter().map(|group| &group.name).collect();
         let groups = policy.groups.iter().filter(|group| !known.contains(group)).cloned().collect();
-        let mut difference = Self { groups, apps: of_apps(policy, standing), ..Self::default() };
+        let access = AccessDifference::of(&policy.access, &standing.access, prune);
+        let mut difference = Self { groups, apps: of_apps(policy, standing), access, ..Self::default() };
         let views: HashMap<_, _> = standing.rules.iter().map(|view| (view.rule.tuple(), view)).collect();
         for wanted in policy.ordered() {
             difference.take(wanted, views.get(&wanted.spec.tuple()).copied(), standing.now);
@@ -115,6 +120,7 @@ impl Difference {
             && self.created.is_empty()
             && self.updated.is_empty()
             && self.deleted.is_empty()
+            && self.access.is_empty()
     }
 
     /// What makes the policy stand, all or nothing.
@@ -124,6 +130,7 @@ impl Difference {
             apps: self.apps.iter().map(AppDifference::wish).collect(),
             create: self.created.iter().chain(self.updated.iter().map(|updated| &updated.spec)).cloned().collect(),
             delete: self.deleted.iter().map(|view| view.rule.id).collect(),
+            access: self.access.changes(),
         }
     }
 }
@@ -135,6 +142,14 @@ impl Prune {
             Self::Rules => !rule.is_built_in(),
             Self::RulesOf(app) => [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app)),
             Self::Everything => true,
+        }
+    }
+
+    /// Whether layers, roles and resources go that files could have.
+    pub(super) fn covers_access(&self) -> bool {
+        match self {
+            Self::Rules => true,
+            Self::Nothing | Self::RulesOf(_) | Self::Everything => false,
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! [`read`] takes files apart and refuses by file, line and field; [`Difference`] compares with what stands; [`write`] is
 //! what reads back as the same policy. Pure: who reads files or asks an API is elsewhere. Isolations are no part of it: they
-//! are measures of an hour, and a file that is applied a day later must not end or begin one.
+//! are measures of an hour, and a file that is applied a day later must not end or begin one. Layers, roles and resources are
+//! ([`access`]), in the same change set.
 
+mod access;
 mod difference;
 mod read;
 mod touched;
@@ -16,18 +18,20 @@ use std::{
 };
 
 pub use self::{
+    access::{AccessDifference, AccessPolicy, Replaced, StandingAccess},
     difference::{AppDifference, Difference, Prune, Standing, Updated},
     read::{BadFile, File, read},
     write::write,
 };
 use crate::model::{App, AppName, GroupName, Mode, Rule, RuleSpec, Timestamp, Tuple};
 
-/// What files say: the settings of apps, groups, and rules, no two of which are the same.
+/// What files say: the settings of apps, groups, rules, no two of which are the same, and who may do what on resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     pub groups: BTreeSet<GroupName>,
     pub apps: BTreeMap<AppName, Settings>,
     pub rules: HashMap<Tuple, WantedRule>,
+    pub access: AccessPolicy,
 }
 
 /// What is said of an app; what is not said stays as it is.

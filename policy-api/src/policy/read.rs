@@ -11,7 +11,10 @@ use super::{
     End, Policy, Settings, WantedRule,
     yaml::{self, Document, Place},
 };
-use crate::model::{API_VERSION, AppName, Fields, GroupName, Invalid, InvalidField, Lifetime, RuleSpec};
+use crate::model::{
+    API_VERSION, AppName, Fields, GroupName, Invalid, InvalidField, LayerSpec, Lifetime, ResourceSpec, RoleSpec,
+    RuleSpec,
+};
 
 /// A file that was read.
 #[derive(Clone, Debug)]
@@ -62,10 +65,13 @@ impl fmt::Display for Said {
     }
 }
 
+/// A file, and the document of it that is read.
+type Part<'a> = (&'a str, &'a Document);
+
 #[derive(Default)]
 struct Reader {
     policy: Policy,
-    /// Where each app and each rule was said, by names without case and by tuples as text.
+    /// Where each app, rule, layer, role and resource was said: apps by names without case, rules by tuples as text.
     said: HashMap<String, Said>,
 }
 
@@ -82,7 +88,12 @@ impl Reader {
         let groups = fields.texts("groups")?.unwrap_or_default();
         let apps = fields.list("apps")?.unwrap_or_default();
         let rules = fields.list("rules")?.unwrap_or_default();
+        let [layers, roles, resources] = [fields.list("layers")?, fields.list("roles")?, fields.list("resources")?];
         fields.finish()?;
+        let at = (file, document);
+        self.layers(at, layers)?;
+        self.roles(at, roles)?;
+        self.resources(at, resources)?;
         self.policy.groups.extend(parse_groups("groups", groups)?);
         for (i, app) in apps.into_iter().enumerate() {
             self.app(file, document, format!("apps[{i}]"), app)?;
@@ -132,6 +143,50 @@ impl Reader {
             .map_err(|invalid| invalid.in_field(path))?;
         self.policy.rules.insert(tuple, WantedRule { spec, end });
         Ok(())
+    }
+
+    fn layers(&mut self, at: Part<'_>, items: Option<Vec<Value>>) -> Result<(), InvalidField> {
+        let Some(items) = items else { return Ok(()) };
+        let specs = self.specs(at, "layers", items, LayerSpec::from_fields, |spec| format!("layer {}", spec.name))?;
+        let layers = self.policy.access.layers.get_or_insert_default();
+        layers.extend(specs.into_iter().map(|spec| (spec.name.clone(), spec)));
+        Ok(())
+    }
+
+    fn roles(&mut self, at: Part<'_>, items: Option<Vec<Value>>) -> Result<(), InvalidField> {
+        let Some(items) = items else { return Ok(()) };
+        let specs = self.specs(at, "roles", items, RoleSpec::from_fields, |spec| format!("role {}", spec.name))?;
+        let roles = self.policy.access.roles.get_or_insert_default();
+        roles.extend(specs.into_iter().map(|spec| (spec.name.clone(), spec)));
+        Ok(())
+    }
+
+    fn resources(&mut self, at: Part<'_>, items: Option<Vec<Value>>) -> Result<(), InvalidField> {
+        let Some(items) = items else { return Ok(()) };
+        let specs =
+            self.specs(at, "resources", items, ResourceSpec::from_fields, |spec| format!("resource {}", spec.id))?;
+        let resources = self.policy.access.resources.get_or_insert_default();
+        resources.extend(specs.into_iter().map(|spec| (spec.id.clone(), spec)));
+        Ok(())
+    }
+
+    fn specs<T>(
+        &mut self,
+        (file, document): Part<'_>,
+        section: &str,
+        items: Vec<Value>,
+        read: fn(Fields) -> Result<T, InvalidField>,
+        name: fn(&T) -> String,
+    ) -> Result<Vec<T>, InvalidField> {
+        let mut specs = Vec::with_capacity(items.len());
+        for (i, item) in items.into_iter().enumerate() {
+            let path = format!("{section}[{i}]");
+            let spec = read(Fields::at(path.clone(), item)?)?;
+            let said = Said { file: file.to_owned(), place: document.place(&path) };
+            self.say_once(name(&spec), &name(&spec), said).map_err(|invalid| invalid.in_field(path))?;
+            specs.push(spec);
+        }
+        Ok(specs)
     }
 
     fn say_once(&mut self, key: String, what: &impl fmt::Display, said: Said) -> Result<(), Invalid> {

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Action, App, Ports, Protocol, Reason, RuleView, Selector, Usage};
+use crate::model::{
+    Action, App, Layer, LayerSpec, Ports, Protocol, Reason, Resource, ResourceSpec, Role, RoleSpec, RuleView, Selector,
+    Usage,
+};
 
 fn file(text: &str) -> File {
     File { name: "web.yaml".to_owned(), text: text.to_owned() }
@@ -36,6 +39,7 @@ fn standing(rules: &[RuleSpec]) -> Standing {
         rules: rules.iter().zip(2..).map(view).collect(),
         apps: Vec::new(),
         groups: Vec::new(),
+        access: StandingAccess::default(),
         now: time("2026-01-31T12:00:00Z"),
     }
 }
@@ -217,6 +221,99 @@ fn an_app_is_set_as_files_say_and_what_they_do_not_say_stays() {
     assert_eq!((changed[0].mode, &changed[0].groups), (Some(Mode::Enforce), &None));
     assert_eq!(of("apps: [{name: web, groups: []}]")[0].groups, Some(BTreeSet::new()));
     assert!(of("apps: [{name: db}]")[0].before.is_none());
+}
+
+const RELEASE: &str = "
+layers:
+  - name: ci
+    members: [host:ci-2, host:ci-1]
+roles:
+  - {name: production/release-bot/publisher, members: [layer:ci, 'user:oidc/auth0|12']}
+  - {name: ops, members: []}
+resources:
+  - id: production/release-bot
+    permissions:
+      - role: production/release-bot/publisher
+        privileges: [read, create]
+      - {role: ops, privileges: [delete]}
+";
+
+/// What stands once these files are applied, to what stood.
+fn standing_of(policy: &Policy) -> Standing {
+    let revision = crate::model::Revision(1);
+    let AccessPolicy { layers, roles, resources } = policy.access.clone();
+    let mut stands = standing(&[]);
+    let layer = |LayerSpec { name, members }| Layer { name, members: members.into_iter().collect(), revision };
+    stands.access.layers = layers.into_iter().flat_map(BTreeMap::into_values).map(layer).collect();
+    let role = |RoleSpec { name, members }| Role { name, members: members.into_iter().collect(), revision };
+    stands.access.roles = roles.into_iter().flat_map(BTreeMap::into_values).map(role).collect();
+    let resource = |ResourceSpec { id, permissions }| Resource { id, permissions: permissions.into(), revision };
+    stands.access.resources = resources.into_iter().flat_map(BTreeMap::into_values).map(resource).collect();
+    stands
+}
+
+#[test]
+fn roles_and_resources_that_stand_as_files_say_are_no_difference_and_an_export_reads_back() {
+    let wanted = policy(RELEASE);
+    let stands = standing_of(&wanted);
+    assert!(Difference::of(&wanted, &stands, &Prune::Rules).is_empty());
+    let text = write(&stands.policy());
+    assert!(Difference::of(&policy(&text), &stands, &Prune::Rules).is_empty(), "{text}");
+    assert_eq!(write(&policy(&text)), text, "the same policy is the same text");
+    assert!(text.contains("    members: [host:ci-1, host:ci-2]\n"), "{text}");
+    assert!(
+        text.contains("      - role: production/release-bot/publisher\n        privileges: [create, read]\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn who_is_left_out_of_a_role_of_a_file_is_out_of_it_and_only_kinds_that_files_speak_of_are_pruned() {
+    let stands = standing_of(&policy(RELEASE));
+    let of = |text: &str, prune: Prune| Difference::of(&policy(text), &stands, &prune).access.changes();
+    let smaller = of("layers: [{name: ci, members: [host:ci-1]}]", Prune::Rules);
+    assert_eq!((smaller.layers[0].members.len(), smaller.delete_layers.len(), smaller.delete_roles.len()), (1, 0, 0));
+    assert!(of("rules: []", Prune::Rules).is_empty(), "who keeps rules in files alone loses no roles");
+    let none = of("roles: []\nresources: []", Prune::Rules);
+    assert_eq!((none.delete_roles.len(), none.delete_resources.len(), none.delete_layers.len()), (2, 1, 0));
+    assert!(of("roles: []", Prune::Nothing).is_empty() && of("roles: []", Prune::Everything).is_empty());
+    let more = of("roles: [{name: new, members: [role:ops]}]", Prune::Nothing);
+    assert_eq!((more.roles.len(), more.delete_roles.len()), (1, 0));
+}
+
+#[test]
+fn a_role_that_cannot_be_is_named_by_file_line_and_field() {
+    let cases = [
+        ("layers:\n  - name: ci\n", "web.yaml:2:5: field `layers[0].members`"),
+        (
+            "layers:\n  - name: ci\n    members: [host:a,\n      user:olga]\n",
+            "web.yaml:4:7: field `layers[0].members[1]`",
+        ),
+        ("roles:\n  - {name: a//b, members: []}\n", "field `roles[0].name`: `a//b` is not the name of a role"),
+        (
+            "roles:\n  - {name: a, members: [web]}\n",
+            "field `roles[0].members[0]`: `web` is nothing that a role can have",
+        ),
+        ("roles:\n- {name: a, members: []}\n- {name: a, members: []}\n", "`role a` is said already by web.yaml:2"),
+        (
+            "resources:\n- {id: a, permissions: [{role: b, privileges: [Read]}]}\n",
+            "field `resources[0].permissions[0].privileges[0]`",
+        ),
+        ("resources:\n- {id: a, permissions: [{role: b, privilege: [read]}]}\n", "field `resources[0].permissions[0]."),
+    ];
+    for (text, expected) in cases {
+        let error = refused(text);
+        assert!(error.contains(expected), "{text}\nis refused by: {error}\nexpected: {expected}");
+    }
+}
+
+#[test]
+fn a_long_list_is_written_a_line_for_each_so_that_a_change_of_one_is_one_line() {
+    let many: Vec<String> = (10..40).map(|number| format!("host:ci-{number}")).collect();
+    let wanted = policy(&format!("layers: [{{name: ci, members: [{}]}}]", many.join(", ")));
+    let text = write(&wanted);
+    assert!(text.contains("    members:\n      - host:ci-10\n      - host:ci-11\n"), "{text}");
+    assert!(Difference::of(&policy(&text), &standing_of(&wanted), &Prune::Rules).is_empty(), "{text}");
 }
 
 #[test]

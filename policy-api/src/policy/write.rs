@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{End, Policy, WantedRule};
-use crate::model::{API_VERSION, Mode, RuleSpec, Selector};
+use super::{AccessPolicy, End, Policy, WantedRule};
+use crate::model::{API_VERSION, LayerSpec, Mode, ResourceSpec, RoleSpec, RuleSpec, Selector};
 
 const HEAD: &str = "\
 # Who may talk to whom. `netpol apply -f FILE` makes it stand, `netpol diff -f FILE` says what stands otherwise.
@@ -20,6 +20,16 @@ apps:
 const RULES: &str = "
 # Rules, by source and destination. Two are the same if source, destination, protocol, ports and action are.
 rules:
+";
+
+const LAYERS: &str = "
+# Layers: machines and apps that are spoken of together. One that is here has these members and no others.
+";
+const ROLES: &str = "
+# Roles: who is in them. One that is here has these members and no others.
+";
+const RESOURCES: &str = "
+# Resources: what gatekeepers stand before, and which roles may do what on them; whoever has no permission here has none.
 ";
 
 /// A policy as text that reads back as the same policy.
@@ -41,7 +51,60 @@ pub fn write(policy: &Policy) -> String {
         title + &rule(wanted)
     });
     section(&mut text, RULES, rules);
+    access(&mut text, &policy.access);
     text
+}
+
+fn access(text: &mut String, AccessPolicy { layers, roles, resources }: &AccessPolicy) {
+    if let Some(layers) = layers {
+        let items = layers.values().map(|LayerSpec { name, members }| whole(name.as_str(), members));
+        spoken_of(text, LAYERS, "layers", items.collect());
+    }
+    if let Some(roles) = roles {
+        let items = roles.values().map(|RoleSpec { name, members }| whole(name.as_str(), members));
+        spoken_of(text, ROLES, "roles", items.collect());
+    }
+    if let Some(resources) = resources {
+        spoken_of(text, RESOURCES, "resources", resources.values().map(resource).collect());
+    }
+}
+
+/// A section that says something even where it is empty: that there is to be nothing.
+fn spoken_of(text: &mut String, comment: &str, name: &str, items: Vec<String>) {
+    text.push_str(comment);
+    text.push_str(name);
+    text.push_str(if items.is_empty() { ": []\n" } else { ":\n" });
+    text.extend(items);
+}
+
+/// A layer or a role.
+fn whole<T: ToString>(name: &str, members: &[T]) -> String {
+    format!("  - name: {}\n    members:{}\n", scalar(name), ordered(members, 4))
+}
+
+fn resource(ResourceSpec { id, permissions }: &ResourceSpec) -> String {
+    let mut permissions: Vec<_> = permissions.iter().collect();
+    permissions.sort_by_key(|permission| &permission.role);
+    let permission = |permission: &&crate::model::Permission| {
+        let privileges: Vec<_> = permission.privileges.iter().collect();
+        let role = scalar(permission.role.as_str());
+        format!("      - role: {role}\n        privileges:{}\n", ordered(&privileges, 8))
+    };
+    let permissions: String = permissions.iter().map(permission).collect();
+    let permissions = if permissions.is_empty() { " []\n".to_owned() } else { format!("\n{permissions}") };
+    format!("  - id: {}\n    permissions:{permissions}", scalar(id.as_str()))
+}
+
+/// A list in one order, on one line if it is short, else below the member that it is of.
+fn ordered<T: ToString>(items: &[T], indent: usize) -> String {
+    const SHORT: usize = 90;
+    let mut items: Vec<String> = items.iter().map(|item| scalar(&item.to_string())).collect();
+    items.sort_unstable();
+    let line = format!(" [{}]", items.join(", "));
+    if line.len() <= SHORT {
+        return line;
+    }
+    items.iter().map(|item| format!("\n{:indent$}  - {item}", "")).collect()
 }
 
 fn section(text: &mut String, title: &str, items: impl Iterator<Item = String>) {
@@ -83,7 +146,7 @@ fn rule(WantedRule { spec, end }: &WantedRule) -> String {
 /// A word, quoted where a reader of YAML could take it for something else.
 fn scalar(word: &str) -> String {
     const OTHERS: [&str; 8] = ["null", "true", "false", "yes", "no", "on", "off", "y"];
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/');
     let safe = word.bytes().all(plain)
         && word.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
         && !OTHERS.contains(&word.to_ascii_lowercase().as_str())

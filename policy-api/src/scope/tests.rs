@@ -227,6 +227,11 @@ fn at(change: &Change, revision: Revision) -> Change {
         Change::PutToken { token } => Change::PutToken { token: with(token, |it| it.revision = revision) },
         Change::PutTeam { team } => Change::PutTeam { team: with(team, |it| it.revision = revision) },
         Change::PutRequest { request } => Change::PutRequest { request: with(request, |it| it.revision = revision) },
+        Change::PutLayer { layer } => Change::PutLayer { layer: with(layer, |it| it.revision = revision) },
+        Change::PutRole { role } => Change::PutRole { role: with(role, |it| it.revision = revision) },
+        Change::PutResource { resource } => {
+            Change::PutResource { resource: with(resource, |it| it.revision = revision) }
+        }
         Change::DeleteApp { .. }
         | Change::DeleteGroup { .. }
         | Change::DeleteRule { .. }
@@ -235,7 +240,10 @@ fn at(change: &Change, revision: Revision) -> Change {
         | Change::DeleteIsolation { .. }
         | Change::DeleteTeam { .. }
         | Change::DeleteToken { .. }
-        | Change::DeleteRequest { .. } => change.clone(),
+        | Change::DeleteRequest { .. }
+        | Change::DeleteLayer { .. }
+        | Change::DeleteRole { .. }
+        | Change::DeleteResource { .. } => change.clone(),
     }
 }
 

@@ -496,6 +496,8 @@ fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(),
 }
 
 #[cfg(test)]
+mod access_tests;
+#[cfg(test)]
 mod chain_tests;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]

@@ -1,5 +1,6 @@
 //! Everything that stands, with the indexes that questions and changes need. In memory; made by changes alone.
 
+mod access;
 mod right;
 
 use std::{
@@ -14,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use self::right::Index as RightIndex;
 use super::{Refusal, chain::Tip, numbers::Resting};
 use crate::model::{
-    App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName, Overlay,
-    Replica, RequestId, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, TokenName, Tuple,
+    Access, App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName,
+    Overlay, Replica, RequestId, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, TokenName, Tuple,
 };
 
 /// The whole state as of one revision.
@@ -38,6 +39,7 @@ pub struct State {
     live: BTreeMap<(AppName, u32), Instance>,
     capacities: BTreeMap<NodeName, u64>,
     rights: RightIndex,
+    access_revision: Revision,
 }
 
 /// What cannot be read off the items: numbers that must never come back, and what proves that the items are whole.
@@ -124,6 +126,7 @@ impl State {
             live: BTreeMap::new(),
             capacities: BTreeMap::new(),
             rights: RightIndex::default(),
+            access_revision: Revision::default(),
         }
     }
 
@@ -176,6 +179,17 @@ impl State {
 
     pub(super) fn set_tip(&mut self, tip: Tip) {
         self.head.tip = tip;
+    }
+
+    /// Layers, roles and resources.
+    pub fn access(&self) -> &Access {
+        self.replica.access()
+    }
+
+    /// A revision since which nothing of layers, roles and resources has changed: what was computed of them then, or later,
+    /// still holds.
+    pub fn access_revision(&self) -> Revision {
+        self.access_revision
     }
 
     /// How many rows all rules together need.
@@ -452,6 +466,12 @@ impl State {
             | Change::PutToken { .. }
             | Change::DeleteToken { .. }
             | Change::DeleteRequest { .. } => {}
+            Change::PutLayer { .. }
+            | Change::DeleteLayer { .. }
+            | Change::PutRole { .. }
+            | Change::DeleteRole { .. }
+            | Change::PutResource { .. }
+            | Change::DeleteResource { .. } => self.access_revision = revision,
         }
     }
 
@@ -489,6 +509,13 @@ impl State {
             | Change::DeleteNode { .. }
             | Change::DeleteBinding { .. }
             | Change::DeleteIsolation { .. } => {}
+            // Their indexes are their own.
+            Change::PutLayer { .. }
+            | Change::DeleteLayer { .. }
+            | Change::PutRole { .. }
+            | Change::DeleteRole { .. }
+            | Change::PutResource { .. }
+            | Change::DeleteResource { .. } => {}
         }
     }
 
@@ -540,6 +567,12 @@ impl State {
             Change::PutRequest { request } => self.unindex_request(request.id),
             Change::DeleteRequest { id } => self.unindex_request(*id),
             Change::PutTeam { .. } | Change::DeleteTeam { .. } => {}
+            Change::PutLayer { .. }
+            | Change::DeleteLayer { .. }
+            | Change::PutRole { .. }
+            | Change::DeleteRole { .. }
+            | Change::PutResource { .. }
+            | Change::DeleteResource { .. } => {}
         }
     }
 

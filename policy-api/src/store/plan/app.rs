@@ -67,6 +67,7 @@ impl Draft<'_> {
             let problem = format!("has {live} live {}", if live == 1 { "instance" } else { "instances" });
             return Err(Refusal::conflict("name", name, problem, "stop them first"));
         }
+        self.check_in_no_role(name)?;
         let rules = self.state.rules_naming(name);
         match rules.len() {
             0 => Ok(()),

@@ -32,6 +32,7 @@ pub(in crate::store) fn expire(state: &State, now: Timestamp) -> Result<Expiry, 
             Key::Request(id) => draft.changes.push(Change::DeleteRequest { id: *id }),
             // Of these nothing ends by itself.
             Key::App(_) | Key::Group(_) | Key::Node(_) | Key::Binding(_) | Key::Team(_) => {}
+            Key::Layer(_) | Key::Role(_) | Key::Resource(_) => {}
         }
     }
     Ok(Expiry { rules: draft.all_deleted(&rules), isolations, changes: draft.changes })

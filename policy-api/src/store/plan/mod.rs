@@ -3,6 +3,9 @@
 //! A [`Draft`] is the state with the changes planned so far laid over it; the state itself is only read. What comes out is
 //! made durable first and applied afterwards, or nothing comes out and nothing happened.
 
+mod access;
+#[cfg(test)]
+mod access_tests;
 mod app;
 mod binding;
 mod expiry;

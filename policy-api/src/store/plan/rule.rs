@@ -165,8 +165,9 @@ impl Draft<'_> {
             let team = self.permit_rule(spec, &path)?.without_asking(self, spec, &path)?;
             created.push(self.write_rule(spec, team, &path)?);
         }
+        let access = self.change_access(&set.access)?;
         let deleted = self.all_deleted(&gone);
-        Ok(ChangesAnswer { revision: self.resulting_revision(), apps, created, deleted, dry_run: false })
+        Ok(ChangesAnswer { revision: self.resulting_revision(), apps, access, created, deleted, dry_run: false })
     }
 
     /// As [`Draft::deleted`], looking once per pair: a set may delete all of a pair's many rules.

@@ -8,10 +8,10 @@ fn prefix(text: &str) -> Prefix {
 }
 
 /// A state, an operator and two nodes, and what came of asking.
-struct Story(State);
+pub(super) struct Story(pub(super) State);
 
 impl Story {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let overlay = Overlay { v4: prefix("10.255.0.0/16"), v6: prefix("fd00:1:2::/48") };
         Self(State::empty("00ff00ff00ff00ff".parse().expect("history"), overlay))
     }
@@ -45,11 +45,11 @@ impl Story {
         Ok(plan.answer)
     }
 
-    fn ask(&mut self, command: Command) -> Result<Answer, Refusal> {
+    pub(super) fn ask(&mut self, command: Command) -> Result<Answer, Refusal> {
         self.ask_as(&Principal::Operator, command)
     }
 
-    fn rule(&mut self, spec: RuleSpec) -> Result<RuleAnswer, Refusal> {
+    pub(super) fn rule(&mut self, spec: RuleSpec) -> Result<RuleAnswer, Refusal> {
         match self.ask(Command::PutRule(spec))? {
             Answer::Rule(rule) => Ok(rule),
             other => panic!("not a rule: {other:?}"),
