@@ -4,6 +4,7 @@
 //! the next one is tried when one does not answer. What may have been done is tried again only where that does it once: a
 //! read, or a write with a key by which the APIs know it again.
 
+mod access;
 mod error;
 mod identity;
 mod past;

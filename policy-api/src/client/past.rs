@@ -12,7 +12,7 @@ use crate::model::{
 
 /// Asks about one moment of the past.
 pub struct Past<'a> {
-    client: &'a Client,
+    pub(super) client: &'a Client,
     at: At,
 }
 
@@ -69,7 +69,7 @@ impl Past<'_> {
         Ok(self.client.list("/v1/instances", self.with(app.into_iter().collect())).await?.0)
     }
 
-    fn with(&self, mut parameters: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
+    pub(super) fn with(&self, mut parameters: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
         parameters.push(("at", self.at.to_string()));
         parameters
     }

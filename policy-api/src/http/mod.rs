@@ -3,6 +3,7 @@
 //! [`endpoint`] is the one table of what there is: the router, the access checks, the metrics and `/openapi.json` are made
 //! from it.
 
+mod access;
 mod answer;
 mod app;
 mod asked;

@@ -1,5 +1,6 @@
 //! The policy API as its clients see it: the real server on a real port with TLS, asked by the real client.
 
+mod access;
 mod app;
 mod backup;
 mod bad_input;

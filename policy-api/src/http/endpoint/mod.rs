@@ -9,7 +9,7 @@ use axum::routing::MethodRouter;
 use super::Context;
 
 pub(super) use self::{
-    parameter::{CLOCK, CUT, Kind, NAMED_APP, Parameter, RULE, USAGE},
+    parameter::{CLOCK, CUT, Kind, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE},
     table::ENDPOINTS,
 };
 

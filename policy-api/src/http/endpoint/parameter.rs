@@ -26,6 +26,21 @@ pub(in crate::http) enum Kind {
     Clock,
     /// A list of what rules are used for.
     Usage,
+    /// Words with slashes between them.
+    Id,
+    /// A list of such.
+    Ids,
+    /// A list of what can be in a role.
+    Members,
+    Privileges,
+    /// A list of layers.
+    Layers,
+    /// A list of roles on resources.
+    Roles,
+    /// A list of resources.
+    Resources,
+    /// A list of what roles may do.
+    Permissions,
 }
 
 pub(super) const fn must(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
@@ -46,6 +61,9 @@ pub(super) const DESTINATION: Parameter =
 pub(super) const PROTOCOL: Parameter = may("protocol", Kind::Text, "`tcp` (default), `udp`, `sctp`, `icmp` or `any`");
 pub(super) const EXPIRES_AT: Parameter =
     may("expires_at", Kind::Text, "When it ends, by the API's clock (`now` of `/v1/status`)");
+pub(super) const PRIVILEGE: Parameter =
+    must("privilege", Kind::Text, "`read`, `create`, `update`, `delete`, `execute`, or a word of the resource's own");
+pub(super) const RESOURCE: Parameter = must("resource", Kind::Text, "Like `production/release-bot`");
 pub(super) const REASON: Parameter = may("reason", Kind::Text, "At most 256 characters");
 pub(super) const PAGE: &[Parameter] = &[LIMIT, CURSOR];
 pub(super) const DRY_RUN: &[Parameter] = &[may("dry_run", Kind::Flag, "Say what would be done, and do nothing")];
@@ -71,6 +89,34 @@ pub(in crate::http) const USAGE: &[Parameter] = &[
     must("flows", Kind::Number, "Flows that it decided about"),
     may("live", Kind::Number, "Flows that began on this node and live by it now"),
     may("last_hit", Kind::Text, "When it last decided"),
+];
+
+/// Members of a layer in a change set.
+pub(in crate::http) const LAYER: &[Parameter] = &[
+    must("name", Kind::Id, "Its name, like `ci`"),
+    must("members", Kind::Members, "All that are in it: `app:NAME`, `host:NAME`"),
+];
+
+/// Members of a role in a change set.
+pub(in crate::http) const ROLE: &[Parameter] = &[
+    must("name", Kind::Id, "Its name, like `production/release-bot/publisher`"),
+    must("members", Kind::Members, "All that are in it: `app:`, `host:`, `user:`, `layer:` and `role:`, with a name"),
+];
+
+/// Members of a resource in a change set.
+pub(in crate::http) const RESOURCE_SPEC: &[Parameter] = &[
+    must("id", Kind::Id, "Like `production/release-bot`"),
+    must("permissions", Kind::Permissions, "What roles may do on it, each role once"),
+];
+
+/// Members of a permission of a resource.
+pub(in crate::http) const PERMISSION: &[Parameter] = &[
+    must("role", Kind::Id, "The role"),
+    must(
+        "privileges",
+        Kind::Privileges,
+        "What it may do: `read`, `create`, `update`, `delete`, `execute`, or another word",
+    ),
 ];
 
 const NAME: Parameter = must("name", Kind::Text, "The app");

@@ -8,9 +8,9 @@ use utoipa::{
 
 use super::super::endpoint::Endpoint;
 use crate::model::{
-    App, AppAnswer, AppDeleted, Binding, Certified, ChangesAnswer, CheckAnswer, Claimed, Deleted, Group, InForce,
-    Isolation, IsolationAnswer, IsolationDeleted, Joined, LookupAnswer, NodeAnswer, NodeDeleted, NodeView, Problem,
-    Receipt, Released, RuleAnswer, RuleView, Status,
+    App, AppAnswer, AppDeleted, Binding, CanAnswer, Certified, ChangesAnswer, CheckAnswer, Claimed, Deleted, Group,
+    InForce, Isolation, IsolationAnswer, IsolationDeleted, Joined, Layer, LookupAnswer, NodeAnswer, NodeDeleted,
+    NodeView, PermissionRow, Problem, Receipt, Released, Resource, Role, RuleAnswer, RuleView, Status, WhoCanAnswer,
 };
 
 /// Schemas by the names that others refer to them by.
@@ -61,6 +61,15 @@ fn shape(endpoint: &Endpoint) -> Shape {
         }
         ("get", "/v1/instances" | "/v1/bindings") => Shape::List(Type::of::<Binding>()),
         ("get", "/v1/nodes") => Shape::List(Type::of::<NodeView>()),
+        ("get", "/v1/layers") => Shape::List(Type::of::<Layer>()),
+        ("get", "/v1/layers/{layer}") => Shape::One(Type::of::<Layer>()),
+        ("get", "/v1/roles") => Shape::List(Type::of::<Role>()),
+        ("get", "/v1/roles/{role}") => Shape::One(Type::of::<Role>()),
+        ("get", "/v1/resources") => Shape::List(Type::of::<Resource>()),
+        ("get", "/v1/resources/{resource}") => Shape::One(Type::of::<Resource>()),
+        ("get", "/v1/can") => Shape::One(Type::of::<CanAnswer>()),
+        ("get", "/v1/who-can") => Shape::One(Type::of::<WhoCanAnswer>()),
+        ("get", "/v1/permissions") => Shape::List(Type::of::<PermissionRow>()),
         ("get", "/v1/status") => Shape::One(Type::of::<Status>()),
         ("get", "/v1/revisions/{revision}") => Shape::One(Type::of::<InForce>()),
         ("get", "/v1/receipts") => Shape::One(Type::of::<Receipt>()),

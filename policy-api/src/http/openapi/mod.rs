@@ -9,7 +9,9 @@ mod word;
 use axum::Json;
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{Access, CLOCK, CUT, ENDPOINTS, Endpoint, NAMED_APP, Parameter, RULE, USAGE};
+use super::endpoint::{
+    Access, CLOCK, CUT, ENDPOINTS, Endpoint, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE,
+};
 
 pub(super) async fn document() -> Json<Value> {
     Json(describe())
@@ -22,7 +24,17 @@ fn describe() -> Value {
         path[endpoint.method] = operation(endpoint);
     }
     let mut schemas = answer::types(ENDPOINTS);
-    let asked = [("RuleSpec", RULE), ("AppWish", NAMED_APP), ("Cut", CUT), ("Clock", CLOCK), ("RuleUsage", USAGE)];
+    let asked = [
+        ("RuleSpec", RULE),
+        ("AppWish", NAMED_APP),
+        ("Cut", CUT),
+        ("Clock", CLOCK),
+        ("RuleUsage", USAGE),
+        ("LayerSpec", LAYER),
+        ("RoleSpec", ROLE),
+        ("ResourceSpec", RESOURCE_SPEC),
+        ("PermissionSpec", PERMISSION),
+    ];
     schemas.extend(asked.map(|(name, members)| (name.to_owned(), object(members))));
     json!({
         "openapi": "3.1.0",

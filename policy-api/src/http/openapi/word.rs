@@ -6,6 +6,12 @@ use super::super::endpoint::Kind;
 
 const NAME: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
 const SELECTOR: &str = "^(group:)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+/// No part of it is `.` or `..`.
+const ID: &str = r"^(\.{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*|\.{3}[A-Za-z0-9._-]*)(/(\.{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*|\.{3}[A-Za-z0-9._-]*))*$";
+const SUBJECT: &str = "^(app|host|user):[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+const MEMBER: &str =
+    "^((app|host|user):[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?|(layer|role):[A-Za-z0-9_-]{1,63})$";
+const PRIVILEGE: &str = "^[a-z][a-z0-9-]{0,31}$";
 const PORTS: &str = "^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$";
 const RULE_ID: &str = "^r[1-9][0-9]{0,8}$";
 
@@ -22,6 +28,16 @@ pub(super) fn schema(name: &str, kind: Kind) -> Value {
         Kind::Cuts => list_of("Cut"),
         Kind::Clock => json!({"$ref": "#/components/schemas/Clock"}),
         Kind::Usage => list_of("RuleUsage"),
+        Kind::Id => id(),
+        Kind::Ids => json!({"type": "array", "items": id()}),
+        Kind::Members => json!({"type": "array", "items": {"type": "string", "pattern": MEMBER}}),
+        Kind::Privileges => {
+            json!({"type": "array", "minItems": 1, "items": {"type": "string", "pattern": PRIVILEGE}})
+        }
+        Kind::Layers => list_of("LayerSpec"),
+        Kind::Roles => list_of("RoleSpec"),
+        Kind::Resources => list_of("ResourceSpec"),
+        Kind::Permissions => list_of("PermissionSpec"),
     }
 }
 
@@ -47,9 +63,16 @@ fn text(name: &str) -> Value {
         "reason" => json!({"type": "string", "maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}),
         "expires_at" | "since" | "last_hit" => json!({"type": "string", "format": "date-time"}),
         "id" => json!({"type": "string", "pattern": RULE_ID}),
+        "layer" | "role" | "resource" => id(),
+        "subject" => json!({"type": "string", "pattern": SUBJECT}),
+        "privilege" => json!({"type": "string", "pattern": PRIVILEGE}),
         "ip" | "underlay" => address(),
         _ => json!({"type": "string"}),
     }
+}
+
+fn id() -> Value {
+    json!({"type": "string", "maxLength": 128, "pattern": ID})
 }
 
 fn address() -> Value {
