@@ -5,6 +5,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod access;
 mod app;
 mod cf;
 mod global;
@@ -21,6 +22,7 @@ mod tests;
 mod value;
 mod view;
 
+pub(crate) use access::{CanArgs, PermissionsArgs, WhoCanArgs};
 pub(crate) use app::{AppCommand, AppDeleteArgs, AppSetArgs, IsolateArgs, ReleaseArgs};
 pub(crate) use cf::{CfListArgs, CfPolicyArgs};
 pub(crate) use global::{GlobalArgs, Secret};
@@ -104,6 +106,15 @@ pub(crate) enum Command {
     /// May I? Exit code 0: yes, 1: no, or only if somebody else accepts it
     #[command(name = "can-i", after_help = help::CAN_I)]
     CanI(CanIArgs),
+    /// May they do this on a resource? Exit code 0: yes, 1: no
+    #[command(after_help = help::CAN)]
+    Can(CanArgs),
+    /// Who may do this on a resource? Exit code 1: nobody
+    #[command(after_help = help::WHO_CAN)]
+    WhoCan(WhoCanArgs),
+    /// Show who may do what on which resource, now or at some time
+    #[command(after_help = help::PERMISSIONS)]
+    Permissions(PermissionsArgs),
     /// Which instance has this address?
     #[command(visible_alias = "who", after_help = help::LOOKUP)]
     Lookup(LookupArgs),

@@ -4,6 +4,7 @@ use crate::args::{AppCommand, Command, NodeCommand, TeamCommand, TokenCommand};
 use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
 
+mod access;
 mod app;
 mod check;
 mod connect;
@@ -43,6 +44,9 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Rollback(args) => policy::rollback(args, settings).await,
         Command::List(args) => list::rules(args, settings).await,
         Command::Check(args) => check::check(args, settings).await,
+        Command::Can(args) => access::can(args, settings).await,
+        Command::WhoCan(args) => access::who_can(args, settings).await,
+        Command::Permissions(args) => access::permissions(args, settings).await,
         Command::Lookup(args) => lookup::lookup(args, settings).await,
         Command::History(args) => history::history(args, settings).await,
         Command::Apps(args) => list::apps(*args, settings).await,

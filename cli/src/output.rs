@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Exit, Failure};
 use crate::terminal::{Look, Terminal};
 
+pub(crate) mod access;
 pub(crate) mod event;
 pub(crate) mod history;
 pub(crate) mod inventory;

@@ -35,6 +35,9 @@ Who may
 
 Ask
   check       Would this connection be allowed, and by which rule?
+  can         May they do this on a resource, and by which role?
+  who-can     Who may do this on a resource?
+  permissions Who may do what on which resource
   lookup      Which instance has this address, or had it then? (also: who)
   history     Who changed what, when, from where and why
 
@@ -206,11 +209,23 @@ Examples:
     - {source: group:front, destination: db, ports: [5432], action: allow, reason: CHG-118}
     - {source: any, destination: db, ports: [22], action: deny, on_deny: drop, mode: audit}
     - {source: ops, destination: db, ports: [22], action: allow, ttl: 2h}
+  layers:
+    - {name: ci, members: [host:ci-1, host:ci-2]}
+  roles:
+    - {name: production/release-bot/publisher, members: [layer:ci]}
+  resources:
+    - id: production/release-bot
+      permissions:
+        - {role: production/release-bot/publisher, privileges: [read, create]}
 
 What files say is made to stand in one revision, or nothing is changed. A rule of a file is whole:
 what it leaves out is as by default. Of an app, what is left out stays. Applying twice is the same
 as once: a rule with `ttl` that stands is not made longer, and one whose `expires_at` is past is
 passed over. The built-in rule is never pruned, and isolations are no part of files.
+
+Members: app:NAME, host:NAME (a token of role machine), user:NAME; in roles also layer:NAME and role:NAME. A layer, role or
+resource of a file is whole: who is left out is out of it. --prune takes away those that no file has, of the kinds of which
+some file speaks; `roles: []` speaks of roles.
 
 A dry run counts flows that live by rules that would change or go, or that a new deny may hit, as
 nodes counted them in the last ten seconds. Those that something else allows would go on.";
@@ -366,6 +381,32 @@ Examples:
   netpol can-i allow shop-web pay-db -q && echo mine to open
 
 Does nothing. A no says why, and which role would do.";
+
+pub(crate) const CAN: &str = "\
+Examples:
+  netpol can host:ci-1 create production/release-bot
+  netpol can app:web read production/release-bot --at 7d
+  netpol can production/release-bot/publisher delete production/release-bot     whoever is in this role
+  netpol can user:olga delete production/release-bot -q && echo she may
+
+A yes says by which role, and how they come to it; a no says what they may, and which roles would do. Roles, layers and
+resources are written by files: netpol help apply.";
+
+pub(crate) const WHO_CAN: &str = "\
+Examples:
+  netpol who-can create production/release-bot
+  netpol who-can delete production/release-bot --at 2026-01-31T12:00:00Z
+  netpol who-can delete production/release-bot -o name
+
+BY is how they come to the role that may, the shortest way. Exit code 1: nobody.";
+
+pub(crate) const PERMISSIONS: &str = "\
+Examples:
+  netpol permissions
+  netpol permissions --resource production/release-bot -o wide     also by which roles
+  netpol permissions --subject host:ci-1
+  netpol permissions --at 30d -o json                              as it was a month ago
+  netpol permissions -w";
 
 pub(crate) const REQUESTS: &str = "\
 Examples:

@@ -16,7 +16,7 @@ pub(crate) struct FilesArgs {
     /// A file, a directory (its *.yaml, *.yml and *.json), or - for stdin; may be repeated
     #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Rules that are in none of the files go; the built-in rule stays
+    /// What is in none of the files goes: rules but the built-in one; layers, roles, resources, if files speak of them
     #[arg(long)]
     prune: bool,
     /// Prune only rules with this app on either side

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use policy_api::client::{Client, ClientError, WriteOptions};
 use policy_api::model::{AppName, ETag, Receipt, Revision, Rule, RuleFilter};
-use policy_api::policy::{self, Difference, File, Policy, Prune, Standing};
+use policy_api::policy::{self, Difference, File, Policy, Prune, Standing, StandingAccess};
 
 use super::{connect, receipt, wait};
 use crate::args::{ApplyArgs, ChangeArgs, DiffArgs, ExportArgs, FilesArgs, RollbackArgs};
@@ -35,6 +35,7 @@ pub(crate) async fn export(args: &ExportArgs, settings: &Settings) -> Result<Exi
     if let Some(app) = &args.app {
         let is_its = |rule: &Rule| [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app));
         standing.rules.retain(|view| is_its(&view.rule));
+        standing.access = StandingAccess::default();
     }
     let mut whole = standing.policy();
     if args.app.is_some() {
@@ -79,14 +80,20 @@ async fn make_stand(wanted: &Policy, prune: &Prune, args: &ChangeArgs, settings:
     }
 }
 
-/// Says which rule of the files the API means by its place in the change set.
+/// Says what of the files the API means by its place in the change set.
 fn refused(error: ClientError, difference: &Difference) -> Failure {
     let meant = || {
         let ClientError::Problem(problem) = &error else { return None };
-        let number = problem.field.as_ref()?.strip_prefix("create[")?.split_once(']')?.0;
-        let set = difference.change_set();
-        let spec = set.create.get(number.parse::<usize>().ok()?)?;
-        Some(format!("create[{number}] is {}", phrase::tuple(&spec.tuple())))
+        let (list, number) = problem.field.as_ref()?.split_once(']')?.0.split_once('[')?;
+        let (set, place) = (difference.change_set(), number.parse::<usize>().ok()?);
+        let meant = match list {
+            "create" => phrase::tuple(&set.create.get(place)?.tuple()),
+            "layers" => format!("layer {}", set.access.layers.get(place)?.name),
+            "roles" => format!("role {}", set.access.roles.get(place)?.name),
+            "resources" => format!("resource {}", set.access.resources.get(place)?.id),
+            _ => return None,
+        };
+        Some(format!("{list}[{number}] is {meant}"))
     };
     let meant = meant();
     Failure::from(error).during("nothing was changed").maybe_tip(meant)
@@ -144,9 +151,14 @@ struct Found {
 async fn look(client: &Client) -> Result<Found, Failure> {
     let rules = client.list_rules(&RuleFilter::default()).await?;
     let (apps, groups) = (client.apps().await?.items, client.groups().await?.items);
+    let access = StandingAccess {
+        layers: client.layers().await?.items,
+        roles: client.roles().await?.items,
+        resources: client.resources().await?.items,
+    };
     let now = client.status().await?.now;
     Ok(Found {
-        standing: Standing { rules: rules.items, apps, groups, now },
+        standing: Standing { rules: rules.items, apps, groups, access, now },
         etag: rules.etag,
         revision: rules.revision,
     })

@@ -1,12 +1,14 @@
 //! What a change of policy does, line by line, and a whole policy as a file.
 
-use policy_api::model::{App, GroupName, Mode, Receipt, Revision, Rule, RuleSpec, RuleView};
-use policy_api::policy::{AppDifference, Difference, Policy, Updated, write};
+use policy_api::model::{
+    App, GroupName, LayerSpec, Mode, Receipt, ResourceSpec, Revision, RoleSpec, Rule, RuleSpec, RuleView,
+};
+use policy_api::policy::{AccessDifference, AppDifference, Difference, Policy, Updated, write};
 use serde::Serialize;
 
 use super::rule::{Waited, tone};
 use super::table::{Tone, paint};
-use super::{Answer, Detail, phrase};
+use super::{Answer, Detail, access, phrase};
 use crate::terminal::Look;
 
 /// What `apply`, `diff` and `rollback` did or would do.
@@ -24,6 +26,8 @@ pub(crate) struct Applied<'a> {
     live_flows: u64,
     /// Rules of the files that are not made, because their end is past.
     over: &'a [RuleSpec],
+    #[serde(flatten)]
+    access: &'a AccessDifference,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<&'a Receipt>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +59,7 @@ impl<'a> Applied<'a> {
     }
 
     pub(crate) fn done(difference: &'a Difference, revision: Revision) -> Self {
-        let Difference { groups, apps, created, updated, deleted, unchanged, over, live_flows } = difference;
+        let Difference { groups, apps, created, updated, deleted, unchanged, over, live_flows, access } = difference;
         let change = |Updated { before, spec }: &'a Updated| Change { before, after: spec };
         Self {
             dry_run: false,
@@ -68,6 +72,7 @@ impl<'a> Applied<'a> {
             unchanged: *unchanged,
             live_flows: *live_flows,
             over,
+            access,
             receipt: None,
             wait: None,
         }
@@ -84,6 +89,7 @@ impl<'a> Applied<'a> {
             && self.created.is_empty()
             && self.updated.is_empty()
             && self.deleted.is_empty()
+            && self.access.is_empty()
     }
 
     /// `2 rules created, 1 updated, 0 deleted, 7 unchanged`, in the words of what is or would be.
@@ -97,8 +103,14 @@ impl<'a> Applied<'a> {
         } else {
             format!("; revision {}", self.revision)
         };
+        let access = if self.access.is_empty() {
+            String::new()
+        } else {
+            let set = if self.dry_run { "to set" } else { "set" };
+            format!("; roles and resources: {} {set}, {} {deleted}", self.access.set(), self.access.deleted())
+        };
         format!(
-            "{rules} {created}, {} {updated}, {} {deleted}, {} unchanged{revision}",
+            "{rules} {created}, {} {updated}, {} {deleted}, {} unchanged{access}{revision}",
             self.updated.len(),
             self.deleted.len(),
             self.unchanged
@@ -119,6 +131,7 @@ impl Answer for Applied<'_> {
             format!("{} {} {}{}", sign("-", Tone::Bad), view.rule.id, painted(&view.rule, look), living(view))
         };
         lines.extend(self.deleted.iter().map(deleted));
+        lines.extend(access::difference(self.access, look));
         if !self.is_empty() || !self.dry_run {
             lines.push(self.sum());
         }
@@ -206,6 +219,12 @@ pub(crate) struct Exported {
     groups: Vec<String>,
     apps: Vec<ExportedApp>,
     rules: Vec<RuleSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<LayerSpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<RoleSpec>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Vec<ResourceSpec>>,
     #[serde(skip)]
     text: String,
 }
@@ -231,6 +250,9 @@ impl Exported {
             groups: names(&policy.groups),
             apps: apps.collect(),
             rules: policy.ordered().into_iter().map(policy_api::policy::WantedRule::whole).collect(),
+            layers: policy.access.layers.as_ref().map(|layers| layers.values().cloned().collect()),
+            roles: policy.access.roles.as_ref().map(|roles| roles.values().cloned().collect()),
+            resources: policy.access.resources.as_ref().map(|resources| resources.values().cloned().collect()),
             text: write(policy),
         }
     }
