@@ -72,7 +72,8 @@ fn the_verifier_is_far_from_its_limit() {
     let sizes = Sizes { rows: 64, flows: 1_024, placements: 64 };
     let mut lab = Lab::open(&sizes, &Scene::settings()).expect("lab");
     for (name, program) in lab.datapath.programs().programs() {
-        let steps = program.info().expect("a loaded program").verified_instruction_count().expect("a kernel that counts");
+        let steps =
+            program.info().expect("a loaded program").verified_instruction_count().expect("a kernel that counts");
         println!("{name}: {steps}");
         assert!(steps <= MOST, "{name} takes {steps} steps");
     }

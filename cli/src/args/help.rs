@@ -439,6 +439,7 @@ pub(crate) const TEAM_SET: &str = "\
 Examples:
   netpol team set shop --app shop-*
   netpol team set shop --app shop-* --app cart --group shop-* --most-rules 200
+  netpol team set shop --app shop-* --resource shop    writers say who may what on shop/…, and who is in roles shop/…
 
 No app and no group is ever two teams'. A writer of the team opens what is between its apps, and asks for what is
 between one of them and another team's. Takes the role admin.";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use policy_api::model::{AppPattern, Grant, Lifetime, RequestId, Selector, TeamName, TokenName};
+use policy_api::model::{AppPattern, Grant, Lifetime, RequestId, ResourceId, Selector, TeamName, TokenName};
 
 use super::rule::TrafficArgs;
 
@@ -72,6 +72,9 @@ pub(crate) struct TeamSetArgs {
     /// Its groups, likewise: its writers say who joins them
     #[arg(long = "group", value_name = "PATTERN")]
     pub(crate) groups: Vec<AppPattern>,
+    /// Its resources, roles and layers: what is called this, and what is below it; may be repeated
+    #[arg(long = "resource", value_name = "ID")]
+    pub(crate) resources: Vec<ResourceId>,
     /// How many rules it may have [default: as many as fit]
     #[arg(long, value_name = "N")]
     pub(crate) most_rules: Option<u32>,

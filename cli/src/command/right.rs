@@ -63,6 +63,7 @@ pub(crate) async fn set_team(args: &TeamSetArgs, settings: &Settings) -> Result<
     let wanted = TeamSettings {
         apps: args.apps.iter().cloned().collect(),
         groups: args.groups.iter().cloned().collect(),
+        resources: args.resources.iter().cloned().collect(),
         most_rules: args.most_rules,
         most_apps: args.most_apps,
     };
@@ -83,9 +84,11 @@ pub(crate) async fn delete_team(args: &TeamDeleteArgs, settings: &Settings) -> R
 
 fn said_of_team(team: &Team) -> String {
     let groups = if team.groups.is_empty() { String::new() } else { format!(", groups {}", listed(&team.groups)) };
+    let resources =
+        if team.resources.is_empty() { String::new() } else { format!(", resources {}", listed(&team.resources)) };
     let most = |most: Option<u32>, of: &str| most.map(|most| format!(", at most {most} {of}")).unwrap_or_default();
     let (rules, apps) = (most(team.most_rules, "rules"), most(team.most_apps, "apps"));
-    format!("team {}  apps {}{groups}{rules}{apps}", team.name, listed(&team.apps))
+    format!("team {}  apps {}{groups}{resources}{rules}{apps}", team.name, listed(&team.apps))
 }
 
 /// Makes the secret here, writes or prints it, and tells the API the hash.

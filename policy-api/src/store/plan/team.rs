@@ -1,10 +1,13 @@
 //! Teams: what they own, and their end.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
 use super::Draft;
 use crate::{
-    model::{AppName, AppPattern, Change, Invalid, Outcome, Team, TeamAnswer, TeamDeleted, TeamName, TeamSettings},
+    model::{
+        AppName, AppPattern, Change, Invalid, Outcome, ResourceId, Team, TeamAnswer, TeamDeleted, TeamName,
+        TeamSettings,
+    },
     store::Refusal,
 };
 
@@ -12,11 +15,14 @@ impl Draft<'_> {
     /// Gives the team, created if it is new, these settings and no others.
     pub(super) fn set_team(&mut self, name: &TeamName, settings: &TeamSettings) -> Result<TeamAnswer, Refusal> {
         self.permit_admin("name", &format!("set team {name}"))?;
-        self.check_apart(name, "apps", &settings.apps, |team| &team.apps)?;
-        self.check_apart(name, "groups", &settings.groups, |team| &team.groups)?;
-        let TeamSettings { apps, groups, most_rules, most_apps } = settings.clone();
+        self.check_apart(name, "apps", &settings.apps, |team| &team.apps, AppPattern::overlaps)?;
+        self.check_apart(name, "groups", &settings.groups, |team| &team.groups, AppPattern::overlaps)?;
+        let overlaps = |one: &ResourceId, other: &ResourceId| one.covers(other.as_str()) || other.covers(one.as_str());
+        self.check_apart(name, "resources", &settings.resources, |team| &team.resources, overlaps)?;
+        let TeamSettings { apps, groups, resources, most_rules, most_apps } = settings.clone();
         let standing = self.state.replica().teams.get(name);
-        let wanted = Team { name: name.clone(), apps, groups, most_rules, most_apps, revision: self.revision };
+        let revision = self.revision;
+        let wanted = Team { name: name.clone(), apps, groups, resources, most_rules, most_apps, revision };
         let outcome = match standing {
             None => Outcome::Created,
             Some(team) if (Team { revision: wanted.revision, ..Team::clone(team) }) == wanted => {
@@ -29,17 +35,18 @@ impl Draft<'_> {
     }
 
     /// What two teams owned, either could open.
-    fn check_apart(
+    fn check_apart<T: Display>(
         &self,
         name: &TeamName,
         field: &'static str,
-        wanted: &BTreeSet<AppPattern>,
-        owned: impl Fn(&Team) -> &BTreeSet<AppPattern>,
+        wanted: &BTreeSet<T>,
+        owned: impl Fn(&Team) -> &BTreeSet<T>,
+        overlaps: impl Fn(&T, &T) -> bool,
     ) -> Result<(), Refusal> {
         for (i, pattern) in wanted.iter().enumerate() {
             let others = self.state.replica().teams.values().filter(|team| team.name != *name);
             let of_both = others.filter_map(|team| {
-                owned(team).iter().find(|other| other.overlaps(pattern)).map(|other| (&team.name, other))
+                owned(team).iter().find(|other| overlaps(other, pattern)).map(|other| (&team.name, other))
             });
             if let Some((team, other)) = of_both.into_iter().next() {
                 let problem = format!("matches some of what `{other}` does, which is of team {team}");

@@ -23,6 +23,11 @@ impl State {
         self.replica.teams.values().find(|team| team.owns_group(group))
     }
 
+    /// The team that a resource, a role or a layer of this id is of.
+    pub fn owner_of_id(&self, id: &str) -> Option<&Arc<Team>> {
+        self.replica.teams.values().find(|team| team.owns_id(id))
+    }
+
     /// The token with this hash.
     pub fn token_with(&self, hash: &TokenHash) -> Option<&Arc<ApiToken>> {
         self.rights.by_hash.get(hash).and_then(|name| self.replica.tokens.get(name))
