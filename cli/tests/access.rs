@@ -55,7 +55,11 @@ fn roles_and_resources_of_files_stand_with_the_rules_in_one_revision_and_diff_sa
         .prints("+ resource production/bot  +operators(delete), +production/bot/publisher(create)")
         .prints("1 rule to create, 0 to update, 0 to delete, 0 unchanged; roles and resources: 4 to set, 0 to delete");
     let before = api.revision();
-    shell.netpol(&format!("apply -f {file} --no-wait")).exits(0).prints("roles and resources: 4 set, 0 deleted");
+    shell
+        .netpol(&format!("apply -f {file} --no-wait"))
+        .exits(0)
+        .prints("roles and resources: 4 set, 0 deleted")
+        .tells("brings back rules alone");
     assert_eq!(api.revision(), before + 1);
     let said = shell.netpol(&format!("diff -f {file} --prune")).exits(0);
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
@@ -162,6 +166,6 @@ fn what_cannot_be_is_refused_whole_naming_what_of_the_file_it_is() {
     std::fs::write(&file, RELEASE.replace("members: [layer:ci,", "members: [layer:cj,")).expect("a file");
     shell.netpol(&format!("apply -f {file} --no-wait")).exits(1).tells("did you mean `ci`?");
     std::fs::write(&file, RELEASE.replace("[read, create]", "[read, Create]")).expect("a file");
-    shell.netpol(&format!("apply -f {file}")).exits(2).tells("release.yaml:14:28: field `resources[0].permissions[0]");
+    shell.netpol(&format!("apply -f {file}")).exits(2).tells("release.yaml:15:28: field `resources[0].permissions[0]");
     assert_eq!(api.revision(), before, "nothing was changed");
 }

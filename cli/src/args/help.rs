@@ -225,7 +225,7 @@ passed over. The built-in rule is never pruned, and isolations are no part of fi
 
 Members: app:NAME, host:NAME (a token of role machine), user:NAME; in roles also layer:NAME and role:NAME. A layer, role or
 resource of a file is whole: who is left out is out of it. --prune takes away those that no file has, of the kinds of which
-some file speaks; `roles: []` speaks of roles.
+some file speaks; `roles: []` speaks of roles. `netpol rollback` brings back rules, not roles.
 
 A dry run counts flows that live by rules that would change or go, or that a new deny may hit, as
 nodes counted them in the last ten seconds. Those that something else allows would go on.";

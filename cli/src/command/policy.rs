@@ -133,12 +133,21 @@ async fn report(
         printer.answer(&applied.with(cut.as_ref(), waited.as_ref()))?;
     } else {
         cut.iter().try_for_each(|cut| printer.result_line(&receipt::line(cut)))?;
-        printer.say(&format!("undo: netpol rollback {}", revision.0.saturating_sub(1)));
+        printer.say(&undo(difference, revision));
     }
     if let Some(waited) = &waited {
         printer.result_line(&wait::verdict(waited, &stands)?)?;
     }
     Ok(Exit::Ok)
+}
+
+/// The line that undoes the change. A rollback is of rules: it must not bring somebody back into a role unseen.
+fn undo(difference: &Difference, revision: Revision) -> String {
+    let rollback = format!("netpol rollback {}", revision.0.saturating_sub(1));
+    if difference.access.is_empty() {
+        return format!("undo: {rollback}");
+    }
+    format!("undo: netpol apply -f the files as they were; {rollback} brings back rules alone")
 }
 
 /// What stands, and the state of the rules to which a change of them is bound.
