@@ -9,7 +9,7 @@ use policy_api::{
         Action, AppSettings, At, ChangeSet, CheckQuery, EntryKind, HistoryQuery, IsolationSpec, NodeSettings, Problem,
         RequestId, Revision, RuleFilter, TokenSpec, Written,
     },
-    policy::{Difference, Policy, Prune, Standing},
+    policy::{Difference, Policy, Prune, Standing, StandingAccess},
 };
 use serde_json::json;
 
@@ -411,7 +411,13 @@ async fn create_token(client: &Client, name: &str) -> Result<(), ClientError> {
 async fn make_stand(client: &Client, wanted: &Policy, prune: &Prune) -> Result<(), ClientError> {
     let rules = client.list_rules(&RuleFilter::default()).await?;
     let (apps, groups) = (client.apps().await?.items, client.groups().await?.items);
-    let standing = Standing { rules: rules.items, apps, groups, now: client.status().await?.now };
+    let standing = Standing {
+        rules: rules.items,
+        apps,
+        groups,
+        access: StandingAccess::default(),
+        now: client.status().await?.now,
+    };
     client.change(&Difference::of(wanted, &standing, prune).change_set(), &plain()).await.map(drop)
 }
 
