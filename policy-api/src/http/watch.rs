@@ -146,7 +146,7 @@ async fn wait_in_force(mut context: Context, revision: Revision, deadline: Insta
     loop {
         changes.mark_unchanged();
         // Reports come by the thousand, and only the last one that is waited for changes the answer.
-        if !context.presence.misses_some(revision, &missing) {
+        if !context.presence.misses_some(revision, &mut missing) {
             let answer = in_force_now(&context, revision);
             if answer.complete {
                 return answer;

@@ -292,6 +292,14 @@ impl Presence {
         registered.map(applied).try_fold(Revision(u64::MAX), |least, applied| Some(least.min(applied?)))
     }
 
+    /// The first of these nodes that has acknowledged nothing behind a revision.
+    pub fn laggard<'a>(&self, revision: Revision, registered: impl Iterator<Item = &'a NodeName>) -> Option<NodeName> {
+        let nodes = self.lock();
+        let lags = |name: &&NodeName| self.applied_among(&nodes, name) <= Some(revision);
+        let mut registered = registered;
+        registered.find(lags).cloned()
+    }
+
     /// Takes what nodes took of revisions up to this, and behind what is said of them already: each is told once.
     pub fn take_taken(&self, behind: Revision, up_to: Revision) -> Vec<Taken> {
         let mut all = Vec::new();
@@ -316,14 +324,17 @@ impl Presence {
         self.lock().seen.values().any(|seen| seen.taken.iter().any(is_news))
     }
 
-    /// Whether one of these nodes is connected and has not got a revision in force. Stops at the first, so that whoever waits for
-    /// many may ask with each report.
-    pub fn misses_some(&self, revision: Revision, nodes: &[NodeName]) -> bool {
+    /// Whether one of these nodes is connected and has not got a revision in force. Those at the end of the list that are not
+    /// waited for any more are taken off it, so that whoever waits for many may ask with each report.
+    pub fn misses_some(&self, revision: Revision, nodes: &mut Vec<NodeName>) -> bool {
         let known = self.lock();
-        let is_missing = |name: &NodeName| {
-            self.applied_among(&known, name) < Some(revision) && self.seen_among(&known, name).is_connected()
-        };
-        nodes.iter().any(is_missing)
+        while let Some(name) = nodes.last() {
+            if self.applied_among(&known, name) < Some(revision) && self.seen_among(&known, name).is_connected() {
+                return true;
+            }
+            nodes.pop();
+        }
+        false
     }
 
     /// What a revision cut, among these nodes. A node that has it in force has said what it cut.

@@ -13,7 +13,7 @@ use tokio::sync::watch::Receiver;
 
 use super::{Presence, stopped};
 use crate::{
-    model::{Revision, Spread},
+    model::{NodeName, Revision, Spread},
     store::Store,
 };
 
@@ -57,11 +57,13 @@ struct Scribe {
     written: Option<Instant>,
     /// Since when nodes took something that the others did not.
     waiting: Option<Instant>,
+    /// A node that had nothing behind what is said when it was looked at: as long as that is so, no other needs a look.
+    laggard: Option<NodeName>,
 }
 
 impl Scribe {
     fn new(store: &Store) -> Self {
-        Self { said: store.read(|state| state.said_in_force()), written: None, waiting: None }
+        Self { said: store.read(|state| state.said_in_force()), written: None, waiting: None, laggard: None }
     }
 
     /// Writes what is due; returns when to look again, if time alone makes something due.
@@ -75,8 +77,7 @@ impl Scribe {
         if wanted <= self.said {
             return None;
         }
-        let everywhere = everywhere(store, presence);
-        if everywhere.is_some_and(|everywhere| everywhere.min(wanted) > self.said) {
+        if self.is_everywhere(store, presence) {
             let paused = self.written.map_or(PAUSE, |written| now.duration_since(written));
             let left = PAUSE.saturating_sub(paused);
             return if left.is_zero() { self.write(store, presence, now) } else { Some(left) };
@@ -88,6 +89,17 @@ impl Scribe {
         let waited = now.duration_since(*self.waiting.get_or_insert(now));
         let left = PATIENCE.saturating_sub(waited);
         if left.is_zero() { self.write(store, presence, now) } else { Some(left) }
+    }
+
+    /// Whether more is in force on all nodes than is said.
+    fn is_everywhere(&mut self, store: &Store, presence: &Presence) -> bool {
+        let said = self.said;
+        store.read(|state| {
+            let nodes = &state.replica().nodes;
+            let known = self.laggard.iter().filter(|laggard| nodes.contains_key(*laggard));
+            self.laggard = presence.laggard(said, known.chain(nodes.keys()));
+            self.laggard.is_none() && !nodes.is_empty()
+        })
     }
 
     /// Writes what there is, before its time.
