@@ -477,7 +477,7 @@ mod tests {
         assert_eq!(told(0, 5), [(1, 5)]);
         presence.plan(Revision(6), []);
         presence.report(&n1, applied(6), Timestamp::now());
-        assert_eq!(told(5, 6), [], "it asked nothing of the node");
+        assert!(told(5, 6).is_empty(), "it asked nothing of the node");
         presence.plan(Revision(7), [(&n1, watcher)]);
         presence.plan(Revision(8), [(&n1, watcher)]);
         presence.report(&n1, applied(8), Timestamp::now());
@@ -485,7 +485,7 @@ mod tests {
         presence.report(&n1, applied(9), Timestamp::now());
         assert_eq!(told(6, 8), [(7, 8)], "what is later is for the next time");
         assert_eq!(told(8, 9), [(9, 9)]);
-        assert_eq!(told(0, 9), [], "once");
+        assert!(told(0, 9).is_empty(), "once");
         for revision in 10..40 {
             presence.plan(Revision(revision), [(&n1, watcher)]);
             presence.report(&n1, applied(revision), Timestamp::now());

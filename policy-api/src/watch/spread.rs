@@ -79,16 +79,23 @@ impl Scribe {
         }
         if self.is_everywhere(store, presence) {
             let paused = self.written.map_or(PAUSE, |written| now.duration_since(written));
-            let left = PAUSE.saturating_sub(paused);
-            return if left.is_zero() { self.write(store, presence, now) } else { Some(left) };
+            return self.write_after(PAUSE.saturating_sub(paused), store, presence, now);
         }
         if !presence.has_taken(self.said, wanted) {
             self.waiting = None;
             return None;
         }
         let waited = now.duration_since(*self.waiting.get_or_insert(now));
-        let left = PATIENCE.saturating_sub(waited);
-        if left.is_zero() { self.write(store, presence, now) } else { Some(left) }
+        self.write_after(PATIENCE.saturating_sub(waited), store, presence, now)
+    }
+
+    /// Writes if the time has come, else says how much of it is left.
+    fn write_after(&mut self, left: Duration, store: &Store, presence: &Presence, now: Instant) -> Option<Duration> {
+        if !left.is_zero() {
+            return Some(left);
+        }
+        self.write(store, presence, now);
+        None
     }
 
     /// Whether more is in force on all nodes than is said.
@@ -109,7 +116,7 @@ impl Scribe {
         }
     }
 
-    fn write(&mut self, store: &Store, presence: &Presence, now: Instant) -> Option<Duration> {
+    fn write(&mut self, store: &Store, presence: &Presence, now: Instant) {
         // Before nodes are asked what they took: who has it everywhere has told us all that led there.
         let everywhere = everywhere(store, presence);
         let (wanted, known, nodes) = store.read(|state| {
@@ -124,7 +131,6 @@ impl Scribe {
         }
         self.said = everywhere.unwrap_or_default().max(self.said);
         self.waiting = None;
-        None
     }
 }
 

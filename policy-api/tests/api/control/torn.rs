@@ -2,7 +2,11 @@
 //!
 //! The moments are not left to the clock: a file's log is watched as it grows, and etcd as it is written to.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use policy_api::{
     client::{Client, ClientError},
@@ -84,7 +88,7 @@ fn log_of(prepared: &Prepared) -> PathBuf {
     name.into()
 }
 
-fn length(log: &PathBuf) -> u64 {
+fn length(log: &Path) -> u64 {
     fs::metadata(log).map_or(0, |metadata| metadata.len())
 }
 
