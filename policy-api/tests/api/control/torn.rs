@@ -24,7 +24,7 @@ use crate::{
 /// More than the file's engine keeps in memory until the end.
 const RULES_IN_A_FILE: usize = 3_000;
 /// More than a transaction of etcd takes, several times over.
-const RULES_IN_ETCD: usize = 8_000;
+const RULES_IN_ETCD: usize = 5_000;
 const APPS: usize = 200;
 /// Rules that a store is born with.
 const BORN: usize = 1;
@@ -163,7 +163,7 @@ async fn a_large_change_that_is_killed_on_its_way_into_etcd_stands_wholly_or_not
             let request = written(&cluster, &prefix, keys, || apply(&prepared, &server, RULES_IN_ETCD)).await;
             let is_over = request.is_finished();
             seen.push(
-                tokio::time::timeout(SOON * 2, outcome_after_kill(&prepared, server, request, RULES_IN_ETCD))
+                tokio::time::timeout(SOON * 6, outcome_after_kill(&prepared, server, request, RULES_IN_ETCD))
                     .await
                     .expect("soon"),
             );
