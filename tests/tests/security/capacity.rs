@@ -6,7 +6,7 @@ use agent::compile::Desired;
 use agent::datapath::{Hook, Sizes};
 use agent::reconcile::Programmed;
 use anyhow::{Context, Result, ensure};
-use common::placement::{Placement, Standing};
+use common::placement::Standing;
 use common::rule::RowKey;
 use common::verdict::{Direction, DropReason};
 use common::{Action, Layer, Party, PortRange, Protocol, RuleId, Ruling, Term};
