@@ -65,7 +65,8 @@ fn roles_and_resources_of_files_stand_with_the_rules_in_one_revision_and_diff_sa
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
     shell.netpol(&format!("apply -f {file} --no-wait")).exits(0);
     assert_eq!(api.revision(), before + 1, "applying twice is the same as once");
-    shell.netpol("history").exits(0).prints("role production/bot/publisher created, members layer:ci,role:operators");
+    let told = shell.netpol(&format!("history {}", before + 1)).exits(0);
+    told.prints("role production/bot/publisher created, members layer:ci,role:operators");
 }
 
 #[test]
