@@ -144,6 +144,13 @@ async fn written(cluster: &EtcdCluster, prefix: &str, keys: usize, request: impl
     request
 }
 
+/// Between the first part and the last lie milliseconds, of which a kill has to hit one.
+const TRIES: usize = 20;
+
+fn in_vain(seen: &[Outcome]) -> usize {
+    seen.iter().filter(|outcome| **outcome == Outcome::Nothing).count()
+}
+
 /// Whether it is a part of a large change, or what makes it visible: what nodes' presence is kept by comes at any time.
 fn is_of_a_change(event: &etcd_client::Event) -> bool {
     let key = event.kv().and_then(|kv| kv.key_str().ok()).unwrap_or_default();
@@ -154,26 +161,21 @@ fn is_of_a_change(event: &etcd_client::Event) -> bool {
 async fn a_large_change_that_is_killed_on_its_way_into_etcd_stands_wholly_or_not_at_all() {
     let cluster = tokio::task::spawn_blocking(EtcdCluster::start).await.expect("started");
     let mut seen = Vec::new();
-    for turn in 0..rounds(1, 10) {
-        // Until one was answered before as many keys were written.
-        for keys in (0..).step_by(2) {
-            let prefix = format!("netpol-{turn}-{keys}");
-            let prepared = tokio::task::block_in_place(|| Prepared::in_etcd_at(&cluster, &prefix));
-            let server = Process::start(&prepared);
-            let request = written(&cluster, &prefix, keys, || apply(&prepared, &server, RULES_IN_ETCD)).await;
-            let is_over = request.is_finished();
-            seen.push(
-                tokio::time::timeout(SOON * 6, outcome_after_kill(&prepared, server, request, RULES_IN_ETCD))
-                    .await
-                    .expect("soon"),
-            );
-            if is_over {
-                break;
-            }
+    // Before its first part; behind that, as often as it takes to be ahead of its last one; and when it is answered.
+    let behind_the_first = std::iter::repeat_n(1, TRIES);
+    for keys in std::iter::once(0).chain(behind_the_first).chain([usize::MAX]) {
+        let is_enough = in_vain(&seen) > rounds(1, 10);
+        if keys == 1 && is_enough {
+            continue;
         }
+        let prefix = format!("netpol-{}", seen.len());
+        let prepared = tokio::task::block_in_place(|| Prepared::in_etcd_at(&cluster, &prefix));
+        let server = Process::start(&prepared);
+        let request = written(&cluster, &prefix, keys, || apply(&prepared, &server, RULES_IN_ETCD)).await;
+        let outcome = outcome_after_kill(&prepared, server, request, RULES_IN_ETCD);
+        seen.push(tokio::time::timeout(SOON * 6, outcome).await.expect("soon"));
     }
     println!("{seen:?}");
-    let in_vain = seen.iter().filter(|outcome| **outcome == Outcome::Nothing).count();
-    assert!(in_vain > 1, "never between two of its parts: {seen:?}");
+    assert!(in_vain(&seen) > 1, "never between two of its parts: {seen:?}");
     assert!(seen.contains(&Outcome::All), "{seen:?}");
 }
