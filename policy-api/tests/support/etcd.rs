@@ -195,20 +195,20 @@ fn free_addresses(count: usize) -> Vec<SocketAddr> {
     listeners.iter().map(|listener| listener.local_addr().expect("an address")).collect()
 }
 
-/// A directory on disk, named after our process; those of processes that are gone are removed.
+/// A directory on disk. Those that nobody removed are, once they are old: whose they are cannot be told, as processes of other
+/// sandboxes have numbers like ours.
 fn make_directory() -> PathBuf {
     const NAME: &str = "netpol-test-etcd-";
-    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    const OLD: Duration = Duration::from_secs(3_600);
     let parent = std::env::temp_dir();
     for entry in fs::read_dir(&parent).expect("a directory").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let process = name.strip_prefix(NAME).and_then(|rest| rest.split('-').next());
-        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+        let made = entry.metadata().and_then(|metadata| metadata.created()).ok();
+        let is_old = made.and_then(|made| made.elapsed().ok()).is_some_and(|age| age > OLD);
+        if is_old && entry.file_name().to_string_lossy().starts_with(NAME) {
             fs::remove_dir_all(entry.path()).unwrap_or_default();
         }
     }
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let path = parent.join(format!("{NAME}{}-{number}", std::process::id()));
+    let path = parent.join(format!("{NAME}{:016x}", fastrand::u64(..)));
     fs::create_dir(&path).expect("a directory");
     path
 }
