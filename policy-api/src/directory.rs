@@ -1,4 +1,4 @@
-//! The directory that `netpol-api init` writes: the CA, the tokens. For its owner's eyes only.
+//! The directory that `netpol-api init` writes: the CA, the seal key, the tokens. For its owner's eyes only.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -8,7 +8,8 @@ use std::{
 };
 
 use crate::{
-    model::{NodeName, TokenName},
+    broker::SealKey,
+    model::{NodeName, SignerKeyId, TokenName},
     private,
     store::{DatabaseError, Refusal, Token},
     tls::{Authority, TlsError},
@@ -23,6 +24,16 @@ pub enum DirectoryError {
     HalfAuthority { present: PathBuf, absent: PathBuf },
     #[error("{path} holds no token")]
     Token { path: PathBuf },
+    #[error("{path} holds no seal key, which is 64 hexadecimal digits; put back what was there. {REMEDY}")]
+    Seal { path: PathBuf },
+    #[error("{path} is not there, and the store holds keys of the signer that were sealed with it. {REMEDY}")]
+    NoSeal { path: PathBuf },
+    #[error(
+        "{path} does not open key {key} of the signer, which the store holds: it was sealed with another one. {REMEDY}"
+    )]
+    WrongSeal { path: PathBuf, key: SignerKeyId },
+    #[error("no random numbers for {path}")]
+    Random { path: PathBuf },
     #[error("{path} holds no CA; run `netpol-api init` first")]
     NoAuthority { path: PathBuf },
     #[error(transparent)]
@@ -34,6 +45,10 @@ pub enum DirectoryError {
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
+
+/// What to do about a seal key that does not fit.
+const REMEDY: &str = "Copy it from the directory of another API on this store, or from a copy of this directory; if it is lost, \
+                      `netpol-api reseal` makes a new one, and identity tokens that are out are void";
 
 /// The directory.
 #[derive(Clone, Debug)]
@@ -72,6 +87,10 @@ impl Directory {
         self.0.join("ca.key")
     }
 
+    pub fn seal_key_path(&self) -> PathBuf {
+        self.0.join("seal.key")
+    }
+
     pub fn operator_token_path(&self) -> PathBuf {
         self.0.join("operator.token")
     }
@@ -105,6 +124,35 @@ impl Directory {
             (Some(_), None) => Err(DirectoryError::HalfAuthority { present: certificate, absent: key }),
             (None, Some(_)) => Err(DirectoryError::HalfAuthority { present: key, absent: certificate }),
         }
+    }
+
+    /// The seal key, made if there is none: right for a store that holds nothing that was sealed.
+    pub fn seal_key_or_new(&self) -> Result<(SealKey, Found), DirectoryError> {
+        let path = self.seal_key_path();
+        match read_secret(&path)? {
+            Some(text) => {
+                let key = SealKey::from_text(&text).ok_or(DirectoryError::Seal { path })?;
+                Ok((key, Found::Kept))
+            }
+            None => Ok((self.new_seal_key()?, Found::Written)),
+        }
+    }
+
+    /// The seal key of a store that holds, or does not hold, what was sealed. What an earlier version made has none of either.
+    pub fn seal_key(&self, is_needed: bool) -> Result<SealKey, DirectoryError> {
+        let path = self.seal_key_path();
+        if is_needed && read_secret(&path)?.is_none() {
+            return Err(DirectoryError::NoSeal { path });
+        }
+        Ok(self.seal_key_or_new()?.0)
+    }
+
+    /// A new seal key in the place of what is there.
+    pub fn new_seal_key(&self) -> Result<SealKey, DirectoryError> {
+        let path = self.seal_key_path();
+        let key = SealKey::random().ok_or_else(|| DirectoryError::Random { path: path.clone() })?;
+        write(&path, &format!("{}\n", key.to_text()))?;
+        Ok(key)
     }
 
     /// The token in a file, made if there is none.

@@ -95,6 +95,8 @@ pub fn init(wish: &Init) -> Result<Report, DirectoryError> {
     let mut report = Report::new();
     let (_, found) = directory.authority_or_new()?;
     report.push((shown(&directory.certificate_path()), found));
+    let (_, found) = directory.seal_key_or_new()?;
+    report.push((shown(&directory.seal_key_path()), found));
     let store = prepare(&wish.store, wish.overlay)?;
     store.add_names(&wish.names)?;
     let path = directory.operator_token_path();
@@ -109,6 +111,24 @@ pub fn init(wish: &Init) -> Result<Report, DirectoryError> {
         report.extend(Registrar::open(wish)?.register(wish, &directory)?);
     }
     Ok(report)
+}
+
+/// Makes a new seal key, and gives up the keys of the signer that were sealed with the one before. Whoever serves the store
+/// must have stopped: he would seal the next key with the old one.
+pub fn reseal(directory: &Path, store: &Location) -> Result<PathBuf, DirectoryError> {
+    let directory = Directory::at(directory);
+    directory.authority()?;
+    let store = Store::open(store, OverlayWish::default())?;
+    directory.new_seal_key()?;
+    let write = store.write(Write::new(Command::GiveUpSigner, Principal::Itself));
+    runtime()?.block_on(write)?;
+    store.close();
+    Ok(directory.seal_key_path())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, DirectoryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.map_err(|source| DirectoryError::File { path: "(a runtime)".into(), source })
 }
 
 fn shown(path: &Path) -> String {
@@ -127,9 +147,7 @@ impl Registrar {
             DatabaseError::Served { path } => DirectoryError::Served { path },
             other => other.into(),
         })?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.map_err(|source| DirectoryError::File { path: "(a runtime)".into(), source })?;
-        Ok(Self { store, runtime })
+        Ok(Self { store, runtime: runtime()? })
     }
 
     fn register(self, wish: &Init, directory: &Directory) -> Result<Report, DirectoryError> {
@@ -223,7 +241,9 @@ mod tests {
         for path in ["pki", "pki/join", "state"] {
             assert_eq!(mode(path), 0o700, "{path}");
         }
-        for path in ["pki/ca.pem", "pki/ca.key", "pki/operator.token", "pki/join/n1.token", "state/policy.db"] {
+        for path in
+            ["pki/ca.pem", "pki/ca.key", "pki/seal.key", "pki/operator.token", "pki/join/n1.token", "state/policy.db"]
+        {
             assert_eq!(mode(path), 0o600, "{path}");
         }
     }
@@ -235,7 +255,7 @@ mod tests {
         let before = fs::read_to_string(directory.path().join("pki/operator.token")).expect("token");
         let report = init(&wish(directory.path(), &["n1", "n2"])).expect("again");
         let found: Vec<_> = report.iter().map(|(_, found)| *found).collect();
-        assert_eq!(found, [Found::Kept, Found::Kept, Found::Kept, Found::Written]);
+        assert_eq!(found, [Found::Kept, Found::Kept, Found::Kept, Found::Kept, Found::Written]);
         assert_eq!(fs::read_to_string(directory.path().join("pki/operator.token")).expect("token"), before);
         assert_eq!(principal_of(directory.path(), "operator.token"), Some(Principal::Operator));
         let grant = |name: &str, pattern: &str| {
@@ -267,7 +287,7 @@ mod tests {
         let teams = vec!["shop=shop-*,cart".parse().expect("team")];
         let tokens = vec!["alice=writer:shop,auditor".parse().expect("token")];
         let wish = Init { teams, tokens, ..wish(directory.path(), &["n1"]) };
-        let words = |report: Report| report.into_iter().skip(3).map(|(_, found)| found).collect::<Vec<_>>();
+        let words = |report: Report| report.into_iter().skip(4).map(|(_, found)| found).collect::<Vec<_>>();
         assert_eq!(words(init(&wish).expect("init")), [Found::Written, Found::Written]);
         assert_eq!(words(init(&wish).expect("again")), [Found::Kept, Found::Kept]);
         let path = directory.path().join("pki/tokens/alice.token");

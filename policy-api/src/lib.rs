@@ -5,6 +5,8 @@
 //! here knows the datapath: of `common` it takes identities, ports and the verdict engine for `check`.
 
 #[cfg(feature = "server")]
+pub mod broker;
+#[cfg(feature = "server")]
 pub mod challenge;
 #[cfg(feature = "server")]
 pub mod check;

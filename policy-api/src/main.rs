@@ -16,7 +16,7 @@ use policy_api::{
     challenge::Underlay,
     directory::Found,
     http::Compat,
-    init::{Init, NodeWish, TeamWish, TokenWish, init},
+    init::{Init, NodeWish, TeamWish, TokenWish, init, reseal},
     model::{History, Invalid, KnownSeal, Misfit, Prefix, Verified},
     oidc::{KeySource, ProviderConfig, RoleOf},
     server::{Server, ServerConfig},
@@ -40,7 +40,7 @@ enum Command {
         netpol-api init --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db --node n3=web-*,cache\n  \
         netpol-api init --dir /etc/netpol/api --store etcd://127.0.0.1:2379 --node n1\n  \
         netpol-api init --node n1 --team shop=shop-* --token alice=writer:shop\n\n\
-        Writes ca.pem, ca.key, operator.token, join/NAME.token and tokens/NAME.token, each readable by its owner alone. The\n\
+        Writes ca.pem, ca.key, seal.key, operator.token, join/NAME.token and tokens/NAME.token, each readable by its owner alone. The\n\
         store keeps hashes of the tokens. Teams and tokens of users are made here as long as nobody serves the store, and\n\
         by `netpol team set` and `netpol token create` from then on. Running it again keeps what is there; a token file that was removed is replaced, and the old token\n\
         is void.")]
@@ -62,7 +62,7 @@ enum Command {
     #[command(after_help = "Example:\n  \
         netpol-api backup --store sqlite:///var/lib/netpol/policy.db /var/backups/netpol-2026-01-31.db\n\n\
         The copy is whole as of one revision, and writes go on meanwhile. It holds hashes of tokens\n\
-        and no key: with a copy of --dir beside it everything can be put back.")]
+        and no key that opens anything: with a copy of --dir beside it everything can be put back.")]
     Backup(BackupArgs),
     /// Puts a backup in the place of a store.
     #[command(after_help = "Examples:\n  \
@@ -80,6 +80,13 @@ enum Command {
         An agent never follows a store of another history by itself: it might be an old copy, without\n\
         the denies that came since. Its status names the history that it follows.")]
     Accept(AcceptArgs),
+    /// Makes a new seal key where the one before is lost, or somebody else may have it.
+    #[command(after_help = "Example:\n  \
+        netpol-api reseal --dir /etc/netpol/api --store sqlite:///var/lib/netpol/policy.db\n\n\
+        The store holds the keys that identity tokens are signed with, sealed by seal.key of --dir, so that a backup signs\n\
+        nothing. This gives them up: tokens that are out are void, and the next `serve` makes a new key. Nobody may serve the store\n\
+        meanwhile; where several do, copy the new seal.key to all of them before they start again.")]
+    Reseal(ResealArgs),
     /// Looks at the history beside whoever serves the store, or where nobody does.
     #[command(subcommand)]
     History(HistoryCommand),
@@ -103,6 +110,16 @@ struct VerifyArgs {
     /// What an earlier `verify` printed: the number of an entry and its seal.
     #[arg(long, value_name = "NUMBER:SEAL")]
     known: Option<KnownSeal>,
+}
+
+#[derive(Args)]
+struct ResealArgs {
+    /// Directory of the CA and the tokens.
+    #[arg(long, value_name = "DIR", default_value = "/etc/netpol/api")]
+    dir: PathBuf,
+    /// Where the store is.
+    #[arg(long, value_name = "URL", default_value = "sqlite:///var/lib/netpol/policy.db")]
+    store: Location,
 }
 
 #[derive(Args)]
@@ -192,6 +209,9 @@ struct ServeArgs {
     /// How long a node's certificate is good for: 10s to 30d. Nodes renew theirs at half of it.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
     certificate_lifetime: Duration,
+    /// How long one key signs identity tokens: 10s to 30d. The next one is published half of that before it signs.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_lifetime)]
+    signer_lifetime: Duration,
     /// How many requests each caller, an operator or a node, may make in a second; twice as many at once.
     #[arg(long, value_name = "N", default_value_t = NonZeroU32::new(1_000).expect("not zero"))]
     requests_per_second: NonZeroU32,
@@ -255,6 +275,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => save(&args),
         Command::Restore(args) => put_back(&args),
         Command::Accept(args) => let_follow(&args.store, &args.histories),
+        Command::Reseal(args) => seal_anew(&args),
         Command::History(HistoryCommand::Verify(args)) => verify(&args),
     };
     match done {
@@ -315,6 +336,11 @@ fn let_follow(store: &Location, histories: &[History]) -> anyhow::Result<()> {
     say(&format!("agents that follow {} go over to {store}", names.join(", ")))
 }
 
+fn seal_anew(args: &ResealArgs) -> anyhow::Result<()> {
+    let path = reseal(&args.dir, &args.store).context("make a new seal key")?;
+    say(&format!("wrote {}: keys of the signer that were sealed before are given up", path.display()))
+}
+
 fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     let verified = verify_store(&args.store, args.known).context("read the history")?;
     let Verified { first, number, seal, revision, misfit, .. } = verified;
@@ -363,6 +389,7 @@ async fn serve_until_told(args: ServeArgs) -> anyhow::Result<()> {
             history_bytes: args.keep_history_size << 20,
         },
         certificate_lifetime: args.certificate_lifetime,
+        signer_lifetime: args.signer_lifetime,
         requests_per_second: args.requests_per_second,
         provider: args.oidc.provider()?,
         cf_compat: args.cf_compat.then_some(Compat { origins: args.cf_allow_origin }),
@@ -427,7 +454,7 @@ fn parse_lifetime(text: &str) -> Result<Duration, Invalid> {
     const SHORTEST: u64 = 10;
     const DAY: u64 = 24 * 3_600;
     let refuse =
-        || Invalid::new(text, "is not a lifetime of certificates", "use 10s to 30d, like `30m`, `24h` or `7d`");
+        || Invalid::new(text, "is not a lifetime of certificates or keys", "use 10s to 30d, like `30m`, `24h` or `7d`");
     let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', DAY)];
     let split = units.iter().find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
     let (number, unit) = split.ok_or_else(refuse)?;

@@ -11,12 +11,14 @@ use hyper_util::rt::TokioTimer;
 use socket2::{SockRef, TcpKeepalive};
 use time::OffsetDateTime;
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
+    broker::{Broker, BrokerError, SignerTiming, keep_rotating},
     challenge::{Challenger, Underlay},
     directory::{Directory, DirectoryError},
     http::{self, Compat, Context, Issuer},
+    model::Timestamp,
     oidc::{KeysError, Provider, ProviderConfig},
     store::{DatabaseError, Location, OverlayWish, Retention, Store},
     tls::{Authority, Identifying, TlsError},
@@ -40,6 +42,8 @@ pub struct ServerConfig {
     pub retention: Retention,
     /// How long a node's certificate is good for; nodes renew theirs long before.
     pub certificate_lifetime: Duration,
+    /// How long a key of the signer of identity tokens signs.
+    pub signer_lifetime: Duration,
     /// How many requests each caller may make.
     pub requests_per_second: NonZeroU32,
     /// Who vouches for users besides our own tokens.
@@ -61,6 +65,8 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     #[error("cannot read the keys of the OpenID provider: {0}")]
     Provider(#[from] KeysError),
+    #[error(transparent)]
+    Broker(BrokerError),
     #[error("cannot start the planner of watches: {0}")]
     Planner(io::Error),
 }
@@ -74,6 +80,7 @@ pub struct Server {
     serving: JoinHandle<io::Result<()>>,
     renewing: JoinHandle<()>,
     noting: JoinHandle<()>,
+    rotating: JoinHandle<()>,
     planning: Planning,
 }
 
@@ -95,6 +102,7 @@ impl Server {
             None => None,
         };
         let store = Arc::new(open(&config).await?);
+        let broker = Arc::new(broker(&config, &store).await?);
         let names = names(&config, &store);
         let tls = RustlsConfig::from_config(authority.server(&names, OffsetDateTime::now_utc())?);
         let (listener, address) =
@@ -107,9 +115,10 @@ impl Server {
         let presence = Arc::new(Presence::shared_by(store.board()));
         let planner = Planner::start(&store, presence.clone(), stopped.clone());
         let (planner, planning) = planner.map_err(ServeError::Planner)?;
+        let rotating = tokio::spawn(keep_rotating(broker.clone(), stopped.clone()));
         let noting = tokio::spawn(note_spread(store.clone(), presence.clone(), stopped.clone()));
         let limit = config.requests_per_second;
-        let context = Context::new(store.clone(), presence, planner, timing, issuer, limit, stopped);
+        let context = Context::new(broker, presence, planner, timing, issuer, limit, stopped);
         let router = http::router(context.believing(provider), config.cf_compat.as_ref());
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener).map_err(|source| ServeError::Listen { address, source })?;
@@ -121,7 +130,7 @@ impl Server {
         let serving = tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
         let renewing = tokio::spawn(renew(authority, names, tls));
         info!(%address, revision = %store.read(|state| state.revision()), "serving");
-        Ok(Self { address, store, stop, handle, serving, renewing, noting, planning })
+        Ok(Self { address, store, stop, handle, serving, renewing, noting, rotating, planning })
     }
 
     /// Where we listen, with the port that was found if none was asked for.
@@ -151,7 +160,7 @@ impl Server {
             error!(error = %failure, "the server did not end well");
         }
         // They were told to stop, and a panic of one was reported when it happened.
-        let _reported = (self.planning.join(), self.noting.await);
+        let _reported = (self.planning.join(), self.noting.await, self.rotating.await);
         // Connections that outlived their grace may hold the store a moment longer; all that was answered is on disk anyway.
         if let Some(store) = Arc::into_inner(self.store) {
             store.close();
@@ -165,6 +174,24 @@ async fn open(config: &ServerConfig) -> Result<Store, ServeError> {
     let (location, overlay, retention) = (config.store.clone(), config.overlay, config.retention);
     let opening = tokio::task::spawn_blocking(move || Store::open_keeping(&location, overlay, retention)).await;
     Ok(opening.map_err(|panic| ServeError::Listen { address: config.listen, source: io::Error::other(panic) })??)
+}
+
+/// The broker of the store, with a key to sign with: the first one is made here.
+async fn broker(config: &ServerConfig, store: &Arc<Store>) -> Result<Broker, ServeError> {
+    let directory = Directory::at(&config.directory);
+    let seal = directory.seal_key(store.read(|state| !state.replica().signer_keys.is_empty()))?;
+    let timing = SignerTiming { lifetime: config.signer_lifetime };
+    let broker = Broker::new(store.clone(), seal, timing, Arc::new(Timestamp::now)).map_err(|error| match error {
+        BrokerError::WrongSeal(key) => DirectoryError::WrongSeal { path: directory.seal_key_path(), key }.into(),
+        other => ServeError::Broker(other),
+    })?;
+    match broker.rotate().await {
+        Ok(_) => {}
+        // A store that takes no writes now may take them later, and answers until then.
+        Err(BrokerError::Store(refusal)) => warn!(error = %refusal, "cannot make a key of the signer yet"),
+        Err(other) => return Err(ServeError::Broker(other)),
+    }
+    Ok(broker)
 }
 
 fn names(config: &ServerConfig, store: &Store) -> Vec<String> {

@@ -43,6 +43,7 @@ pub(super) fn of_write(answer: Answer) -> Response {
         // Whatever came of it: the rule does not stand yet.
         Answer::Asked(asked) => (StatusCode::ACCEPTED, Json(asked)).into_response(),
         Answer::RequestDeleted(deleted) => Json(deleted).into_response(),
+        Answer::Revoked(answer) => Json(answer).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),
     }
 }

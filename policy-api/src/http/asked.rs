@@ -48,6 +48,10 @@ impl Asked {
         &self.principal
     }
 
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The node that asks, which must be the one that the path names.
     pub(super) fn node(&self, named: &str) -> Result<&NodeGrant, Failure> {
         let name = node_name(named)?;

@@ -17,10 +17,11 @@ use super::{
     Context,
     endpoint::{Access, Endpoint},
     failure::{Failure, Told},
+    gatekeeper::Asker,
     refused::Attempted,
 };
 use crate::{
-    model::{Timestamp, TokenHash},
+    model::{Grant, Timestamp, TokenHash},
     store::{NodeGrant, Principal, Refusal, Rights, User},
     tls::Peer,
 };
@@ -51,6 +52,8 @@ enum Proof {
     None,
 }
 
+/// What is asked of who wants to be told what gatekeepers are told.
+const A_GATES: &str = "a token of role `gate`, or a node's certificate";
 /// What an answer is called, in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -71,6 +74,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     };
+    let who = response.extensions_mut().remove().map_or(who, |Asker(asker)| asker);
     if let Some(Told(detail)) = response.extensions_mut().remove() {
         asked.note(&gate.context, &who, detail).await;
     }
@@ -139,6 +143,9 @@ impl Gate {
         let limits = &self.context.limits;
         let address = shown.address;
         let unknown = || limits.unknown(address);
+        if self.endpoint.access == Access::Shown {
+            return Ok(None);
+        }
         if self.endpoint.access == Access::Open {
             return unknown().map(|()| None).map_err(|failure| (failure, None));
         }
@@ -166,37 +173,62 @@ impl Gate {
     /// A token that is for one purpose alone is good for nothing else, not even to read.
     fn permit_role(&self, principal: &Principal) -> Result<(), Failure> {
         let rights = self.context.store.read(|state| Rights::of(principal, state, Timestamp::now()))?;
+        let refuse = |wanted: &str| Err(Failure::not_permitted(&principal.to_string(), wanted));
         match (self.endpoint.access, rights.sole()) {
             (Access::Known | Access::User, Some(sole)) => {
-                let wanted = format!("a token of a role that reads policy; this one's is `{sole}`");
-                Err(Failure::not_permitted(&principal.to_string(), &wanted))
+                refuse(&format!("a token of a role that reads policy; this one's is `{sole}`"))
             }
-            (Access::Known | Access::User, None) | (Access::Open | Access::Node | Access::Joining, _) => Ok(()),
+            (Access::Identity, Some(Grant::Gate)) => refuse("the token of a machine, a user or the operator"),
+            (Access::Gate, Some(Grant::Gate)) => Ok(()),
+            (Access::Gate, _) if !matches!(principal, Principal::Node(_)) => refuse(A_GATES),
+            (
+                Access::Known
+                | Access::User
+                | Access::Identity
+                | Access::Gate
+                | Access::Open
+                | Access::Shown
+                | Access::Node
+                | Access::Joining,
+                _,
+            ) => Ok(()),
         }
     }
 
     fn permit(&self, principal: &Principal) -> Result<(), Failure> {
         let who = principal.to_string();
         match (self.endpoint.access, principal) {
-            (_, Principal::User(User::Vouched { grants, .. })) if grants.is_empty() => {
+            // Who has no role here may have one in front of a gatekeeper.
+            (access, Principal::User(User::Vouched { grants, .. }))
+                if grants.is_empty() && access != Access::Identity =>
+            {
                 Err(Failure::not_permitted(&who, "a claim of the provider that gives a role"))
             }
-            (Access::Open | Access::Known, Principal::Operator | Principal::User(_) | Principal::Node(_))
+            (
+                Access::Open | Access::Shown | Access::Known,
+                Principal::Operator | Principal::User(_) | Principal::Node(_),
+            )
             | (Access::User, Principal::Operator | Principal::User(_))
+            | (Access::Identity, Principal::Operator | Principal::User(_) | Principal::Node(_))
+            | (Access::Gate, Principal::User(_) | Principal::Node(_))
             | (Access::Node | Access::Joining, Principal::Node(_))
             | (Access::Joining, Principal::Joining(..)) => Ok(()),
             (Access::User, Principal::Node(_) | Principal::Joining(..)) => {
                 Err(Failure::not_permitted(&who, "the token of a user or of the operator"))
             }
-            (Access::Open | Access::Known | Access::Node, Principal::Joining(..)) => {
-                Err(Failure::not_permitted(&who, "the certificate that the node got when it joined"))
-            }
+            (Access::Gate, Principal::Operator) => Err(Failure::not_permitted(&who, A_GATES)),
+            (
+                Access::Open | Access::Shown | Access::Known | Access::Node | Access::Identity | Access::Gate,
+                Principal::Joining(..),
+            ) => Err(Failure::not_permitted(&who, "the certificate that the node got when it joined")),
             (Access::Node, Principal::Operator | Principal::User(_)) => {
                 Err(Failure::not_permitted(&who, "the node's own certificate"))
             }
             (Access::Joining, Principal::Operator | Principal::User(_)) => {
                 Err(Failure::not_permitted(&who, "the node's join token"))
             }
+            // It never asks.
+            (_, Principal::Itself) => Err(Failure::unknown_caller()),
         }
     }
 

@@ -11,8 +11,10 @@ mod cf;
 mod endpoint;
 mod failure;
 mod gate;
+mod gatekeeper;
 mod health;
 mod history;
+mod identity_token;
 mod limit;
 mod lookup;
 mod metrics;
@@ -32,8 +34,12 @@ use axum::{Router, middleware};
 use tokio::sync::{Semaphore, watch::Receiver};
 
 pub use self::cf::Compat;
-use self::{endpoint::ENDPOINTS, failure::Failure, gate::Gate, limit::Limits, metrics::Metrics, used::LastUsed};
+use self::{
+    endpoint::ENDPOINTS, failure::Failure, gate::Gate, gatekeeper::AllowedBefore, limit::Limits, metrics::Metrics,
+    used::LastUsed,
+};
 use crate::{
+    broker::Broker,
     challenge::Challenger,
     model::Timestamp,
     oidc::Provider,
@@ -46,6 +52,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Context {
     pub store: Arc<Store>,
+    pub broker: Arc<Broker>,
     pub presence: Arc<Presence>,
     pub planner: Planner,
     pub timing: Timing,
@@ -57,6 +64,7 @@ pub struct Context {
     last_used: Arc<LastUsed>,
     limits: Arc<Limits>,
     readers_of_the_past: Arc<Semaphore>,
+    allowed_before: Arc<AllowedBefore>,
 }
 
 /// How many may read what is past at once; others wait.
@@ -64,7 +72,7 @@ const READERS_OF_THE_PAST: usize = 4;
 
 impl Context {
     pub fn new(
-        store: Arc<Store>,
+        broker: Arc<Broker>,
         presence: Arc<Presence>,
         planner: Planner,
         timing: Timing,
@@ -73,7 +81,8 @@ impl Context {
         stop: Receiver<bool>,
     ) -> Self {
         Self {
-            store,
+            store: broker.store().clone(),
+            broker,
             presence,
             planner,
             timing,
@@ -84,6 +93,7 @@ impl Context {
             last_used: Arc::new(LastUsed::since(Timestamp::now())),
             limits: Arc::new(Limits::new(requests_per_second)),
             readers_of_the_past: Arc::new(Semaphore::new(READERS_OF_THE_PAST)),
+            allowed_before: Arc::default(),
         }
     }
 }
@@ -106,7 +116,9 @@ pub struct Issuer {
 pub fn router(context: Context, compat: Option<&Compat>) -> Router {
     let add = |router: Router<Context>, (index, endpoint): (usize, &'static endpoint::Endpoint)| {
         let gate = Gate { context: context.clone(), endpoint, index };
-        router.route(endpoint.path, (endpoint.handler)().route_layer(middleware::from_fn_with_state(gate, gate::pass)))
+        // Ids of resources have slashes, which some clients escape and some do not.
+        let path = endpoint.path.replace("{resource}", "{*resource}");
+        router.route(&path, (endpoint.handler)().route_layer(middleware::from_fn_with_state(gate, gate::pass)))
     };
     let ours = ENDPOINTS
         .iter()

@@ -18,7 +18,7 @@ impl Moment {
     pub(super) fn from_fields(fields: &mut Fields, by: &Principal) -> Result<Self, Failure> {
         match (fields.parsed("at")?, by) {
             (None, _) => Ok(Self::Now),
-            (Some::<At>(_), Principal::Node(_) | Principal::Joining(..)) => {
+            (Some::<At>(_), Principal::Node(_) | Principal::Joining(..) | Principal::Itself) => {
                 Err(Failure::not_permitted(&by.to_string(), "the operator's token to ask about the past"))
             }
             (Some(at), _) => Self::of(at),

@@ -31,7 +31,7 @@ pub(super) async fn who_am_i(State(context): State<Context>, request: Request) -
             Principal::User(User::Token(name, _)) => {
                 state.replica().tokens.get(name).and_then(|token| token.expires_at)
             }
-            Principal::Operator | Principal::Node(_) | Principal::Joining(..) => None,
+            Principal::Operator | Principal::Node(_) | Principal::Joining(..) | Principal::Itself => None,
         };
         Ok::<_, Refusal>(WhoAmI { who: by.to_string(), grants: rights.grants().clone(), expires_at })
     })?;

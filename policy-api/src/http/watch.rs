@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Lines that may wait for a reader before its feed waits too.
-const LINES: usize = 16;
+pub(super) const LINES: usize = 16;
 
 pub(super) async fn open(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
     let peer = request.extensions().get::<Option<Peer>>().cloned().flatten();
@@ -64,7 +64,7 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
                 drop(connection);
             });
         }
-        by @ (Principal::Operator | Principal::User(_) | Principal::Joining(..)) => {
+        by @ (Principal::Operator | Principal::User(_) | Principal::Joining(..) | Principal::Itself) => {
             let over = over(&context, by);
             // Listened to before it is looked at, so that no revocation falls between.
             context.store.read(|state| Rights::of(by, state, Timestamp::now()).map(drop))?;
@@ -82,15 +82,16 @@ pub(super) async fn open(State(context): State<Context>, request: Request) -> Re
 }
 
 /// Returns when what somebody showed is good no longer: what they began by it ends.
-fn over(context: &Context, by: &Principal) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+pub(super) fn over(context: &Context, by: &Principal) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match by {
         Principal::User(User::Token(name, _)) => Box::pin(context.store.expulsion(Key::Token(name.clone()))),
         Principal::User(User::Vouched { until, .. }) => Box::pin(tokio::time::sleep(Timestamp::now().until(*until))),
-        Principal::Operator | Principal::Node(_) | Principal::Joining(..) => Box::pin(std::future::pending()),
+        Principal::Node(grant) => Box::pin(context.store.expulsion(Key::Node(grant.name.clone()))),
+        Principal::Operator | Principal::Joining(..) | Principal::Itself => Box::pin(std::future::pending()),
     }
 }
 
-fn body_of(receiver: mpsc::Receiver<Line>) -> Body {
+pub(super) fn body_of(receiver: mpsc::Receiver<Line>) -> Body {
     Body::from_stream(stream::unfold(receiver, |mut receiver| async {
         let line = receiver.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from_owner(line)), receiver))

@@ -16,7 +16,9 @@ use super::{
     isolation::{Isolation, Target},
     name::{AppName, GroupName, NodeName, TeamName, TokenName},
     node::Node,
+    revocation::{Revocation, Revoked},
     rule::{Rule, RuleId},
+    signer::{SignerKey, SignerKeyId},
     team::Team,
     time::Timestamp,
 };
@@ -100,6 +102,18 @@ pub enum Change {
     DeleteResource {
         id: ResourceId,
     },
+    PutSignerKey {
+        key: Arc<SignerKey>,
+    },
+    DeleteSignerKey {
+        id: SignerKeyId,
+    },
+    PutRevocation {
+        revocation: Arc<Revocation>,
+    },
+    DeleteRevocation {
+        of: Revoked,
+    },
 }
 
 /// What a change is about.
@@ -117,6 +131,8 @@ pub enum Key {
     Layer(LayerName),
     Role(RoleName),
     Resource(ResourceId),
+    SignerKey(SignerKeyId),
+    Revocation(Revoked),
 }
 
 impl Change {
@@ -146,6 +162,10 @@ impl Change {
             Self::DeleteRole { name } => Key::Role(name.clone()),
             Self::PutResource { resource } => Key::Resource(resource.id.clone()),
             Self::DeleteResource { id } => Key::Resource(id.clone()),
+            Self::PutSignerKey { key } => Key::SignerKey(key.id.clone()),
+            Self::DeleteSignerKey { id } => Key::SignerKey(id.clone()),
+            Self::PutRevocation { revocation } => Key::Revocation(revocation.of.clone()),
+            Self::DeleteRevocation { of } => Key::Revocation(of.clone()),
         }
     }
 
@@ -164,6 +184,8 @@ impl Change {
             Self::PutLayer { layer } => Some(layer.revision),
             Self::PutRole { role } => Some(role.revision),
             Self::PutResource { resource } => Some(resource.revision),
+            Self::PutSignerKey { key } => Some(key.revision),
+            Self::PutRevocation { revocation } => Some(revocation.revision),
             Self::DeleteApp { .. }
             | Self::DeleteGroup { .. }
             | Self::DeleteRule { .. }
@@ -175,14 +197,17 @@ impl Change {
             | Self::DeleteRequest { .. }
             | Self::DeleteLayer { .. }
             | Self::DeleteRole { .. }
-            | Self::DeleteResource { .. } => None,
+            | Self::DeleteResource { .. }
+            | Self::DeleteSignerKey { .. }
+            | Self::DeleteRevocation { .. } => None,
         }
     }
 
     /// The same without what is nobody's business but the policy API's: what watches and the history tell.
-    pub fn without_hash(&self) -> Cow<'_, Self> {
+    pub fn without_secrets(&self) -> Cow<'_, Self> {
         match self {
             Self::PutToken { token } => Cow::Owned(Self::PutToken { token: Arc::new(token.without_hash()) }),
+            Self::PutSignerKey { key } => Cow::Owned(Self::PutSignerKey { key: Arc::new(key.without_secret()) }),
             other => Cow::Borrowed(other),
         }
     }
@@ -204,6 +229,8 @@ impl Key {
             Self::Layer(name) => Change::DeleteLayer { name },
             Self::Role(name) => Change::DeleteRole { name },
             Self::Resource(id) => Change::DeleteResource { id },
+            Self::SignerKey(id) => Change::DeleteSignerKey { id },
+            Self::Revocation(of) => Change::DeleteRevocation { of },
         }
     }
 }
@@ -223,6 +250,8 @@ impl fmt::Display for Key {
             Self::Layer(name) => write!(f, "layer/{name}"),
             Self::Role(name) => write!(f, "role/{name}"),
             Self::Resource(id) => write!(f, "resource/{id}"),
+            Self::SignerKey(id) => write!(f, "signer-key/{id}"),
+            Self::Revocation(of) => write!(f, "revocation/{of}"),
         }
     }
 }

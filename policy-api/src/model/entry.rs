@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     change::Change,
     digest::Digest,
+    gate_report::GateNote,
     history::{History, Revision},
     invalid::Invalid,
     name::NodeName,
@@ -32,11 +33,23 @@ pub enum EntryKind {
     InForce,
     /// The store was put back from a copy.
     Restored,
+    /// Keys of the signer that came and went, and revocations that were over.
+    Signer,
+    /// What gatekeepers decided.
+    Gate,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 6] =
-        [Self::Intent, Self::Node, Self::Placement, Self::Refused, Self::InForce, Self::Restored];
+    pub const ALL: [Self; 8] = [
+        Self::Intent,
+        Self::Node,
+        Self::Placement,
+        Self::Refused,
+        Self::InForce,
+        Self::Restored,
+        Self::Signer,
+        Self::Gate,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,14 +59,16 @@ impl EntryKind {
             Self::Refused => "refused",
             Self::InForce => "in-force",
             Self::Restored => "restored",
+            Self::Signer => "signer",
+            Self::Gate => "gate",
         }
     }
 
     /// Whether it is shown where nobody says what to show. What the machines do by themselves would drown the rest.
     pub fn is_shown_unasked(self) -> bool {
         match self {
-            Self::Intent | Self::Node | Self::Refused | Self::Restored => true,
-            Self::Placement | Self::InForce => false,
+            Self::Intent | Self::Node | Self::Refused | Self::Restored | Self::Gate => true,
+            Self::Placement | Self::InForce | Self::Signer => false,
         }
     }
 
@@ -67,8 +82,16 @@ impl EntryKind {
             return Self::Node;
         }
         // An app comes to be with its first instance, too.
-        let is_placed = any(|change| matches!(change, Change::PutBinding { .. } | Change::DeleteBinding { .. }));
-        if is_placed { Self::Placement } else { Self::Intent }
+        if any(|change| matches!(change, Change::PutBinding { .. } | Change::DeleteBinding { .. })) {
+            return Self::Placement;
+        }
+        let is_of_signer = |change: &Change| {
+            matches!(
+                change,
+                Change::PutSignerKey { .. } | Change::DeleteSignerKey { .. } | Change::DeleteRevocation { .. }
+            )
+        };
+        if any(is_of_signer) { Self::Signer } else { Self::Intent }
     }
 }
 
@@ -92,12 +115,17 @@ fn is_intent(change: &Change) -> bool {
         | Change::DeleteRole { .. }
         | Change::PutResource { .. }
         | Change::DeleteResource { .. }
+        | Change::PutRevocation { .. }
         | Change::DeleteApp { .. } => true,
         Change::PutApp { .. }
         | Change::PutNode { .. }
         | Change::DeleteNode { .. }
         | Change::PutBinding { .. }
-        | Change::DeleteBinding { .. } => false,
+        | Change::DeleteBinding { .. }
+        | Change::PutSignerKey { .. }
+        | Change::DeleteSignerKey { .. }
+        // It ends by itself and changes nothing by that.
+        | Change::DeleteRevocation { .. } => false,
     }
 }
 
@@ -111,7 +139,7 @@ impl FromStr for EntryKind {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let remedy = "use `intent`, `node`, `placement`, `refused`, `in-force` or `restored`";
+        let remedy = "use `intent`, `node`, `placement`, `refused`, `in-force`, `restored`, `signer` or `gate`";
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
@@ -161,6 +189,8 @@ pub struct HistoryEntry {
     pub in_force: Option<Spread>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateNote>,
 }
 
 /// What somebody tried and had no right to.
@@ -220,6 +250,7 @@ impl HistoryEntry {
             refused: None,
             in_force: None,
             restored: None,
+            gate: None,
         }
     }
 
@@ -239,10 +270,10 @@ impl HistoryEntry {
         self.latest.unwrap_or(self.time)
     }
 
-    /// What others are told of it: hashes of tokens are kept for whoever serves the store, and sealed with it.
-    pub fn without_hashes(mut self) -> Self {
+    /// What others are told of it: hashes of tokens and keys are kept for whoever serves the store, and sealed with it.
+    pub fn without_secrets(mut self) -> Self {
         for change in self.changes.iter_mut().chain(&mut self.before) {
-            *change = change.without_hash().into_owned();
+            *change = change.without_secrets().into_owned();
         }
         self
     }

@@ -72,10 +72,15 @@ impl HistoryQuery {
             if self.kinds.is_empty() { entry.kind.is_shown_unasked() } else { self.kinds.contains(&entry.kind) };
         let items = || entry.changes.iter().chain(&entry.before);
         is_of_kind
-            && self.who.as_ref().is_none_or(|who| *who == entry.who)
+            && self.who.as_ref().is_none_or(|who| is_by(entry, who))
             && self.app.as_ref().is_none_or(|app| items().any(|item| is_about(item, app)))
             && self.rule.is_none_or(|rule| items().any(|item| item.key() == Key::Rule(rule)))
     }
+}
+
+/// Whether it is of this caller, or of what a gatekeeper decided about this subject.
+fn is_by(entry: &HistoryEntry, who: &str) -> bool {
+    entry.who == who || entry.gate.as_ref().is_some_and(|note| note.is_about(who))
 }
 
 fn is_about(item: &Change, app: &AppName) -> bool {
@@ -105,7 +110,11 @@ fn is_about(item: &Change, app: &AppName) -> bool {
         | Change::PutToken { .. }
         | Change::DeleteToken { .. }
         | Change::PutResource { .. }
-        | Change::DeleteResource { .. } => false,
+        | Change::DeleteResource { .. }
+        | Change::PutSignerKey { .. }
+        | Change::DeleteSignerKey { .. }
+        | Change::PutRevocation { .. }
+        | Change::DeleteRevocation { .. } => false,
     }
 }
 

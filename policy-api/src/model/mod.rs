@@ -18,11 +18,14 @@ mod credential;
 mod digest;
 mod entry;
 mod fields;
+mod gate_report;
+mod gate_watch;
 mod grant;
 mod group;
 pub(crate) mod hex;
 mod history;
 mod history_query;
+mod identity_token;
 mod invalid;
 mod isolation;
 mod json;
@@ -36,9 +39,11 @@ mod protocol;
 mod query;
 mod receipt;
 mod replica;
+mod revocation;
 mod rule;
 mod seal;
 mod selector;
+mod signer;
 mod team;
 mod time;
 mod told;
@@ -66,10 +71,15 @@ pub use self::{
     digest::Digest,
     entry::{Attempt, EntryKind, HistoryEntry, Origin, Restored, Spread, Taken},
     fields::Fields,
+    gate_report::{Decision, GateNote, GateReport, GateVerdict},
+    gate_watch::{GateLine, GateState, RevokedTokens},
     grant::{Grant, Grants},
     group::Group,
     history::{ETag, History, Revision},
     history_query::{HistoryItem, HistoryQuery, InForceOn, KnownSeal, Misfit, Verified},
+    identity_token::{
+        Audience, IdentityClaims, IdentityToken, IdentityTokenId, IdentityTokenSpec, LONGEST_LIFETIME, TokenIssuer,
+    },
     invalid::{Invalid, InvalidField},
     isolation::{Isolation, IsolationSpec, Target},
     json::strict_json,
@@ -86,9 +96,14 @@ pub use self::{
     query::{CheckQuery, RuleFilter},
     receipt::{Cut, NodeReceipt, Receipt},
     replica::{Follower, Inconsistent, Replica},
+    revocation::{Revocation, RevocationAnswer, Revoked},
     rule::{Action, Mode, OnDeny, Reason, Rule, RuleId, RuleSpec, Tuple},
     seal::Seal,
     selector::Selector,
+    signer::{
+        Due, Jwk, JwkSet, NewSignerKey, PublicKey, Sealed, SignerKey, SignerKeyId, next_key, published_ahead,
+        signing_key,
+    },
     team::{Team, TeamAnswer, TeamDeleted, TeamSettings},
     time::Timestamp,
     usage::{RuleUsage, RuleView, Usage, UsageReport},

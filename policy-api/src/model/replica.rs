@@ -15,12 +15,14 @@ use super::{
     isolation::{Isolation, Target},
     name::{AppName, GroupName, NodeName, TeamName, TokenName},
     node::Node,
+    revocation::{Revocation, Revoked},
     rule::{Rule, RuleId},
+    signer::{SignerKey, SignerKeyId},
     team::Team,
 };
 
-/// All items as of one revision: apps, groups, rules, nodes, bindings and isolations; teams, tokens, requests, layers, roles
-/// and resources, of which no node is told. Cheap to clone: items are shared.
+/// All items as of one revision: apps, groups, rules, nodes, bindings and isolations; teams, tokens, requests, layers, roles,
+/// resources, keys of the signer and revocations, of which no node is told. Cheap to clone: items are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
     pub apps: BTreeMap<AppName, Arc<App>>,
@@ -33,6 +35,8 @@ pub struct Replica {
     pub tokens: BTreeMap<TokenName, Arc<ApiToken>>,
     pub requests: BTreeMap<RequestId, Arc<RuleRequest>>,
     access: Access,
+    pub signer_keys: BTreeMap<SignerKeyId, Arc<SignerKey>>,
+    pub revocations: BTreeMap<Revoked, Arc<Revocation>>,
     revision: Revision,
     digest: Digest,
 }
@@ -74,7 +78,8 @@ impl Replica {
         let parties = self.apps.len() + self.groups.len();
         let places = self.nodes.len() + self.bindings.len();
         let rights = self.teams.len() + self.tokens.len() + self.requests.len();
-        let all = parties + places + rights + self.rules.len() + self.isolations.len() + self.access.count();
+        let proofs = self.signer_keys.len() + self.revocations.len();
+        let all = parties + places + rights + proofs + self.rules.len() + self.isolations.len() + self.access.count();
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
@@ -87,7 +92,14 @@ impl Replica {
         let rules = self.rules.values().map(|rule| Change::PutRule { rule: rule.clone() });
         let isolations =
             self.isolations.values().map(|isolation| Change::PutIsolation { isolation: isolation.clone() });
-        groups.chain(apps).chain(nodes).chain(bindings).chain(rules).chain(isolations).chain(self.rights())
+        groups
+            .chain(apps)
+            .chain(nodes)
+            .chain(bindings)
+            .chain(rules)
+            .chain(isolations)
+            .chain(self.rights())
+            .chain(self.proofs())
     }
 
     /// Who may do what, and who asks for what.
@@ -105,6 +117,13 @@ impl Replica {
         layers.chain(roles).chain(resources.map(|resource| Change::PutResource { resource: resource.clone() }))
     }
 
+    /// What identity tokens are signed with, and which are good no longer.
+    fn proofs(&self) -> impl Iterator<Item = Change> {
+        let keys = self.signer_keys.values().map(|key| Change::PutSignerKey { key: key.clone() });
+        let revoked = self.revocations.values();
+        keys.chain(revoked.map(|revocation| Change::PutRevocation { revocation: revocation.clone() }))
+    }
+
     /// The item with this key, as the change that would make it.
     pub fn item(&self, key: &Key) -> Option<Change> {
         Some(match key {
@@ -120,6 +139,8 @@ impl Replica {
             Key::Layer(name) => Change::PutLayer { layer: self.access.layers().get(name)?.clone() },
             Key::Role(name) => Change::PutRole { role: self.access.roles().get(name)?.clone() },
             Key::Resource(id) => Change::PutResource { resource: self.access.resources().get(id)?.clone() },
+            Key::SignerKey(id) => Change::PutSignerKey { key: self.signer_keys.get(id)?.clone() },
+            Key::Revocation(of) => Change::PutRevocation { revocation: self.revocations.get(of)?.clone() },
         })
     }
 
@@ -166,6 +187,14 @@ impl Replica {
             Change::DeleteRole { name } => self.access.remove_role(name).map(|old| old.revision),
             Change::PutResource { resource } => self.access.put_resource(resource.clone()).map(|old| old.revision),
             Change::DeleteResource { id } => self.access.remove_resource(id).map(|old| old.revision),
+            Change::PutSignerKey { key } => {
+                self.signer_keys.insert(key.id.clone(), key.clone()).map(|old| old.revision)
+            }
+            Change::DeleteSignerKey { id } => self.signer_keys.remove(id).map(|old| old.revision),
+            Change::PutRevocation { revocation } => {
+                self.revocations.insert(revocation.of.clone(), revocation.clone()).map(|old| old.revision)
+            }
+            Change::DeleteRevocation { of } => self.revocations.remove(of).map(|old| old.revision),
         };
         if let Some(revision) = replaced {
             self.digest.remove(&key, revision);

@@ -12,6 +12,7 @@ use super::{
     entry::{EntryKind, HistoryEntry, Spread, Taken},
     isolation::Isolation,
     node::Node,
+    revocation::Revoked,
     rule::{Reason, Rule, RuleSpec},
     team::Team,
 };
@@ -46,7 +47,8 @@ impl HistoryEntry {
                 .iter()
                 .map(|restored| format!("restored from a copy: history {} goes on as {}", restored.from, restored.to))
                 .collect(),
-            EntryKind::Intent | EntryKind::Node | EntryKind::Placement => self
+            EntryKind::Gate => self.gate.iter().map(ToString::to_string).collect(),
+            EntryKind::Intent | EntryKind::Node | EntryKind::Placement | EntryKind::Signer => self
                 .changes
                 .iter()
                 .map(|change| told(change, self.item_before(&change.key()), self.reason.as_ref()))
@@ -119,6 +121,17 @@ fn told(change: &Change, before: Option<&Change>, reason: Option<&Reason>) -> St
             | Change::DeleteResource { .. },
             before,
         ) => access_told(change, before),
+        (Change::PutSignerKey { key }, _) => {
+            format!("signer key {} created, signs from {} until {}", key.id, key.signs_from, key.signs_until)
+        }
+        (Change::DeleteSignerKey { id }, _) => format!("signer key {id} is over"),
+        (Change::PutRevocation { revocation }, _) => match &revocation.of {
+            Revoked::Token(id) => format!("identity token {id} revoked"),
+            Revoked::Subject(subject) => {
+                format!("identity tokens of {subject} revoked, issued before {}", revocation.issued_before)
+            }
+        },
+        (Change::DeleteRevocation { of }, _) => format!("revocation of {of} is over: nothing is left that it is about"),
     }
 }
 

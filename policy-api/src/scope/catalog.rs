@@ -108,7 +108,7 @@ impl Catalog {
             Key::Isolation(Target { app, instance }) => Some(Thing::Isolation(self.apps.number(&app), instance)),
             Key::Team(_) | Key::Token(_) | Key::Request(_) => None,
             // Gatekeepers are told of these, by a watch of their own.
-            Key::Layer(_) | Key::Role(_) | Key::Resource(_) => None,
+            Key::Layer(_) | Key::Role(_) | Key::Resource(_) | Key::SignerKey(_) | Key::Revocation(_) => None,
         }
     }
 

@@ -232,6 +232,10 @@ fn at(change: &Change, revision: Revision) -> Change {
         Change::PutResource { resource } => {
             Change::PutResource { resource: with(resource, |it| it.revision = revision) }
         }
+        Change::PutSignerKey { key } => Change::PutSignerKey { key: with(key, |it| it.revision = revision) },
+        Change::PutRevocation { revocation } => {
+            Change::PutRevocation { revocation: with(revocation, |it| it.revision = revision) }
+        }
         Change::DeleteApp { .. }
         | Change::DeleteGroup { .. }
         | Change::DeleteRule { .. }
@@ -243,7 +247,9 @@ fn at(change: &Change, revision: Revision) -> Change {
         | Change::DeleteRequest { .. }
         | Change::DeleteLayer { .. }
         | Change::DeleteRole { .. }
-        | Change::DeleteResource { .. } => change.clone(),
+        | Change::DeleteResource { .. }
+        | Change::DeleteSignerKey { .. }
+        | Change::DeleteRevocation { .. } => change.clone(),
     }
 }
 

@@ -101,7 +101,7 @@ impl Tip {
     }
 
     fn behind(&self, entry: &HistoryEntry, line: &Line) -> Self {
-        let is_wanted = entry.is_revision() && entry.kind != EntryKind::Placement;
+        let is_wanted = entry.is_revision() && !matches!(entry.kind, EntryKind::Placement | EntryKind::Signer);
         Self {
             number: entry.number,
             seal: line.seal,

@@ -83,7 +83,7 @@ pub(super) fn page(
     let spreads = spread::of(journal, &found, tip, query.nodes)?;
     let item = |(entry, seal): Read| {
         let (in_force_at, in_force_on) = (spreads.everywhere(&entry), spreads.on_nodes(&entry));
-        HistoryItem { seal, in_force_at, in_force_on, what: entry.told(), entry: entry.without_hashes() }
+        HistoryItem { seal, in_force_at, in_force_on, what: entry.told(), entry: entry.without_secrets() }
     };
     Ok(HistoryPage { items: found.into_iter().map(item).collect(), next })
 }

@@ -69,7 +69,7 @@ impl Ring {
 
 /// The changes of a revision as JSON, as lines of watches carry them: without hashes of tokens.
 pub(super) fn changes_json(changes: &[Change]) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&changes.iter().map(Change::without_hash).collect::<Vec<_>>())
+    serde_json::to_string(&changes.iter().map(Change::without_secrets).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -51,8 +51,8 @@ use self::{
     writer::{Job, Writer},
 };
 use crate::model::{
-    At, Attempt, Change, Digest, History, HistoryQuery, Key, KnownSeal, NodeName, Origin, Revision, RuleId, Spread,
-    Timestamp, Usage, UsageReport, Verified,
+    At, Attempt, Change, Digest, GateNote, History, HistoryQuery, Key, KnownSeal, NodeName, Origin, Revision, RuleId,
+    Spread, Timestamp, Usage, UsageReport, Verified,
 };
 
 pub use self::{
@@ -269,6 +269,22 @@ impl Store {
         }
     }
 
+    /// Writes into the history what a gatekeeper decided. Returns when that is durable.
+    pub async fn note_decisions(
+        &self,
+        who: &str,
+        origin: &Origin,
+        decisions: impl IntoIterator<Item = GateNote>,
+    ) -> Result<(), Refusal> {
+        let unwritten = || Refusal::Store("what a gatekeeper decided cannot be written now".to_owned());
+        let Some(written) = self.shared.notes().decided(who, origin, decisions) else { return Err(unwritten()) };
+        self.shared.noted.notify_one();
+        match tokio::time::timeout(REACH, written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(unwritten()),
+        }
+    }
+
     /// Writes into the history what is in force where. Returns at once.
     pub fn note_in_force(&self, spread: Spread) {
         self.shared.notes().in_force(spread);
@@ -309,6 +325,12 @@ impl Store {
             start: resumed.map_or_else(|| Start::Snapshot(told(state)), Start::Resume),
             deltas: published.deltas.subscribe(),
         })
+    }
+
+    /// What is committed from now on, and what `look` sees of the state that it goes on from.
+    pub fn follow<T>(&self, look: impl FnOnce(&State) -> T) -> (T, broadcast::Receiver<Arc<Delta>>) {
+        let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
+        (look(&published.state), published.deltas.subscribe())
     }
 
     /// Returns when this node is removed or known by another key, or this token is void: what was begun by it ends.
@@ -482,7 +504,7 @@ pub struct AheadOfStore {
 
 /// Everything that stands, as others are told of it.
 fn told(state: &State) -> Vec<Change> {
-    state.replica().items().map(|item| item.without_hash().into_owned()).collect()
+    state.replica().items().map(|item| item.without_secrets().into_owned()).collect()
 }
 
 fn check_place(state: &State, since: Option<&(Revision, History)>) -> Result<(), AheadOfStore> {

@@ -1,4 +1,5 @@
-//! What is written into the journal besides revisions: what was refused, and what came to be in force everywhere.
+//! What is written into the journal besides revisions: what was refused, what gatekeepers decided, and what came to be in force
+//! everywhere.
 //!
 //! Nobody can flood it: of each caller so many refusals are written at once, and later ones summed up, one entry for each
 //! pause. Pure but for the answers to who waits.
@@ -10,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::model::{Attempt, EntryKind, HistoryEntry, Origin, Revision, Spread, Timestamp};
+use crate::model::{Attempt, EntryKind, GateNote, HistoryEntry, Origin, Revision, Spread, Timestamp};
 
 /// Entries that one caller has at once, and how long one more takes.
 const BURST: u32 = 8;
@@ -18,12 +19,22 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Callers that are told apart; more of them are taken for one.
 const MOST_CALLERS: usize = 1_024;
 const OTHERS: &str = "others";
+/// Decisions of gatekeepers that wait at most.
+const MOST_DECISIONS: usize = 4_096;
 
 /// Notes that wait to be written.
 #[derive(Default)]
 pub(super) struct Notes {
     callers: HashMap<String, Caller>,
     spread: Option<Spread>,
+    decided: Decided,
+}
+
+/// What gatekeepers decided: who told it, from where.
+#[derive(Default)]
+struct Decided {
+    notes: Vec<(String, Origin, GateNote)>,
+    heard: Vec<oneshot::Sender<()>>,
 }
 
 /// Who was refused something.
@@ -46,6 +57,7 @@ struct Refused {
 pub(super) struct Due {
     refused: Vec<(String, Refused)>,
     spread: Option<Spread>,
+    decided: Decided,
 }
 
 impl Notes {
@@ -89,6 +101,24 @@ impl Notes {
         self.callers.len() < MOST_CALLERS
     }
 
+    /// Notes what a gatekeeper decided; what is returned ends when that is written. None, if too many wait already: then
+    /// nothing was noted.
+    pub(super) fn decided(
+        &mut self,
+        who: &str,
+        origin: &Origin,
+        decisions: impl IntoIterator<Item = GateNote>,
+    ) -> Option<oneshot::Receiver<()>> {
+        let Decided { notes, heard } = &mut self.decided;
+        if notes.len() >= MOST_DECISIONS {
+            return None;
+        }
+        notes.extend(decisions.into_iter().map(|note| (who.to_owned(), origin.clone(), note)));
+        let (sender, receiver) = oneshot::channel();
+        heard.push(sender);
+        Some(receiver)
+    }
+
     /// Notes up to which revision everything is in force, and what nodes took.
     pub(super) fn in_force(&mut self, spread: Spread) {
         let mut taken = self.spread.take().map(|earlier| earlier.taken).unwrap_or_default();
@@ -98,7 +128,8 @@ impl Notes {
 
     /// Takes what is to be written now.
     pub(super) fn take_due(&mut self, now: Instant) -> Due {
-        let mut due = Due { refused: Vec::new(), spread: self.spread.take() };
+        let mut due =
+            Due { refused: Vec::new(), spread: self.spread.take(), decided: std::mem::take(&mut self.decided) };
         for (who, caller) in &mut self.callers {
             caller.refill(now);
             if caller.budget > 0
@@ -126,7 +157,7 @@ impl Caller {
 
 impl Due {
     pub(super) fn is_empty(&self) -> bool {
-        self.refused.is_empty() && self.spread.is_none()
+        self.refused.is_empty() && self.spread.is_none() && self.decided.heard.is_empty()
     }
 
     /// The entries, behind a revision; nothing is said again of what was known to be in force.
@@ -140,12 +171,17 @@ impl Due {
             let entry = HistoryEntry::new(EntryKind::InForce, "nodes", now, revision);
             HistoryEntry { in_force: Some(spread.clone()), ..entry }
         });
-        refused.chain(spread).collect()
+        let decided = self.decided.notes.iter().map(|(who, origin, note)| {
+            let entry = HistoryEntry::new(EntryKind::Gate, who, now, revision).by(origin);
+            HistoryEntry { gate: Some(note.clone()), ..entry }
+        });
+        refused.chain(decided).chain(spread).collect()
     }
 
     /// Says to who waits that it is written.
     pub(super) fn written(self) {
-        for heard in self.refused.into_iter().flat_map(|(_, refused)| refused.heard) {
+        let refused = self.refused.into_iter().flat_map(|(_, refused)| refused.heard);
+        for heard in refused.chain(self.decided.heard) {
             // Whoever waited may have gone.
             let _gone = heard.send(());
         }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::model::{AppName, AppPattern, Grants, NodeName, Timestamp, TokenHash, TokenId, TokenName};
+use super::{refusal::Refusal, rights::Rights};
+use crate::model::{
+    AppName, AppPattern, Grant, Grants, NodeName, Subject, Timestamp, TokenHash, TokenId, TokenName, UserName,
+};
 
 /// Who asks, and how that is proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub enum Principal {
     Node(NodeGrant),
     /// By its join token, which lets it register its key, once, and nothing else.
     Joining(NodeGrant, TokenId),
+    /// The policy API, in what it does unasked.
+    Itself,
 }
 
 /// A user or a machine, and how that is proven.
@@ -39,6 +44,36 @@ impl NodeGrant {
     }
 }
 
+impl Principal {
+    /// Whom identity tokens are for that they ask for; of a node, the instance says it.
+    pub fn subject(&self, rights: &Rights) -> Result<Subject, Refusal> {
+        match self {
+            Self::Operator => Ok(Subject::User(operator())),
+            Self::User(User::Token(name, _)) => match rights.sole() {
+                Some(Grant::Machine) => Ok(Subject::Host(name.clone())),
+                None => Ok(Subject::User(UserName::of_token(name))),
+                Some(_) => Err(self.is_no_subject("its role is for another purpose")),
+            },
+            Self::User(User::Vouched { subject, .. }) => UserName::vouched(subject)
+                .map(Subject::User)
+                .map_err(|_| self.is_no_subject("the provider's name for it is none that can be written down")),
+            Self::Node(_) | Self::Joining(..) | Self::Itself => {
+                Err(self.is_no_subject("nodes have no identity of their own"))
+            }
+        }
+    }
+
+    fn is_no_subject(&self, why: &str) -> Refusal {
+        let remedy = "use the token of a user or of a machine, or a node's certificate for one of its instances";
+        Refusal::forbidden("Authorization", self, format!("is nobody whom identity tokens are for: {why}"), remedy)
+    }
+}
+
+/// What the operator is called by whom he shows an identity token to. An admin who gives a token this name says that it is his.
+fn operator() -> UserName {
+    "operator".parse().expect("it is a name")
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,6 +81,7 @@ impl fmt::Display for Principal {
             Self::User(User::Token(name, _)) => write!(f, "token/{name}"),
             Self::User(User::Vouched { subject, .. }) => write!(f, "oidc/{subject}"),
             Self::Node(grant) | Self::Joining(grant, _) => write!(f, "node/{}", grant.name),
+            Self::Itself => f.write_str("policy-api"),
         }
     }
 }

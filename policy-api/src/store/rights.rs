@@ -22,7 +22,7 @@ impl Rights {
         match by {
             Principal::Operator => Ok(Self::all()),
             // What nodes do has its own checks, and is no matter of roles.
-            Principal::Node(_) | Principal::Joining(..) => Ok(Self::default()),
+            Principal::Node(_) | Principal::Joining(..) | Principal::Itself => Ok(Self::default()),
             Principal::User(User::Vouched { until, .. }) if *until <= now => Err(over(by)),
             Principal::User(User::Vouched { grants, .. }) => Ok(Self(grants.clone())),
             Principal::User(User::Token(name, hash)) => {

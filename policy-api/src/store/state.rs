@@ -16,7 +16,8 @@ use self::right::Index as RightIndex;
 use super::{Refusal, chain::Tip, numbers::Resting};
 use crate::model::{
     Access, App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName,
-    Overlay, Replica, RequestId, Revision, Rule, RuleFilter, RuleId, Selector, Target, Timestamp, TokenName, Tuple,
+    Overlay, Replica, RequestId, Revision, Revoked, Rule, RuleFilter, RuleId, Selector, SignerKeyId, Target, Timestamp,
+    TokenName, Tuple,
 };
 
 /// The whole state as of one revision.
@@ -465,7 +466,11 @@ impl State {
             | Change::DeleteTeam { .. }
             | Change::PutToken { .. }
             | Change::DeleteToken { .. }
-            | Change::DeleteRequest { .. } => {}
+            | Change::DeleteRequest { .. }
+            | Change::PutSignerKey { .. }
+            | Change::DeleteSignerKey { .. }
+            | Change::PutRevocation { .. }
+            | Change::DeleteRevocation { .. } => {}
             Change::PutLayer { .. }
             | Change::DeleteLayer { .. }
             | Change::PutRole { .. }
@@ -498,6 +503,8 @@ impl State {
                 self.rights.note_token(token);
             }
             Change::PutRequest { request } => self.index_expiry(Some(request.expires_at), change.key()),
+            Change::PutSignerKey { key } => self.index_expiry(Some(key.expires_at), change.key()),
+            Change::PutRevocation { revocation } => self.index_expiry(Some(revocation.expires_at), change.key()),
             Change::PutTeam { .. }
             | Change::DeleteTeam { .. }
             | Change::DeleteToken { .. }
@@ -508,7 +515,9 @@ impl State {
             | Change::DeleteRule { .. }
             | Change::DeleteNode { .. }
             | Change::DeleteBinding { .. }
-            | Change::DeleteIsolation { .. } => {}
+            | Change::DeleteIsolation { .. }
+            | Change::DeleteSignerKey { .. }
+            | Change::DeleteRevocation { .. } => {}
             // Their indexes are their own.
             Change::PutLayer { .. }
             | Change::DeleteLayer { .. }
@@ -566,6 +575,10 @@ impl State {
             Change::DeleteToken { name } => self.unindex_token(name),
             Change::PutRequest { request } => self.unindex_request(request.id),
             Change::DeleteRequest { id } => self.unindex_request(*id),
+            Change::PutSignerKey { key } => self.unindex_signer_key(&key.id),
+            Change::DeleteSignerKey { id } => self.unindex_signer_key(id),
+            Change::PutRevocation { revocation } => self.unindex_revocation(&revocation.of),
+            Change::DeleteRevocation { of } => self.unindex_revocation(of),
             Change::PutTeam { .. } | Change::DeleteTeam { .. } => {}
             Change::PutLayer { .. }
             | Change::DeleteLayer { .. }
@@ -602,6 +615,18 @@ impl State {
     fn unindex_request(&mut self, id: RequestId) {
         if let Some(end) = self.replica.requests.get(&id).map(|request| request.expires_at) {
             self.unindex_expiry(Some(end), Key::Request(id));
+        }
+    }
+
+    fn unindex_signer_key(&mut self, id: &SignerKeyId) {
+        if let Some(end) = self.replica.signer_keys.get(id).map(|key| key.expires_at) {
+            self.unindex_expiry(Some(end), Key::SignerKey(id.clone()));
+        }
+    }
+
+    fn unindex_revocation(&mut self, of: &Revoked) {
+        if let Some(end) = self.replica.revocations.get(of).map(|revocation| revocation.expires_at) {
+            self.unindex_expiry(Some(end), Key::Revocation(of.clone()));
         }
     }
 

@@ -60,14 +60,14 @@ impl Tokens {
 pub(super) fn bearer(token: &Token, kept: Principal) -> Principal {
     match kept {
         Principal::Node(grant) => Principal::Joining(grant, token.id()),
-        other @ (Principal::Operator | Principal::User(_) | Principal::Joining(..)) => other,
+        other @ (Principal::Operator | Principal::User(_) | Principal::Joining(..) | Principal::Itself) => other,
     }
 }
 
 /// The apps that the bearer may run, as the store keeps them; none for those that run none.
 pub(super) fn apps_json(principal: &Principal) -> Result<Option<String>, serde_json::Error> {
     match principal {
-        Principal::Operator | Principal::User(_) => Ok(None),
+        Principal::Operator | Principal::User(_) | Principal::Itself => Ok(None),
         Principal::Node(grant) | Principal::Joining(grant, _) => serde_json::to_string(&grant.apps).map(Some),
     }
 }

@@ -1,5 +1,6 @@
 //! Watches: how everybody learns what was committed, and how we learn where it is in force. Knows no HTTP.
 
+mod gate;
 mod planner;
 mod presence;
 mod scoped;
@@ -7,6 +8,7 @@ mod spread;
 mod stream;
 
 pub use self::{
+    gate::feed_gate,
     planner::{Place, Planner, Planning},
     presence::{Connection, Presence, Seen},
     scoped::feed_scope,

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What the API says that is asked to serve what is in this directory, and has to refuse.
-fn refuses_to_serve(directory: &Path, store: &Location) -> String {
+pub(crate) fn refuses_to_serve(directory: &Path, store: &Location) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netpol-api"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--store", &store.to_string(), "--dir"]).arg(directory);
     let output = command.output().expect("it runs");
@@ -32,7 +32,7 @@ fn refuses_to_serve(directory: &Path, store: &Location) -> String {
 
 /// What whoever has it is somebody by: keys without what every PEM file has, and tokens.
 fn secrets(prepared: &Prepared, node: &Identity) -> Vec<String> {
-    let keys = [prepared.read("ca.key"), node.key_pem()];
+    let keys = [prepared.read("ca.key"), prepared.read("seal.key"), node.key_pem()];
     let lines = keys.iter().flat_map(|pem| pem.lines()).filter(|line| !line.starts_with("-----")).map(str::to_owned);
     let tokens =
         ["operator.token", "join/n1.token", "join/n2.token"].map(|token| prepared.read(token).trim().to_owned());

@@ -27,6 +27,7 @@ pub(crate) struct Prepared {
     directory: tempfile::TempDir,
     store: Location,
     provider: Option<ProviderConfig>,
+    signer_lifetime: Duration,
 }
 
 /// How often a proof repeats itself: `ci` in every run, `soak` under `cargo xtask soak`.
@@ -54,7 +55,8 @@ impl Prepared {
     }
 
     fn at(directory: tempfile::TempDir, store: Location) -> Self {
-        let prepared = Self { directory, store, provider: None };
+        let day = Duration::from_secs(86_400);
+        let prepared = Self { directory, store, provider: None, signer_lifetime: day };
         init(&Init {
             directory: prepared.pki(),
             store: prepared.store(),
@@ -71,6 +73,11 @@ impl Prepared {
     /// The same, with a provider whose word counts.
     pub(crate) fn believing(self, provider: ProviderConfig) -> Self {
         Self { provider: Some(provider), ..self }
+    }
+
+    /// The same, where keys of the signer sign for so long.
+    pub(crate) fn rotating(self, signer_lifetime: Duration) -> Self {
+        Self { signer_lifetime, ..self }
     }
 
     pub(crate) fn pki(&self) -> PathBuf {
@@ -145,6 +152,7 @@ impl Prepared {
             heartbeat: HEARTBEAT,
             retention: policy_api::store::Retention::default(),
             certificate_lifetime: Duration::from_secs(3_600),
+            signer_lifetime: self.signer_lifetime,
             requests_per_second: MANY,
             provider: self.provider.clone(),
             cf_compat: None,

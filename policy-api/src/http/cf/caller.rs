@@ -93,7 +93,9 @@ pub(super) async fn internal(context: &Context, request: &mut Request) -> Result
     }
     match admit(context, Knock::of(request), NO_CERTIFICATE).await? {
         Some(Principal::Node(grant)) => Ok(grant),
-        Some(Principal::Operator | Principal::User(_) | Principal::Joining(..)) | None => Err(refuse()),
+        Some(Principal::Operator | Principal::User(_) | Principal::Joining(..) | Principal::Itself) | None => {
+            Err(refuse())
+        }
     }
 }
 

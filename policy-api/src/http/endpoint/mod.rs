@@ -9,7 +9,9 @@ use axum::routing::MethodRouter;
 use super::Context;
 
 pub(super) use self::{
-    parameter::{CLOCK, CUT, Kind, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE},
+    parameter::{
+        CLOCK, CUT, DECISION, Kind, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE,
+    },
     table::ENDPOINTS,
 };
 
@@ -33,8 +35,14 @@ pub(super) struct Endpoint {
 pub(super) enum Access {
     /// Nobody's.
     Open,
+    /// An identity token of whom it is asked about, which the handler proves.
+    Shown,
     /// Anybody's.
     Known,
+    /// Anybody's whom identity tokens are for: a user's or a machine's token, a node's certificate.
+    Identity,
+    /// A gatekeeper's token, or the certificate of a node that has one.
+    Gate,
     /// A user's or a machine's. What it is good for is for the store to say, which knows the state.
     User,
     /// The certificate of the node that the request speaks for.

@@ -12,6 +12,8 @@ pub(in crate::http) struct Parameter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Kind {
     Text,
+    /// Whatever somebody says, of which so much is kept as has room.
+    Words,
     Number,
     Flag,
     Texts,
@@ -41,6 +43,8 @@ pub(in crate::http) enum Kind {
     Resources,
     /// A list of what roles may do.
     Permissions,
+    /// A list of what a gatekeeper decided.
+    Decisions,
 }
 
 pub(super) const fn must(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
@@ -117,6 +121,20 @@ pub(in crate::http) const PERMISSION: &[Parameter] = &[
         Kind::Privileges,
         "What it may do: `read`, `create`, `update`, `delete`, `execute`, or another word",
     ),
+];
+
+/// Members of a decision in a gatekeeper's report.
+pub(in crate::http) const DECISION: &[Parameter] = &[
+    must("at", Kind::Text, "When, by the gatekeeper's clock; of several, the last one"),
+    may("subject", Kind::Words, "Who asked; absent: nobody knows"),
+    may("privilege", Kind::Text, "What would be done; absent: it did not come to that"),
+    must("method", Kind::Words, "Of the request"),
+    must("path", Kind::Words, "Of the request"),
+    must("verdict", Kind::Text, "`allow` or `deny`"),
+    may("reason", Kind::Words, "Why"),
+    may("status", Kind::Number, "What the asker was answered"),
+    may("request_id", Kind::Words, "What the request is called in logs"),
+    may("count", Kind::Number, "How many decisions it stands for"),
 ];
 
 const NAME: Parameter = must("name", Kind::Text, "The app");

@@ -9,8 +9,9 @@ use utoipa::{
 use super::super::endpoint::Endpoint;
 use crate::model::{
     App, AppAnswer, AppDeleted, Binding, CanAnswer, Certified, ChangesAnswer, CheckAnswer, Claimed, Deleted, Group,
-    InForce, Isolation, IsolationAnswer, IsolationDeleted, Joined, Layer, LookupAnswer, NodeAnswer, NodeDeleted,
-    NodeView, PermissionRow, Problem, Receipt, Released, Resource, Role, RuleAnswer, RuleView, Status, WhoCanAnswer,
+    IdentityToken, InForce, Isolation, IsolationAnswer, IsolationDeleted, Joined, JwkSet, Layer, LookupAnswer,
+    NodeAnswer, NodeDeleted, NodeView, PermissionRow, Problem, Receipt, Released, Resource, RevocationAnswer, Role,
+    RuleAnswer, RuleView, Status, WhoCanAnswer,
 };
 
 /// Schemas by the names that others refer to them by.
@@ -79,8 +80,13 @@ fn shape(endpoint: &Endpoint) -> Shape {
         ("delete", "/v1/nodes/{name}") => Shape::One(Type::of::<NodeDeleted>()),
         ("post", "/v1/bindings") => Shape::One(Type::of::<Claimed>()),
         ("delete", "/v1/bindings/{address}") => Shape::One(Type::of::<Released>()),
+        ("post", "/v1/identity-tokens") => Shape::One(Type::of::<IdentityToken>()),
+        ("delete", "/v1/identity-tokens/{token_id}") | ("post", "/v1/identity-tokens/revocations") => {
+            Shape::One(Type::of::<RevocationAnswer>())
+        }
+        ("get", "/v1/jwks") => Shape::One(Type::of::<JwkSet>()),
         (_, "/healthz" | "/readyz" | "/metrics") => Shape::Text("text/plain"),
-        (_, "/v1/watch") => Shape::Text("application/x-ndjson"),
+        (_, "/v1/watch" | "/v1/gate/watch") => Shape::Text("application/x-ndjson"),
         (_, _) => Shape::Anything,
     }
 }

@@ -10,7 +10,8 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 use super::endpoint::{
-    Access, CLOCK, CUT, ENDPOINTS, Endpoint, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE,
+    Access, CLOCK, CUT, DECISION, ENDPOINTS, Endpoint, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE,
+    RULE, USAGE,
 };
 
 pub(super) async fn document() -> Json<Value> {
@@ -34,6 +35,7 @@ fn describe() -> Value {
         ("RoleSpec", ROLE),
         ("ResourceSpec", RESOURCE_SPEC),
         ("PermissionSpec", PERMISSION),
+        ("Decision", DECISION),
     ];
     schemas.extend(asked.map(|(name, members)| (name.to_owned(), object(members))));
     json!({
@@ -71,7 +73,10 @@ fn operation(endpoint: &Endpoint) -> Value {
 fn security(access: Access) -> Value {
     match access {
         Access::Open => json!([]),
-        Access::Known | Access::Joining => json!([{"token": []}, {"certificate": []}]),
+        Access::Shown => json!([{"token": []}]),
+        Access::Known | Access::Joining | Access::Identity | Access::Gate => {
+            json!([{"token": []}, {"certificate": []}])
+        }
         Access::User => json!([{"token": []}]),
         Access::Node => json!([{"certificate": []}]),
     }
@@ -80,7 +85,10 @@ fn security(access: Access) -> Value {
 fn access(access: Access) -> &'static str {
     match access {
         Access::Open => "Takes no token.",
+        Access::Shown => "Takes the identity token of whom it is about.",
         Access::Known => "Takes anybody's token, or a node's certificate.",
+        Access::Identity => "Takes the token of a machine, a user or the operator, or a node's certificate.",
+        Access::Gate => "Takes a token of role `gate`, or a node's certificate.",
         Access::User => "Takes the token of a user, a machine or the operator; their roles decide what it is good for.",
         Access::Node => "Takes the certificate of the node that it is about.",
         Access::Joining => "Takes the join token of the node that it is about, or its certificate.",

@@ -13,12 +13,15 @@ const MEMBER: &str =
     "^((app|host|user):[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?|(layer|role):[A-Za-z0-9_-]{1,63})$";
 const PRIVILEGE: &str = "^[a-z][a-z0-9-]{0,31}$";
 const PORTS: &str = "^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$";
+const INSTANCE: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?/[0-9]{1,9}$";
+const TOKEN_ID: &str = "^[0-9a-f]{32}$";
 const RULE_ID: &str = "^r[1-9][0-9]{0,8}$";
 
 /// The schema of a parameter or a member of this name and kind.
 pub(super) fn schema(name: &str, kind: Kind) -> Value {
     match kind {
         Kind::Text => text(name),
+        Kind::Words => json!({"type": "string"}),
         Kind::Number => number(name),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Texts => json!({"type": "array", "items": texts(name)}),
@@ -38,6 +41,7 @@ pub(super) fn schema(name: &str, kind: Kind) -> Value {
         Kind::Roles => list_of("RoleSpec"),
         Kind::Resources => list_of("ResourceSpec"),
         Kind::Permissions => list_of("PermissionSpec"),
+        Kind::Decisions => list_of("Decision"),
     }
 }
 
@@ -47,6 +51,7 @@ pub(super) fn in_path(name: &str) -> Value {
         "instance" => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         "revision" => json!({"type": "integer", "minimum": 0}),
         "id" => json!({"type": "string", "pattern": RULE_ID}),
+        "token_id" => json!({"type": "string", "pattern": TOKEN_ID}),
         "address" => address(),
         _ => text(name),
     }
@@ -56,11 +61,14 @@ fn text(name: &str) -> Value {
     match name {
         "source" | "destination" => json!({"type": "string", "pattern": SELECTOR}),
         "app" | "name" => json!({"type": "string", "pattern": NAME}),
+        "audience" => id(),
+        "instance" => json!({"type": "string", "pattern": INSTANCE}),
         "protocol" => json!({"type": "string", "enum": ["tcp", "udp", "sctp", "icmp", "any"]}),
         "action" => json!({"type": "string", "enum": ["allow", "deny"]}),
         "mode" => json!({"type": "string", "enum": ["enforce", "audit"]}),
         "on_deny" => json!({"type": "string", "enum": ["reset", "drop"]}),
         "reason" => json!({"type": "string", "maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}),
+        "verdict" => json!({"type": "string", "enum": ["allow", "deny"]}),
         "expires_at" | "since" | "last_hit" => json!({"type": "string", "format": "date-time"}),
         "id" => json!({"type": "string", "pattern": RULE_ID}),
         "layer" | "role" | "resource" => id(),
@@ -82,6 +90,8 @@ fn address() -> Value {
 fn number(name: &str) -> Value {
     match name {
         "ahead_ms" => json!({"type": "integer"}),
+        "lifetime" => json!({"type": "integer", "minimum": 30, "maximum": 3_600}),
+        "status" => json!({"type": "integer", "minimum": 0, "maximum": 999}),
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": 1000}),
         "port" => json!({"type": "integer", "minimum": 1, "maximum": 65535}),
         "wait_ms" => json!({"type": "integer", "minimum": 0, "maximum": 60_000}),

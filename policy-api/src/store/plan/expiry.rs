@@ -30,6 +30,8 @@ pub(in crate::store) fn expire(state: &State, now: Timestamp) -> Result<Expiry, 
             }
             Key::Token(name) => drop(draft.revoke_token(name)?),
             Key::Request(id) => draft.changes.push(Change::DeleteRequest { id: *id }),
+            Key::SignerKey(id) => draft.changes.push(Change::DeleteSignerKey { id: id.clone() }),
+            Key::Revocation(of) => draft.changes.push(Change::DeleteRevocation { of: of.clone() }),
             // Of these nothing ends by itself.
             Key::App(_) | Key::Group(_) | Key::Node(_) | Key::Binding(_) | Key::Team(_) => {}
             Key::Layer(_) | Key::Role(_) | Key::Resource(_) => {}

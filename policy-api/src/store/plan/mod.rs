@@ -13,7 +13,9 @@ mod isolation;
 mod node;
 mod permit;
 mod request;
+mod revocation;
 mod rule;
+mod signer;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -42,10 +44,10 @@ use super::{
 };
 use crate::model::{
     App, AppAnswer, AppDeleted, AppName, AppSettings, Change, ChangeSet, ChangesAnswer, Claim, Claimed, Deleted, Group,
-    GroupName, Invalid, IsolationAnswer, IsolationDeleted, IsolationSpec, Joined, NodeAnswer, NodeDeleted, NodeName,
-    NodeSettings, Released, RequestAnswer, RequestDeleted, RequestId, Revision, Rule, RuleAnswer, RuleId, RuleSpec,
-    Selector, Target, TeamAnswer, TeamDeleted, TeamName, TeamSettings, Timestamp, TokenAnswer, TokenName, TokenRevoked,
-    TokenSpec, Tuple,
+    GroupName, Invalid, IsolationAnswer, IsolationDeleted, IsolationSpec, Joined, NewSignerKey, NodeAnswer,
+    NodeDeleted, NodeName, NodeSettings, Released, RequestAnswer, RequestDeleted, RequestId, Revision,
+    RevocationAnswer, Revoked, Rule, RuleAnswer, RuleId, RuleSpec, Selector, Target, TeamAnswer, TeamDeleted, TeamName,
+    TeamSettings, Timestamp, TokenAnswer, TokenName, TokenRevoked, TokenSpec, Tuple,
 };
 
 /// What can be asked of the store.
@@ -71,6 +73,11 @@ pub enum Command {
     Accept(RequestId),
     /// Also of who asked: to withdraw it.
     Reject(RequestId),
+    /// Of the policy API, by itself.
+    RotateSigner(NewSignerKey),
+    /// The same: nobody can open them any more.
+    GiveUpSigner,
+    Revoke(Revoked),
     /// Of a node, by itself: how many rows its maps hold. No change that anybody watches.
     SetCapacity(u64),
 }
@@ -96,6 +103,7 @@ pub enum Answer {
     TokenRevoked(TokenRevoked),
     Asked(RequestAnswer),
     RequestDeleted(RequestDeleted),
+    Revoked(RevocationAnswer),
     Done,
 }
 
@@ -118,6 +126,7 @@ impl Answer {
             Self::TokenRevoked(answer) => answer.dry_run = true,
             Self::Asked(answer) => answer.dry_run = true,
             Self::RequestDeleted(answer) => answer.dry_run = true,
+            Self::Revoked(answer) => answer.dry_run = true,
             Self::Joined(_) | Self::Claimed(_) | Self::Released(_) | Self::Done => {}
         }
         self
@@ -166,6 +175,9 @@ pub(super) fn plan(
         Command::RevokeToken(name) => Answer::TokenRevoked(draft.revoke_token(name)?),
         Command::Accept(id) => Answer::Rule(draft.accept(*id)?),
         Command::Reject(id) => Answer::RequestDeleted(draft.reject(*id)?),
+        Command::RotateSigner(new) => draft.rotate_signer(by, new)?,
+        Command::GiveUpSigner => draft.give_up_signer(by)?,
+        Command::Revoke(what) => Answer::Revoked(draft.revoke(by, what)?),
         Command::Claim(claim) => Answer::Claimed(draft.claim(grant(by)?, claim)?),
         Command::Release(address) => Answer::Released(draft.release(&grant(by)?.name, *address)?),
         Command::SetCapacity(rows) => {
@@ -180,7 +192,7 @@ pub(super) fn plan(
 fn grant(by: &Principal) -> Result<&NodeGrant, Refusal> {
     match by {
         Principal::Node(grant) => Ok(grant),
-        Principal::Operator | Principal::User(_) => Err(Refusal::forbidden(
+        Principal::Operator | Principal::User(_) | Principal::Itself => Err(Refusal::forbidden(
             "Authorization",
             by,
             "cannot speak for a node".to_owned(),

@@ -27,7 +27,7 @@ impl Draft<'_> {
     pub(super) fn join(&mut self, by: &Principal, wish: &Registration) -> Result<Joined, Refusal> {
         let grant = match by {
             Principal::Node(grant) | Principal::Joining(grant, _) => grant,
-            Principal::Operator | Principal::User(_) => super::grant(by)?,
+            Principal::Operator | Principal::User(_) | Principal::Itself => super::grant(by)?,
         };
         self.check_underlay(&grant.name, wish.underlay)?;
         let standing = self.state.replica().nodes.get(&grant.name).cloned();

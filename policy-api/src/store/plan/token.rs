@@ -44,7 +44,7 @@ impl Draft<'_> {
         Ok(TokenAnswer { token: told, outcome: Outcome::Created, dry_run: false })
     }
 
-    /// Ends a token, and what its bearer asked for and nobody has answered.
+    /// Ends a token, what its bearer asked for and nobody has answered, and the identity tokens that were made with it.
     pub(super) fn revoke_token(&mut self, name: &TokenName) -> Result<TokenRevoked, Refusal> {
         self.permit_admin("name", &format!("revoke token {name}"))?;
         let tokens = &self.state.replica().tokens;
@@ -55,6 +55,7 @@ impl Draft<'_> {
             self.state.replica().requests.values().filter(|request| bearer.as_ref() == Some(&request.created_by));
         self.changes.extend(asked.map(|request| Change::DeleteRequest { id: request.id }));
         self.changes.push(Change::DeleteToken { name: name.clone() });
+        self.revoke_made_with(token)?;
         Ok(TokenRevoked { revision: self.revision, token: token.without_hash(), dry_run: false })
     }
 }
