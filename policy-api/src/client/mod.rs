@@ -5,8 +5,10 @@
 //! read, or a write with a key by which the APIs know it again.
 
 mod access;
+mod broker;
 mod error;
 mod identity;
+mod lines;
 mod past;
 mod right;
 mod tls;
@@ -32,7 +34,9 @@ use crate::model::{
     Timestamp, UsageReport, Written, hex::hex,
 };
 
-pub use self::{error::ClientError, identity::Identity, past::Past, right::new_secret, watch::Watch};
+pub use self::{
+    broker::GateWatch, error::ClientError, identity::Identity, past::Past, right::new_secret, watch::Watch,
+};
 
 /// What a client must be told.
 #[derive(Clone)]

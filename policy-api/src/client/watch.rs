@@ -4,68 +4,27 @@ use std::time::Duration;
 
 use reqwest::Response;
 
-use super::ClientError;
+use super::{ClientError, lines::Lines};
 use crate::model::WatchLine;
 
 /// An open watch. It never ends by itself: when [`Watch::next`] fails, open another one and resume.
-pub struct Watch {
-    response: Response,
-    api: String,
-    buffer: Vec<u8>,
-    /// How much of the buffer has been handed out, and how much is known to hold no line end.
-    taken: usize,
-    searched: usize,
-}
+pub struct Watch(Lines);
 
 /// Heartbeats come every 5 seconds or oftener; three of them missing means that nobody is there.
 const SILENCE: Duration = Duration::from_secs(16);
 
 impl Watch {
     pub(super) fn new(response: Response, api: String) -> Self {
-        Self { response, api, buffer: Vec::new(), taken: 0, searched: 0 }
+        Self(Lines::new(response, api, SILENCE))
     }
 
     /// The URL of the API that this watch is open to.
     pub fn api(&self) -> &str {
-        &self.api
+        self.0.api()
     }
 
     /// Waits for the next line. Safe to drop and call again: nothing that arrived is lost.
     pub async fn next(&mut self) -> Result<WatchLine, ClientError> {
-        loop {
-            if let Some(line) = self.line_in_buffer() {
-                return serde_json::from_slice(line)
-                    .map_err(|error| ClientError::Protocol(format!("unreadable watch line: {error}")));
-            }
-            let chunk = tokio::time::timeout(SILENCE, self.response.chunk()).await;
-            match chunk {
-                Ok(Ok(Some(bytes))) => self.push(&bytes),
-                Ok(Ok(None)) => return Err(self.lost("it ended the watch")),
-                Ok(Err(error)) => return Err(self.lost(&super::error::whole(&error))),
-                Err(_) => return Err(self.lost("it is silent")),
-            }
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.taken);
-        self.searched -= self.taken;
-        self.taken = 0;
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    fn line_in_buffer(&mut self) -> Option<&[u8]> {
-        let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
-            self.searched = self.buffer.len();
-            return None;
-        };
-        let (start, end) = (self.taken, self.searched + length);
-        self.taken = end + 1;
-        self.searched = self.taken;
-        Some(&self.buffer[start..end])
-    }
-
-    fn lost(&self, why: &str) -> ClientError {
-        ClientError::Unreachable { api: self.api.clone(), why: why.to_owned() }
+        self.0.next().await
     }
 }

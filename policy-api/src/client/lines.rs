@@ -1,0 +1,69 @@
+//! A stream of JSON lines without end, as watches are.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde::de::DeserializeOwned;
+
+use super::ClientError;
+
+/// Lines as they come.
+pub(super) struct Lines {
+    response: Response,
+    api: String,
+    /// After so long without anything nobody is there.
+    silence: Duration,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been handed out, and how much is known to hold no line end.
+    taken: usize,
+    searched: usize,
+}
+
+impl Lines {
+    pub(super) fn new(response: Response, api: String, silence: Duration) -> Self {
+        Self { response, api, silence, buffer: Vec::new(), taken: 0, searched: 0 }
+    }
+
+    pub(super) fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// Waits for the next line. Safe to drop and call again: nothing that arrived is lost.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        loop {
+            if let Some(line) = self.line_in_buffer() {
+                return serde_json::from_slice(line)
+                    .map_err(|error| ClientError::Protocol(format!("unreadable watch line: {error}")));
+            }
+            let chunk = tokio::time::timeout(self.silence, self.response.chunk()).await;
+            match chunk {
+                Ok(Ok(Some(bytes))) => self.push(&bytes),
+                Ok(Ok(None)) => return Err(self.lost("it ended the watch")),
+                Ok(Err(error)) => return Err(self.lost(&super::error::whole(&error))),
+                Err(_) => return Err(self.lost("it is silent")),
+            }
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.taken);
+        self.searched -= self.taken;
+        self.taken = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    fn line_in_buffer(&mut self) -> Option<&[u8]> {
+        let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let (start, end) = (self.taken, self.searched + length);
+        self.taken = end + 1;
+        self.searched = self.taken;
+        Some(&self.buffer[start..end])
+    }
+
+    fn lost(&self, why: &str) -> ClientError {
+        ClientError::Unreachable { api: self.api.clone(), why: why.to_owned() }
+    }
+}
