@@ -11,6 +11,7 @@ mod credential;
 #[path = "../support/etcd.rs"]
 mod etcd_cluster;
 mod history;
+mod identity;
 mod keys;
 mod limit;
 mod node;
