@@ -11,6 +11,7 @@ mod cf;
 mod global;
 pub(crate) mod help;
 mod history;
+mod identity;
 mod machine;
 mod node;
 mod observe;
@@ -27,6 +28,7 @@ pub(crate) use app::{AppCommand, AppDeleteArgs, AppSetArgs, IsolateArgs, Release
 pub(crate) use cf::{CfListArgs, CfPolicyArgs};
 pub(crate) use global::{GlobalArgs, Secret};
 pub(crate) use history::{HistoryArgs, HistoryCommand, HistoryListArgs, VerifyArgs};
+pub(crate) use identity::{IdentityTokenArgs, IdentityTokenCommand, RevokeIdentityArgs};
 pub(crate) use machine::{NodeArgs, NodeCommand};
 pub(crate) use node::{AttachArgs, DetachArgs, EndpointArgs, RunArgs};
 pub(crate) use observe::ObserveArgs;
@@ -176,6 +178,9 @@ pub(crate) enum Command {
     /// Make, show and revoke tokens of users and machines
     #[command(subcommand, after_help = help::TOKEN)]
     Token(TokenCommand),
+    /// Prove who you are to an app or a resource: prints a short-lived token
+    #[command(after_help = help::IDENTITY_TOKEN)]
+    IdentityToken(IdentityTokenArgs),
 
     /// `allow`, as the cf CLI spells it (default: tcp, port 8080)
     #[command(after_help = help::CF_ADD)]

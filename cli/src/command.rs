@@ -10,6 +10,7 @@ mod check;
 mod connect;
 mod follow;
 mod history;
+mod identity;
 mod isolation;
 mod list;
 mod login;
@@ -72,6 +73,7 @@ pub(crate) async fn dispatch(command: &Command, settings: &Settings) -> Result<E
         Command::Token(TokenCommand::Create(args)) => right::create_token(args, settings).await,
         Command::Token(TokenCommand::List(args)) => right::tokens(*args, settings).await,
         Command::Token(TokenCommand::Revoke(args)) => right::revoke_token(args, settings).await,
+        Command::IdentityToken(args) => identity::identity_token(args, settings).await,
         Command::AddNetworkPolicy(args) => write::cf_add(args, settings).await,
         Command::RemoveNetworkPolicy(args) => revoke::cf_remove(args, settings).await,
         Command::NetworkPolicies(args) => list::cf_rules(args, settings).await,

@@ -125,3 +125,28 @@ fn who_logs_in_is_known_by_later_commands_and_his_token_is_his_alone() {
     assert_eq!(std::fs::metadata(&kept).expect("a file").permissions().mode() & 0o777, 0o600);
     shell.netpol("whoami").exits(0).prints("token/alice");
 }
+
+#[test]
+fn an_identity_token_is_printed_for_who_asks_and_ends_with_a_word() {
+    let api = Api::start();
+    let machine = user(&api, "ci-1", "machine");
+    let said = machine.netpol("identity-token release-bot").exits(0).tells("host:ci-1 for release-bot");
+    let token = said.stdout.trim().to_owned();
+    assert_eq!(token.split('.').count(), 3, "a JWT alone, to be piped: {token}");
+    assert!(!said.stderr.contains(&token), "{}", said.stderr);
+    let json = machine.netpol("identity-token release-bot --ttl 30s -o json").exits(0);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("json");
+    assert_eq!((&json["subject"], &json["audience"]), (&"host:ci-1".into(), &"release-bot".into()));
+    let id = json["id"].as_str().expect("an id").to_owned();
+
+    machine.netpol("identity-token release-bot --ttl 2h").exits(2).tells("lifetime");
+    machine.netpol("identity-token 'a b'").exits(2);
+    machine.netpol("list").exits(3).tells("this one's is `machine`");
+    machine.netpol(&format!("identity-token revoke {id}")).exits(3).tells("role `operator`");
+    machine.netpol("identity-token revoke user:operator").exits(3).tells("role `operator`");
+    machine.netpol("identity-token revoke host:ci-1").exits(0).prints("revoked identity tokens of host:ci-1");
+    api.shell.netpol(&format!("identity-token revoke {id} --dry-run")).exits(0).prints("would be revoked");
+    api.shell.netpol(&format!("identity-token revoke {id}")).exits(0).prints(&format!("revoked identity token {id}"));
+    api.shell.netpol("identity-token revoke everything").exits(2).tells("neither an id nor a subject");
+    api.shell.netpol("history").exits(0).prints("identity tokens of host:ci-1 revoked");
+}

@@ -32,6 +32,7 @@ Who may
   teams       Teams, and what they own
   team        Say what a team owns, or delete it
   token       Make, show and revoke tokens
+  identity-token  Prove who you are to what a gatekeeper guards
 
 Ask
   check       Would this connection be allowed, and by which rule?
@@ -480,6 +481,24 @@ Examples:
   netpol token revoke alice
 
 At once and at every API; watches that it opened end, and what it asked for is asked no more. Rules stay.";
+
+pub(crate) const IDENTITY_TOKEN: &str = "\
+Examples:
+  netpol identity-token release-bot | sed 's/^/Authorization: Bearer /' | curl -H @- https://release-bot.example.org/
+  netpol identity-token production/release-bot --ttl 30m -o json
+  netpol identity-token revoke host:ci-1
+
+Of a user it is for user:NAME, of a token of role machine for host:NAME. What may be done with it, the roles of policy
+files say. It ends by itself, and with the API token that it was asked for with. Instances need none of this: their
+node's agent asks for them.";
+
+pub(crate) const IDENTITY_TOKEN_REVOKE: &str = "\
+Examples:
+  netpol identity-token revoke host:ci-1
+  netpol identity-token revoke 3f2a9c0d11e7b8653f2a9c0d11e7b865
+
+Gatekeepers know within a moment, and cut what is open by it. New ones can be asked for: to end that, revoke the API
+token. One's own may anybody revoke, others operators.";
 
 pub(crate) const CF_ADD: &str = "\
 Examples:

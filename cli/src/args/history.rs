@@ -89,7 +89,7 @@ pub(crate) struct HistoryListArgs {
     /// Entries that changed this rule
     #[arg(long, value_name = "RULE-ID")]
     pub(crate) rule: Option<RuleId>,
-    /// Entries of this caller: operator, node/n1, expiry
+    /// Entries of this caller: operator, node/n1, expiry; or about this subject of a gatekeeper: host:ci-1
     #[arg(long, value_name = "WHO")]
     pub(crate) who: Option<String>,
     /// From this revision or time on: 1207, 2026-01-31T12:00:00Z, 2h
@@ -98,7 +98,8 @@ pub(crate) struct HistoryListArgs {
     /// Up to this revision or time
     #[arg(long, value_name = "REV|TIME")]
     pub(crate) until: Option<Moment>,
-    /// intent, node, placement, refused, in-force, restored, or all; may be repeated [default: all but placement, in-force]
+    /// intent, node, placement, refused, in-force, restored, signer, gate, or all; may be repeated [default: all but
+    /// placement, in-force and signer]
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = kinds)]
     kinds: Vec<Kinds>,
     /// The newest so many entries; 0 is all
