@@ -45,7 +45,7 @@ impl Package {
     }
 }
 
-const OURS: [&str; 6] = ["common", "policy-api", "agent", "cli", "tests", "xtask"];
+const OURS: [&str; 7] = ["common", "policy-api", "gate", "agent", "cli", "tests", "xtask"];
 
 fn checkout() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));

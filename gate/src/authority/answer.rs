@@ -1,0 +1,171 @@
+//! What an authority says, and what an allow leaves behind: a permit, to which streams that are open stay bound.
+
+use std::{str::FromStr, sync::Arc, time::Instant};
+
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use super::question::Malformed;
+
+/// What an authority says to a question.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Answer {
+    Allow(Arc<Permit>),
+    Deny(Denial),
+    /// The credential is none of this authority's; the next one is asked.
+    NotMine,
+    /// It cannot be known now: nothing new is allowed.
+    Unavailable(Outage),
+}
+
+/// Who was let in, until when, and whether that was taken back since.
+#[derive(Debug)]
+pub struct Permit {
+    pub subject: Subject,
+    /// The app that an instance is of; none for hosts and users.
+    pub source_app: Option<SourceApp>,
+    /// From then on the authority has to be asked again: the end of the token, or sooner.
+    pub until: Instant,
+    revoked: watch::Sender<bool>,
+}
+
+/// Who a token is for, `app:NAME`, `host:NAME` or `user:NAME`: visible ASCII, so that it fits a header.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(HeaderValue);
+
+/// The name of an app, as a header says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SourceApp(HeaderValue);
+
+/// Why somebody is not let in. All but `NotPermitted` are about the token, and answered 401.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// No authority knows such a token.
+    Unknown,
+    /// It cannot be read as what it says it is.
+    Malformed,
+    /// It is signed by an algorithm that is not taken here, `none` among them.
+    Algorithm,
+    /// It names a key that the issuer does not have.
+    Key,
+    /// It is not signed by that key.
+    Signature,
+    /// It is for somebody else.
+    Audience,
+    /// It is from somebody else.
+    Issuer,
+    Expired,
+    NotYetValid,
+    Revoked,
+    /// The token is good; who it is for may not do this here: 403.
+    NotPermitted,
+}
+
+/// Why an authority cannot answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outage {
+    /// It cannot be reached.
+    Unreachable,
+    /// It took too long.
+    TimedOut,
+    /// It said something that is no answer.
+    Unintelligible,
+    /// What it last told is too old to rely on (`security.md` 37).
+    Stale,
+}
+
+impl Permit {
+    pub fn new(subject: Subject, source_app: Option<SourceApp>, until: Instant) -> Self {
+        Self { subject, source_app, until, revoked: watch::Sender::new(false) }
+    }
+
+    /// Takes it back: whatever stream is bound to it ends.
+    pub fn revoke(&self) {
+        self.revoked.send_replace(true);
+    }
+
+    pub fn is_revoked(&self) -> bool {
+        *self.revoked.borrow()
+    }
+
+    /// Waits until it is taken back.
+    pub async fn revoked(&self) {
+        let mut revoked = self.revoked.subscribe();
+        // The sender lives as long as `self`, so that waiting cannot fail.
+        let _ended = revoked.wait_for(|revoked| *revoked).await;
+    }
+}
+
+impl Subject {
+    pub fn as_header(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    pub fn as_str(&self) -> &str {
+        as_text(&self.0)
+    }
+}
+
+impl SourceApp {
+    pub fn as_header(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    pub fn as_str(&self) -> &str {
+        as_text(&self.0)
+    }
+}
+
+impl FromStr for Subject {
+    type Err = Malformed;
+
+    fn from_str(word: &str) -> Result<Self, Malformed> {
+        visible(word, "subject").map(Self)
+    }
+}
+
+impl FromStr for SourceApp {
+    type Err = Malformed;
+
+    fn from_str(word: &str) -> Result<Self, Malformed> {
+        visible(word, "app").map(Self)
+    }
+}
+
+fn visible(word: &str, what: &'static str) -> Result<HeaderValue, Malformed> {
+    let malformed = || Malformed { word: word.into(), what, remedy: "visible ASCII without blanks is one" };
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(malformed());
+    }
+    HeaderValue::from_str(word).map_err(|_| malformed())
+}
+
+fn as_text(value: &HeaderValue) -> &str {
+    value.to_str().expect("it was made of visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_subject_that_would_break_a_header_is_none() {
+        for word in ["", "host:a b", "host:a\r\nX-Netpol-Subject: user:root", "user:\u{e9}"] {
+            assert!(word.parse::<Subject>().is_err(), "{word:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_a_permit_hears_that_it_is_taken_back() {
+        let subject = "host:ci-1".parse().expect("a subject");
+        let permit = Arc::new(Permit::new(subject, None, Instant::now() + Duration::from_secs(60)));
+        let held = permit.clone();
+        let stream = tokio::spawn(async move { held.revoked().await });
+        permit.revoke();
+        stream.await.expect("the stream ends");
+        permit.revoked().await;
+    }
+}

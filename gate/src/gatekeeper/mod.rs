@@ -1,0 +1,1 @@
+//! The inbound side: lets in who may.
