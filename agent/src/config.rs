@@ -23,6 +23,8 @@ pub(crate) enum Command {
         after_help = "Example:\n  netpol-agent run --api https://192.0.2.10:7443 --node n1 --underlay 192.0.2.1 \\\n    --token-file /etc/netpol/join.token --ca /etc/netpol/ca.pem\n\nStopping the agent, however it ends, leaves everything in force; the next one takes over."
     )]
     Run(Box<RunOptions>),
+    /// Stand before an app, and let in who may.
+    Gatekeeper(Box<gate::gatekeeper::GatekeeperOptions>),
 }
 
 /// Who wraps what goes to other nodes.
@@ -189,8 +191,10 @@ mod tests {
 
     fn parse(file: &str, line: &[&str]) -> Result<RunOptions> {
         let command = with_defaults(Options::command(), &file.parse().expect("toml"))?;
-        let Command::Run(options) = Options::from_arg_matches(&command.try_get_matches_from(line)?)?.command;
-        Ok(*options)
+        match Options::from_arg_matches(&command.try_get_matches_from(line)?)?.command {
+            Command::Run(options) => Ok(*options),
+            Command::Gatekeeper(_) => bail!("it is told to be a gatekeeper"),
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ use config::{Command, Options, RunOptions, Tunnel};
 fn main() -> ExitCode {
     let options = match Options::read() {
         Ok(Options { command: Command::Run(options) }) => options,
+        Ok(Options { command: Command::Gatekeeper(options) }) => return gatekeeper(*options),
         Err(error) => {
             eprintln!("netpol-agent: {error:#}");
             return ExitCode::from(2);
@@ -49,6 +50,17 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(run(*options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netpol-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gatekeeper(options: gate::gatekeeper::GatekeeperOptions) -> ExitCode {
+    config::start_logging(&options.log);
+    match gate::gatekeeper::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("netpol-agent: {error:#}");

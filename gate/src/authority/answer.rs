@@ -75,6 +75,64 @@ pub enum Outage {
     Stale,
 }
 
+impl Denial {
+    /// The word for it in logs, metrics and answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "token-unknown",
+            Self::Malformed => "token-malformed",
+            Self::Algorithm => "token-algorithm",
+            Self::Key => "token-key",
+            Self::Signature => "token-signature",
+            Self::Audience => "token-audience",
+            Self::Issuer => "token-issuer",
+            Self::Expired => "token-expired",
+            Self::NotYetValid => "token-not-yet-valid",
+            Self::Revoked => "token-revoked",
+            Self::NotPermitted => "not-permitted",
+        }
+    }
+
+    /// What is wrong, for whoever asked.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Unknown => "nobody who is asked here knows this token",
+            Self::Malformed => "the token cannot be read",
+            Self::Algorithm => "the token is signed by an algorithm that is not taken here",
+            Self::Key => "the token names a key that its issuer does not have",
+            Self::Signature => "the token is not signed by the key that it names",
+            Self::Audience => "the token is for somebody else",
+            Self::Issuer => "the token is from somebody else",
+            Self::Expired => "the token has expired",
+            Self::NotYetValid => "the token does not hold yet",
+            Self::Revoked => "the token was revoked",
+            Self::NotPermitted => "whose token this is does not have the privilege that this request takes",
+        }
+    }
+}
+
+impl Outage {
+    /// The word for it in logs, metrics and answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "authority-unreachable",
+            Self::TimedOut => "authority-timed-out",
+            Self::Unintelligible => "authority-unintelligible",
+            Self::Stale => "authority-stale",
+        }
+    }
+
+    /// What is wrong, for whoever asked.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Unreachable => "who decides cannot be reached, and nobody new is let in meanwhile",
+            Self::TimedOut => "who decides did not answer in time",
+            Self::Unintelligible => "who decides gave no answer that is one",
+            Self::Stale => "what is known here is too old to let anybody new in by it",
+        }
+    }
+}
+
 impl Permit {
     pub fn new(subject: Subject, source_app: Option<SourceApp>, until: Instant) -> Self {
         Self { subject, source_app, until, revoked: watch::Sender::new(false) }

@@ -1,0 +1,263 @@
+//! Bodies on their way: a request's towards the upstream, held to a length and a pace, and an answer's towards the client,
+//! bound to the permit that let the request in.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use thiserror::Error;
+
+use super::{
+    admit::LongestBody,
+    record::Record,
+    refusal::Refusal,
+    upstream::Lease,
+    watch::{End, Ending, Watched},
+    wire::Notice,
+};
+
+/// A request that is being served, as its two bodies share it.
+pub(crate) struct Exchange {
+    pub(crate) watched: Watched,
+    /// Why the request's body broke off.
+    broken: Cell<Option<Refusal>>,
+    /// The upstream has begun to answer; from then on it decides how long it waits for the rest of the request.
+    answered: Cell<bool>,
+}
+
+/// The body of a request.
+pub(crate) enum Outgoing {
+    Empty,
+    Upload(Upload),
+}
+
+/// A body that comes in as it goes out.
+pub(crate) struct Upload {
+    incoming: Incoming,
+    exchange: Rc<Exchange>,
+    notice: Option<Rc<Notice>>,
+    left: u64,
+    patience: Duration,
+    waiting: bool,
+}
+
+/// The body of an answer.
+pub(crate) enum Answered {
+    Own(Full<Bytes>),
+    Passed(Box<Passed>),
+}
+
+/// An answer of the upstream, as it comes.
+pub(crate) struct Passed {
+    incoming: Incoming,
+    exchange: Rc<Exchange>,
+    record: Record,
+    lease: Lease,
+    ended: bool,
+}
+
+/// Why a body broke off.
+#[derive(Debug, Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the other end broke off")]
+    Other(#[from] hyper::Error),
+}
+
+impl Exchange {
+    pub(crate) fn new(watched: Watched) -> Rc<Self> {
+        Rc::new(Self { watched, broken: Cell::new(None), answered: Cell::new(false) })
+    }
+
+    /// Why the request's body broke off, if it did.
+    pub(crate) fn broken(&self) -> Option<Refusal> {
+        self.broken.get()
+    }
+
+    /// The upstream has begun to answer.
+    pub(crate) fn answer_begins(&self) {
+        self.answered.set(true);
+        self.watched.ease(End::Upstream);
+        self.watched.ease(End::Client);
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn new(
+        incoming: Incoming,
+        exchange: &Rc<Exchange>,
+        notice: Option<Rc<Notice>>,
+        longest: LongestBody,
+        patience: Duration,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Upload(Upload { incoming, exchange: exchange.clone(), notice, left: longest.0, patience, waiting: false })
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Upload(upload) => upload.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Upload(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upload(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+impl Upload {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+            Poll::Ready(Some(Err(error))) => {
+                let refusal = self.notice.as_ref().and_then(|notice| notice.body());
+                self.exchange.broken.set(refusal);
+                Poll::Ready(Some(Err(Broken::Other(error))))
+            }
+            Poll::Ready(None) => {
+                self.exchange.watched.ease(End::Client);
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.wait(context),
+        }
+    }
+
+    /// Trailers of requests end here: nobody behind would know that they are none of ours.
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+        self.waiting = false;
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let Some(left) = self.left.checked_sub(length) else { return self.break_off(Refusal::BodyTooLarge) };
+        self.left = left;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let watched = &self.exchange.watched;
+        if !self.waiting && !self.exchange.answered.get() {
+            self.waiting = true;
+            watched.give(End::Client, self.patience);
+        }
+        match watched.poll_end(End::Client, context) {
+            Poll::Ready(Ending::Late) => self.break_off(Refusal::BodyTimedOut),
+            Poll::Ready(Ending::Refused(refusal)) => self.break_off(refusal),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn break_off(&mut self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.exchange.broken.set(Some(refusal));
+        Poll::Ready(Some(Err(Broken::Refused(refusal))))
+    }
+}
+
+impl Answered {
+    /// An answer of the upstream, whose connection is used again when all of it was taken.
+    pub(crate) fn passed(incoming: Incoming, exchange: Rc<Exchange>, record: Record, mut lease: Lease) -> Self {
+        if incoming.is_end_stream() {
+            lease.give_back();
+            drop(record);
+            return Self::Own(Full::default());
+        }
+        Self::Passed(Box::new(Passed { incoming, exchange, record, lease, ended: false }))
+    }
+
+    pub(crate) fn own(text: Bytes) -> Self {
+        Self::Own(Full::new(text))
+    }
+}
+
+impl Body for Answered {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never: Infallible| match never {}),
+            Self::Passed(passed) => passed.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Passed(passed) => passed.ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => body.size_hint(),
+            Self::Passed(passed) => passed.incoming.size_hint(),
+        }
+    }
+}
+
+impl Passed {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(refusal) = self.exchange.watched.refused() {
+            return self.cut(refusal);
+        }
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.record.count(data.len());
+                }
+                if self.incoming.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.record.broke_off();
+                Poll::Ready(Some(Err(Broken::Other(error))))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => match self.exchange.watched.poll_end(End::Upstream, context) {
+                Poll::Ready(Ending::Refused(refusal)) => self.cut(refusal),
+                Poll::Ready(Ending::Late) | Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.lease.give_back();
+    }
+
+    fn cut(&mut self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.record.cut(refusal);
+        Poll::Ready(Some(Err(Broken::Refused(refusal))))
+    }
+}

@@ -1,0 +1,115 @@
+//! WebSocket: a connection to the upstream of its own, and when the upstream grants the upgrade a tunnel that lasts as long as
+//! both ends and the permit do.
+
+use std::{future::poll_fn, rc::Rc, task::Poll};
+
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    task::spawn_local,
+};
+
+use super::{
+    body::{Answered, Exchange, Outgoing},
+    connection::Client,
+    identity_headers::rewrite_answer,
+    proxy::{LetIn, passed, refuse, within},
+    record::Record,
+    refusal::Refusal,
+    socket::{Prefixed, Socket},
+    upstream::{Lease, as_http1},
+    watch::{End, Ending},
+    worker::Worker,
+};
+
+/// A connection to the upstream that has left HTTP, and whom it is for.
+pub(crate) struct Tunnel {
+    app: Prefixed<Socket>,
+    exchange: Rc<Exchange>,
+    record: Record,
+    worker: Rc<Worker>,
+}
+
+type Connection = http1::Connection<TokioIo<Socket>, Outgoing>;
+
+/// What the upstream made of it.
+enum Granted {
+    Upgrade(Response<()>, Prefixed<Socket>),
+    No(Response<hyper::body::Incoming>),
+}
+
+/// Passes an upgrade on; when it is granted, the connection becomes the tunnel that is left with the client.
+pub(crate) async fn pass(client: &Client, let_in: LetIn, record: Record) -> Response<Answered> {
+    let LetIn { mut request, exchange, request_id, .. } = let_in;
+    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    as_http1(&mut request);
+    exchange.watched.give(End::Upstream, client.worker.settings.patience.answer);
+    match within(&exchange, ask(&client.worker, request)).await {
+        Ok(Granted::No(answer)) => passed(answer, Lease::none(), exchange, record, &request_id),
+        Ok(Granted::Upgrade(answer, app)) => {
+            exchange.answer_begins();
+            let tunnel = Tunnel { app, exchange, record, worker: client.worker.clone() };
+            client.tunnel.replace(Some(tunnel));
+            let mut answer = answer.map(|()| Answered::Own(Full::default()));
+            rewrite_answer(answer.headers_mut(), &request_id);
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            answer
+        }
+        Err(refusal) => refuse(refusal, record, &request_id),
+    }
+}
+
+async fn ask(worker: &Worker, request: http::Request<Outgoing>) -> Result<Granted, Refusal> {
+    let socket = worker.upstream.connect().await?;
+    let made = http1::handshake(TokioIo::new(socket)).await;
+    let (mut sender, mut connection) = made.map_err(|_| Refusal::UpstreamBroken)?;
+    let mut answering = std::pin::pin!(sender.send_request(request));
+    let mut ended = false;
+    let answer = poll_fn(|context| {
+        ended = ended || connection.poll_without_shutdown(context).is_ready();
+        answering.as_mut().poll(context)
+    });
+    let answer = answer.await.map_err(|_| Refusal::UpstreamBroken)?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if !ended {
+            spawn_local(connection);
+        }
+        return Ok(Granted::No(answer));
+    }
+    let app = leave_http(connection, ended).await?;
+    Ok(Granted::Upgrade(answer.map(drop), app))
+}
+
+async fn leave_http(mut connection: Connection, ended: bool) -> Result<Prefixed<Socket>, Refusal> {
+    if !ended {
+        let left = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+        left.map_err(|_| Refusal::UpstreamBroken)?;
+    }
+    let parts = connection.into_parts();
+    Ok(Prefixed::new(parts.read_buf.to_vec(), parts.io.into_inner()))
+}
+
+impl Tunnel {
+    /// Copies both ways until either end is done, or the permit is.
+    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, mut client: Prefixed<S>) {
+        self.record.pass(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        self.worker.metrics.all.streams.inc();
+        let ending = poll_fn(|context| match self.exchange.watched.poll_end(End::Upstream, context) {
+            Poll::Ready(Ending::Refused(refusal)) => Poll::Ready(refusal),
+            Poll::Ready(Ending::Late) | Poll::Pending => Poll::Pending,
+        });
+        tokio::select! {
+            copied = copy_bidirectional(&mut client, &mut self.app) => match copied {
+                Ok((_, bytes)) => self.record.count(usize::try_from(bytes).unwrap_or(usize::MAX)),
+                Err(_broken) => self.record.broke_off(),
+            },
+            refusal = ending => self.record.cut(refusal),
+        }
+        self.worker.metrics.all.streams.dec();
+    }
+}

@@ -1,0 +1,14 @@
+//! The gatekeeper over real sockets: what clients send byte by byte, and what the app behind it gets to see of it.
+
+mod app;
+mod credentials;
+mod http2;
+mod identity;
+mod leaving;
+mod limits;
+mod paths;
+mod raw;
+mod readiness;
+mod smuggling;
+mod upgrade;
+mod world;
