@@ -85,7 +85,8 @@ fn assert_imports_of_ours(name: &str, allowed: &[&str]) {
 fn crates_import_only_those_below_them() {
     assert_imports_of_ours("common", &[]);
     assert_imports_of_ours("policy-api", &["common"]);
-    assert_imports_of_ours("agent", &["common", "policy-api"]);
+    assert_imports_of_ours("gate", &["common", "policy-api"]);
+    assert_imports_of_ours("agent", &["common", "policy-api", "gate"]);
     assert_imports_of_ours("cli", &["common", "policy-api"]);
     assert_imports_of_ours("xtask", &[]);
 }
@@ -141,6 +142,21 @@ fn each_library_of_the_agent_has_one_home() {
         assert_absent_from("agent/src", &[library], |path| !belongs_to(path, home));
     }
     assert_absent_from("agent/src", &["policy_api::client"], |path| !belongs_to(path, "watch"));
+}
+
+#[test]
+fn the_gate_knows_no_datapath_and_its_gatekeeper_no_tokens() {
+    assert_absent_from("gate/src", &["aya", "rtnetlink", "common", "axum"], |_| true);
+    let authorities = ["jsonwebtoken", "reqwest", "ring", "policy_api::client"];
+    assert_absent_from("gate/src/gatekeeper", &authorities, |path| !path.ends_with("tls.rs"));
+}
+
+#[test]
+fn whether_a_request_is_one_is_decided_without_effects() {
+    let pure =
+        ["admit.rs", "path.rs", "privilege.rs", "refusal.rs", "wire/head.rs", "wire/chunk.rs", "wire/framing.rs"];
+    let effects = ["hyper", "tokio", "std::fs", "std::net", "std::time", "tracing"];
+    assert_absent_from("gate/src/gatekeeper", &effects, |path| pure.iter().any(|pure| path == Path::new(pure)));
 }
 
 #[test]

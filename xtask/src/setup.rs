@@ -17,7 +17,7 @@ const SCHEMATHESIS: &str = "4.32.5";
 
 /// Debian packages: namespaces and traffic for tests, captures, peers for benches; what compiles etcd's protocol;
 /// what asks the API by its description.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "iproute2",
     "iputils-ping",
     "iputils-arping",
@@ -30,10 +30,19 @@ const PACKAGES: [&str; 12] = [
     "protobuf-compiler",
     "libprotobuf-dev",
     "python3-venv",
+    "wrk",
 ];
 
-/// The Debian package of etcd, for tests of stores in it.
-const ETCD: &str = "etcd-server";
+/// Debian packages of which the program alone is used, unpacked: they themselves would start a service on this machine. For tests
+/// of stores in etcd, and for the gatekeeper's bench.
+const PROGRAMS: [Program; 2] =
+    [Program { package: "etcd-server", path: "usr/bin/etcd" }, Program { package: "nginx", path: "usr/sbin/nginx" }];
+
+/// A program and the package that it lies in.
+struct Program {
+    package: &'static str,
+    path: &'static str,
+}
 
 const RUSTUP: &str = "install rustup and the toolchain that rust-toolchain.toml names";
 const APT: &str = "on Debian, as root, `apt-get update` and `apt-get install` the packages named above";
@@ -43,7 +52,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     rust_src(&toolchain)?;
     bpf_linker(&toolchain)?;
     packages()?;
-    etcd()
+    PROGRAMS.iter().try_for_each(program)
 }
 
 /// Adds components of the pinned toolchain that are not there yet.
@@ -203,11 +212,11 @@ fn packages() -> Result<(), Failure> {
     progress::step(&format!("install {}", missing.join(" ")), &mut install, APT).map(drop)
 }
 
-/// The program alone, unpacked: the package itself would start a service on this machine.
-fn etcd() -> Result<(), Failure> {
-    let tools = workspace::tools();
-    let (program, unpacked) = (tools.join("bin/etcd"), tools.join("etcd"));
-    if program.exists() {
+fn program(program: &Program) -> Result<(), Failure> {
+    let Program { package, path } = program;
+    let (tools, inside) = (workspace::tools(), Path::new(path));
+    let (installed, unpacked) = (tools.join("bin").join(file_name(inside)), tools.join(package));
+    if installed.exists() {
         return Ok(());
     }
     let writable = |error: std::io::Error| Failure::new("setup", error.to_string(), "make .tools/ writable");
@@ -219,15 +228,15 @@ fn etcd() -> Result<(), Failure> {
         update_package_lists()?;
     }
     let mut download = apt_get();
-    download.args(["download", ETCD]).current_dir(&unpacked);
-    progress::step(&format!("download {ETCD}"), &mut download, APT)?;
+    download.args(["download", package]).current_dir(&unpacked);
+    progress::step(&format!("download {package}"), &mut download, APT)?;
     let packages = fs::read_dir(&unpacked).map_err(writable)?.flatten().map(|entry| entry.path());
-    for package in packages {
+    for package_file in packages {
         let mut unpack = workspace::command("dpkg-deb");
-        progress::step(&format!("unpack {ETCD}"), unpack.arg("-x").arg(package).arg(&unpacked), APT)?;
+        progress::step(&format!("unpack {package}"), unpack.arg("-x").arg(package_file).arg(&unpacked), APT)?;
     }
     fs::create_dir_all(tools.join("bin")).map_err(writable)?;
-    fs::rename(unpacked.join("usr/bin/etcd"), &program).map_err(writable)?;
+    fs::rename(unpacked.join(inside), &installed).map_err(writable)?;
     fs::remove_dir_all(&unpacked).map_err(writable)
 }
 

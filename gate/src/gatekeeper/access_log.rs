@@ -80,7 +80,8 @@ impl AccessLog {
         };
         let (blocks, waiting) = sync_channel(WAITING);
         let counted = lost.clone();
-        let writer = thread::Builder::new().name("access-log".into()).spawn(move || write_all(waiting, sink, &counted))?;
+        let writer =
+            thread::Builder::new().name("access-log".into()).spawn(move || write_all(waiting, sink, &counted))?;
         Ok(Self { blocks: Some(blocks), writer: Some(writer), lost })
     }
 

@@ -61,7 +61,9 @@ impl Admin {
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "lives\n".into()),
             "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n".into()),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the file of --ready-file is not there\n".into()),
+            "/readyz" => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the file of --ready-file is not there\n".into())
+            }
             "/metrics" => {
                 let mut answer = text(StatusCode::OK, self.metrics.text());
                 answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));

@@ -25,7 +25,8 @@ pub struct Admitted<'a> {
 pub struct LongestBody(pub u64);
 
 /// Fields and parameters by which frameworks let a request be another than it says.
-const METHOD_OVERRIDES: [&str; 4] = ["x-http-method-override", "x-http-method", "x-method-override", "x-original-method"];
+const METHOD_OVERRIDES: [&str; 4] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-method"];
 const PATH_OVERRIDES: [&str; 5] =
     ["x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri", "x-forwarded-path"];
 const METHOD_PARAMETERS: [&str; 4] = ["_method", "x-http-method-override", "x-http-method", "x-method-override"];
@@ -205,7 +206,9 @@ fn host<'a>(uri: &'a Uri, field: Option<&'a HeaderValue>, version: Version) -> R
 pub fn credential(value: &HeaderValue) -> Result<Credential<'_>, Refusal> {
     let text = value.to_str().map_err(|_| Refusal::CredentialMalformed)?;
     let (scheme, rest) = text.split_once(' ').ok_or(match text {
-        word if word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("token") => Refusal::CredentialMalformed,
+        word if word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("token") => {
+            Refusal::CredentialMalformed
+        }
         _ => Refusal::SchemeUnknown,
     })?;
     let rest = rest.trim_matches(' ');
@@ -259,7 +262,9 @@ mod tests {
     fn two_credentials_are_none() {
         assert_eq!(with(&[("authorization", "Bearer t")]), Err(Refusal::CredentialTwice));
         assert_eq!(with(&[("authorization", "Bearer u")]), Err(Refusal::CredentialTwice));
-        for value in ["Bearer a, Bearer b", "Bearer a b", "Bearer a,b", "Bearer", "Bearer ", "Bearer \"a\"", "Bearer =="] {
+        for value in
+            ["Bearer a, Bearer b", "Bearer a b", "Bearer a,b", "Bearer", "Bearer ", "Bearer \"a\"", "Bearer =="]
+        {
             assert_eq!(credential(&HeaderValue::from_str(value).expect("a value")), Err(Refusal::CredentialMalformed));
         }
         let basic = HeaderValue::from_static("Basic dTpw");
@@ -289,7 +294,8 @@ mod tests {
             assert_eq!(with(&[(name, "DELETE")]), Err(Refusal::MethodOverridden), "{name}");
         }
         assert_eq!(with(&[("X-Original-URL", "/admin")]), Err(Refusal::PathOverridden));
-        for query in ["_method=DELETE", "a=b&_method=PUT", "%5fmethod=PUT", "_Method=PUT", "x-http-method-override=PUT"] {
+        for query in ["_method=DELETE", "a=b&_method=PUT", "%5fmethod=PUT", "_Method=PUT", "x-http-method-override=PUT"]
+        {
             assert_eq!(target("POST", &format!("/?{query}")), Err(Refusal::MethodOverridden), "{query}");
         }
         assert_eq!(target("POST", "/?my_method=PUT&_methods=1"), Ok(()));
@@ -306,8 +312,19 @@ mod tests {
 
     #[test]
     fn what_only_we_may_say_is_taken_away_in_every_spelling() {
-        let names = ["X-Netpol-Subject", "x_netpol_subject", "X-Netpol_Source-App", "x-netpol-new", "X-Request-Id", "Forwarded",
-            "X-Forwarded-For", "X_Forwarded_For", "X-Real-IP", "X.Netpol.Subject", "Content_Length"];
+        let names = [
+            "X-Netpol-Subject",
+            "x_netpol_subject",
+            "X-Netpol_Source-App",
+            "x-netpol-new",
+            "X-Request-Id",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X_Forwarded_For",
+            "X-Real-IP",
+            "X.Netpol.Subject",
+            "Content_Length",
+        ];
         for name in names {
             assert_eq!(with(&[(name, "user:root")]), Ok(vec![name.to_ascii_lowercase()]), "{name}");
         }
@@ -318,7 +335,10 @@ mod tests {
         let fields = [("upgrade", "websocket"), ("connection", "Upgrade")];
         assert!(with(&fields).is_ok());
         assert_eq!(with(&fields[..1]), Err(Refusal::UpgradeMalformed));
-        assert_eq!(with(&[("upgrade", "h2c"), ("connection", "Upgrade, HTTP2-Settings")]).map(|strip| strip.len()), Ok(2));
+        assert_eq!(
+            with(&[("upgrade", "h2c"), ("connection", "Upgrade, HTTP2-Settings")]).map(|strip| strip.len()),
+            Ok(2)
+        );
     }
 
     #[test]

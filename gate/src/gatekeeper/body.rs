@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -74,6 +74,17 @@ pub(crate) enum Broken {
     Other(#[from] hyper::Error),
 }
 
+/// The next frame that holds something. Empty ones say nothing, and whoever gets many over HTTP/2 takes them for an attack and
+/// closes the connection, on which others' requests are too.
+fn poll_filled(incoming: &mut Incoming, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    loop {
+        match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+            frame => return Poll::Ready(frame),
+        }
+    }
+}
+
 impl Exchange {
     pub(crate) fn new(watched: Watched) -> Rc<Self> {
         Rc::new(Self { watched, broken: Cell::new(None), answered: Cell::new(false) })
@@ -135,7 +146,7 @@ impl Body for Outgoing {
 
 impl Upload {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        match poll_filled(&mut self.incoming, context) {
             Poll::Ready(Some(Ok(frame))) => self.pass(frame),
             Poll::Ready(Some(Err(error))) => {
                 let refusal = self.notice.as_ref().and_then(|notice| notice.body());
@@ -226,7 +237,7 @@ impl Passed {
         if let Some(refusal) = self.exchange.watched.refused() {
             return self.cut(refusal);
         }
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        match poll_filled(&mut self.incoming, context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.record.count(data.len());

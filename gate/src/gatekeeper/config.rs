@@ -141,7 +141,8 @@ impl Config {
 impl PrivilegeConfig {
     fn parse(&self) -> Result<PrivilegeRow> {
         let methods = self.methods.iter().map(|name| {
-            let method = name.parse::<Method>().ok().filter(|method| method.as_str().bytes().all(|b| b.is_ascii_uppercase()));
+            let method =
+                name.parse::<Method>().ok().filter(|method| method.as_str().bytes().all(|b| b.is_ascii_uppercase()));
             method.with_context(|| format!("methods: {name:?} is no method; write them in capitals, as in `POST`"))
         });
         Ok(PrivilegeRow {

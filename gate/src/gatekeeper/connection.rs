@@ -68,7 +68,9 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: Listener) {
 
 async fn serve(worker: Rc<Worker>, socket: Socket, address: Option<SocketAddr>, _open: Open) {
     let address = match address {
-        Some(address) => HeaderValue::from_str(&address.ip().to_canonical().to_string()).expect("an address fits a header"),
+        Some(address) => {
+            HeaderValue::from_str(&address.ip().to_canonical().to_string()).expect("an address fits a header")
+        }
         None => HeaderValue::from_static("unix"),
     };
     let Some(tls) = worker.settings.tls.clone() else {

@@ -169,12 +169,14 @@ mod tests {
     use super::*;
 
     fn rewritten(fields: &[(&'static str, &'static str)], strip: &[HeaderName], pass_authorization: bool) -> HeaderMap {
-        let mut headers: HeaderMap =
-            fields.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        let mut headers: HeaderMap = fields
+            .iter()
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
         let mut names = Names::new().expect("the kernel has randomness");
-        let permit = Permit::new("app:web".parse().expect("a subject"), Some("web".parse().expect("an app")), Instant::now());
-        let peer =
-            Peer { address: HeaderValue::from_static("192.0.2.7"), protocol: HeaderValue::from_static("https") };
+        let permit =
+            Permit::new("app:web".parse().expect("a subject"), Some("web".parse().expect("an app")), Instant::now());
+        let peer = Peer { address: HeaderValue::from_static("192.0.2.7"), protocol: HeaderValue::from_static("https") };
         let request_id = names.request_id();
         let told = Told { strip, pass_authorization, permit: &permit, request_id: &request_id, peer: &peer };
         rewrite(&mut headers, &told, &mut names);
@@ -200,7 +202,10 @@ mod tests {
     fn a_trace_goes_on_or_begins_anew() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let seen = rewritten(&[("traceparent", parent), ("tracestate", "a=1")], &[], false);
-        assert_eq!((&seen[TRACEPARENT], &seen[TRACESTATE]), (&parent.parse().expect("a value"), &"a=1".parse().expect("a value")));
+        assert_eq!(
+            (&seen[TRACEPARENT], &seen[TRACESTATE]),
+            (&parent.parse().expect("a value"), &"a=1".parse().expect("a value"))
+        );
         for broken in ["00-0-0-00", "zz", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
             let seen = rewritten(&[("traceparent", broken), ("tracestate", "a=1")], &[], false);
             assert!(is_traceparent(seen[TRACEPARENT].as_bytes()), "{seen:?}");
@@ -223,7 +228,12 @@ mod tests {
     #[test]
     fn an_answer_is_not_about_the_connection_behind() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("connection", "close, x-inner, content-length"), ("x-inner", "1"), ("keep-alive", "timeout=5"), ("content-length", "4")] {
+        for (name, value) in [
+            ("connection", "close, x-inner, content-length"),
+            ("x-inner", "1"),
+            ("keep-alive", "timeout=5"),
+            ("content-length", "4"),
+        ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         rewrite_answer(&mut headers, &Names::new().expect("randomness").request_id());

@@ -122,9 +122,9 @@ impl ListeningSocket {
     pub(crate) fn is_at(&self, wanted: &ListenAddress) -> bool {
         let Ok(address) = self.0.local_addr() else { return false };
         match wanted {
-            ListenAddress::Tcp(wanted) => {
-                address.as_socket().is_some_and(|found| found.ip() == wanted.ip() && (wanted.port() == 0 || found == *wanted))
-            }
+            ListenAddress::Tcp(wanted) => address
+                .as_socket()
+                .is_some_and(|found| found.ip() == wanted.ip() && (wanted.port() == 0 || found == *wanted)),
             ListenAddress::Unix(path) => address.as_pathname() == Some(path),
         }
     }

@@ -57,9 +57,13 @@ enum Verdict {
     error,
 }
 
-/// Why, as refusals are named; `allowed` where there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Reason(Option<Refusal>);
+enum Reason {
+    Allowed,
+    /// Its client left before anything was answered.
+    Abandoned,
+    Refused(Refusal),
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
@@ -88,7 +92,11 @@ struct WorkerLabels {
 
 impl EncodeLabelValue for Reason {
     fn encode(&self, encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.write_str(self.0.map_or("allowed", Refusal::word))
+        encoder.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Abandoned => "abandoned",
+            Self::Refused(refusal) => refusal.word(),
+        })
     }
 }
 
@@ -152,7 +160,7 @@ impl Metrics {
     }
 
     pub(crate) fn worker(&self, worker: u32) -> WorkerMetrics {
-        let labels = RequestLabels { verdict: Verdict::allow, reason: Reason(None) };
+        let labels = RequestLabels { verdict: Verdict::allow, reason: Reason::Allowed };
         let verdicts = |from| self.verdicts.get_or_create_owned(&VerdictLabels { from });
         let class = |class| self.answers.get_or_create_owned(&AnswerLabels { class: Class(class) });
         WorkerMetrics {
@@ -181,6 +189,14 @@ impl WorkerMetrics {
 
     pub(crate) fn refused(&self, refusal: Refusal) {
         let verdict = if refusal.status().is_server_error() { Verdict::error } else { Verdict::deny };
-        self.all.requests.get_or_create(&RequestLabels { verdict, reason: Reason(Some(refusal)) }).inc();
+        self.count(verdict, Reason::Refused(refusal));
+    }
+
+    pub(crate) fn abandoned(&self) {
+        self.count(Verdict::error, Reason::Abandoned);
+    }
+
+    fn count(&self, verdict: Verdict, reason: Reason) {
+        self.all.requests.get_or_create(&RequestLabels { verdict, reason }).inc();
     }
 }

@@ -43,7 +43,7 @@ pub use metrics::Metrics;
 pub use path::NormalPath;
 pub use privilege::{NoPattern, PathPattern, PrivilegeRow, PrivilegeTable};
 pub use refusal::Refusal;
-pub use run::run;
+pub use run::{run, run_with};
 pub use settings::{Patience, Settings};
 pub use upstream::{UpstreamAddress, UpstreamProtocol, UpstreamSettings};
 pub use wire::{Body, Framing, Head, Limits, Step, read_head};

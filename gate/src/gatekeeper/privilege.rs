@@ -43,7 +43,9 @@ enum Segment {
 
 /// Why a text is no pattern of paths.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no pattern of paths; write one such as `/releases/*` or `/api/**`, with `*` for a whole segment and `**` last")]
+#[error(
+    "{0:?} is no pattern of paths; write one such as `/releases/*` or `/api/**`, with `*` for a whole segment and `**` last"
+)]
 pub struct NoPattern(String);
 
 impl PrivilegeTable {

@@ -1,14 +1,7 @@
 //! A request's way: is it well-formed, which privilege does it take, may who asks have it, and then on to the upstream. The
 //! stages say why not; here it becomes an answer.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::Instant,
-};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 use hyper::body::Incoming;

@@ -42,7 +42,12 @@ enum Outcome {
 const CLIENT_CLOSED: u16 = 499;
 
 impl Record {
-    pub(crate) fn begin(worker: &Rc<Worker>, peer: &Rc<Peer>, head: &http::request::Parts, request_id: RequestId) -> Self {
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        peer: &Rc<Peer>,
+        head: &http::request::Parts,
+        request_id: RequestId,
+    ) -> Self {
         Self {
             worker: worker.clone(),
             peer: peer.clone(),
@@ -110,7 +115,7 @@ impl Drop for Record {
         match self.outcome {
             Outcome::Refused(refusal) | Outcome::Cut(_, refusal) => self.worker.metrics.refused(refusal),
             Outcome::Passed(status) | Outcome::Broken(status) => self.worker.metrics.passed(status, took),
-            Outcome::Abandoned => self.worker.metrics.passed(CLIENT_CLOSED, took),
+            Outcome::Abandoned => self.worker.metrics.abandoned(),
         }
         if !self.worker.log.is_on() {
             return;

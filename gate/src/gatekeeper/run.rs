@@ -39,14 +39,28 @@ use crate::{authority::Stack, verdict_cache::VerdictCache};
 ///
 /// What it is told makes no sense, or something of it is not to be had.
 pub fn run(options: GatekeeperOptions) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(options))
+    run_with(options, judge)
 }
 
-async fn serve(options: GatekeeperOptions) -> Result<()> {
-    let config = Config::read(options.config.as_deref())?;
-    let settings = Arc::new(settings(&options, &config)?);
-    let judge = judge(&options, &config)?;
+/// The same, and whom it asks is made by the caller, on the runtime that outlives the workers.
+///
+/// # Errors
+///
+/// As for [`run`], and those of whoever makes the judge.
+pub fn run_with(
+    options: GatekeeperOptions,
+    judge: impl FnOnce(&GatekeeperOptions, &Config) -> Result<Arc<dyn Judge>>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(async {
+        let config = Config::read(options.config.as_deref())?;
+        let judge = judge(&options, &config)?;
+        serve(options, &config, judge).await
+    })
+}
+
+async fn serve(options: GatekeeperOptions, config: &Config, judge: Arc<dyn Judge>) -> Result<()> {
+    let settings = Arc::new(settings(&options, config)?);
     let metrics = Metrics::new();
     let (sockets, predecessor) = sockets(&options).await?;
     let sockets = Arc::new(sockets);

@@ -27,7 +27,8 @@ pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<Server
         .with_context(|| format!("--tls-key: {} holds no private key in PEM", key.display()))?;
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().context("offer TLS")?.with_no_client_auth();
-    let mut config = builder.with_single_cert(chain, key_der).context("--tls-cert and --tls-key do not belong together")?;
+    let mut config =
+        builder.with_single_cert(chain, key_der).context("--tls-cert and --tls-key do not belong together")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

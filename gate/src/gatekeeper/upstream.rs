@@ -1,13 +1,6 @@
 //! The app behind the gatekeeper: connections to it, kept and used again, over TCP or a Unix socket, in HTTP/1.1 or HTTP/2.
 
-use std::{
-    cell::RefCell,
-    fmt, io,
-    path::PathBuf,
-    rc::Rc,
-    str::FromStr,
-    time::Duration,
-};
+use std::{cell::RefCell, fmt, io, path::PathBuf, rc::Rc, str::FromStr, time::Duration};
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use hyper::{
@@ -124,14 +117,20 @@ impl Upstream {
     }
 
     /// Sends a request, and waits for the head of its answer.
-    pub(crate) async fn send(self: &Rc<Self>, request: Request<Outgoing>) -> Result<(Response<Incoming>, Lease), Refusal> {
+    pub(crate) async fn send(
+        self: &Rc<Self>,
+        request: Request<Outgoing>,
+    ) -> Result<(Response<Incoming>, Lease), Refusal> {
         match self.settings.protocol {
             UpstreamProtocol::Http1 => self.send_http1(request).await,
             UpstreamProtocol::Http2 => self.send_http2(request).await,
         }
     }
 
-    async fn send_http1(self: &Rc<Self>, mut request: Request<Outgoing>) -> Result<(Response<Incoming>, Lease), Refusal> {
+    async fn send_http1(
+        self: &Rc<Self>,
+        mut request: Request<Outgoing>,
+    ) -> Result<(Response<Incoming>, Lease), Refusal> {
         as_http1(&mut request);
         loop {
             let kept = self.take_idle();
@@ -175,7 +174,10 @@ impl Upstream {
         Ok(sender)
     }
 
-    async fn send_http2(self: &Rc<Self>, mut request: Request<Outgoing>) -> Result<(Response<Incoming>, Lease), Refusal> {
+    async fn send_http2(
+        self: &Rc<Self>,
+        mut request: Request<Outgoing>,
+    ) -> Result<(Response<Incoming>, Lease), Refusal> {
         as_http2(&mut request)?;
         loop {
             let kept = self.shared.borrow().clone().filter(|sender| !sender.is_closed());

@@ -129,7 +129,8 @@ impl Watch {
     }
 
     fn look_at_bond(self: &Rc<Self>, entry: &Rc<Entry>, now: Instant) {
-        let ask_again = entry.bond.borrow().as_ref().is_some_and(|bond| bond.permit.is_revoked() || bond.permit.until <= now);
+        let ask_again =
+            entry.bond.borrow().as_ref().is_some_and(|bond| bond.permit.is_revoked() || bond.permit.until <= now);
         if !ask_again {
             return;
         }

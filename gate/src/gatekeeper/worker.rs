@@ -19,15 +19,8 @@ use tokio::{
 };
 
 use super::{
-    access_log::WorkerLog,
-    connection,
-    identity_headers::Names,
-    judge::Judge,
-    listen::Listener,
-    metrics::WorkerMetrics,
-    settings::Settings,
-    upstream::Upstream,
-    watch::Watch,
+    access_log::WorkerLog, connection, identity_headers::Names, judge::Judge, listen::Listener, metrics::WorkerMetrics,
+    settings::Settings, upstream::Upstream, watch::Watch,
 };
 
 /// How far a gatekeeper has come.
@@ -82,7 +75,19 @@ impl Worker {
         let watch = Watch::new(judge.clone(), settings.resource.clone());
         let upstream = Upstream::new(settings.upstream.clone(), metrics.all.upstream_connections.clone());
         let (open, closed) = (Cell::new(0), Notify::new());
-        Rc::new(Self { settings, judge, watch, upstream, metrics, log, names: names.into(), ready, phase, open, closed })
+        Rc::new(Self {
+            settings,
+            judge,
+            watch,
+            upstream,
+            metrics,
+            log,
+            names: names.into(),
+            ready,
+            phase,
+            open,
+            closed,
+        })
     }
 
     /// Serves what listeners take in, until it has left.

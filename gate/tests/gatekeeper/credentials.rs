@@ -60,6 +60,10 @@ fn refusals_are_counted_by_reason() {
     world.refuses(&get(""), 401, "credential-missing");
     assert_eq!(world.ask(&get(&format!("{CI}\r\n"))).status, 200);
     let counted = || world.metrics.text();
-    assert!(counted().contains("netpol_gate_requests_total{verdict=\"deny\",reason=\"credential-missing\"} 1"), "{}", counted());
+    assert!(
+        counted().contains("netpol_gate_requests_total{verdict=\"deny\",reason=\"credential-missing\"} 1"),
+        "{}",
+        counted()
+    );
     assert!(counted().contains("netpol_gate_requests_total{verdict=\"allow\",reason=\"allowed\"} 1"), "{}", counted());
 }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{TryStreamExt as _, future::ready};
 use gate::gatekeeper::UpstreamProtocol;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
@@ -161,9 +162,9 @@ fn what_is_odd_is_refused_as_over_http1() {
     assert_eq!(world.app.requests(), 0);
 }
 
-type Sender = hyper::client::conn::http2::SendRequest<BoxBody<Bytes, Infallible>>;
+pub(crate) type Sender = hyper::client::conn::http2::SendRequest<BoxBody<Bytes, Infallible>>;
 
-async fn connect(address: SocketAddr) -> Sender {
+pub(crate) async fn connect(address: SocketAddr) -> Sender {
     let socket = tokio::net::TcpStream::connect(address).await.expect("it listens");
     let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
     let (sender, connection) = made.expect("HTTP/2");
@@ -172,7 +173,7 @@ async fn connect(address: SocketAddr) -> Sender {
 }
 
 /// A server as servers of gRPC are: says back each piece as it comes, and then a status in the trailer.
-async fn echo_service() -> SocketAddr {
+pub(crate) async fn echo_service() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("it listens");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -181,7 +182,10 @@ async fn echo_service() -> SocketAddr {
                 let te = request.headers().get("te").cloned();
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", HeaderValue::from_static("0"));
-                let body = request.into_body().with_trailers(async { Some(Ok(trailers)) });
+                // Servers of gRPC send no empty pieces.
+                let pieces = BodyStream::new(request.into_body())
+                    .try_filter(|frame| ready(frame.data_ref().is_none_or(|data| !data.is_empty())));
+                let body = StreamBody::new(pieces).with_trailers(async { Some(Ok(trailers)) });
                 let mut answer = Response::new(body);
                 answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
                 if let Some(te) = te {
@@ -197,14 +201,14 @@ async fn echo_service() -> SocketAddr {
     address
 }
 
-fn stream() -> (mpsc::Sender<&'static str>, BoxBody<Bytes, Infallible>) {
+pub(crate) fn stream() -> (mpsc::Sender<&'static str>, BoxBody<Bytes, Infallible>) {
     let (sender, mut pieces) = mpsc::channel::<&'static str>(8);
     let stream = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context));
     let frames = futures_util::StreamExt::map(stream, |piece| Ok(Frame::data(Bytes::from(piece))));
     (sender, BoxBody::new(StreamBody::new(frames)))
 }
 
-fn call(address: SocketAddr, body: BoxBody<Bytes, Infallible>) -> Request<BoxBody<Bytes, Infallible>> {
+pub(crate) fn call(address: SocketAddr, body: BoxBody<Bytes, Infallible>) -> Request<BoxBody<Bytes, Infallible>> {
     let request = Request::post(format!("http://{address}/echo.Echo/Say")).header("te", "trailers");
     let request = request.header("content-type", "application/grpc").header("authorization", "Bearer ci-token");
     request.body(body).expect("a request")
@@ -266,7 +270,10 @@ async fn many_requests_share_a_connection() {
             let answer = client.send_request(request).await.expect("an answer");
             let seen = answer.into_body().collect().await.expect("whole").to_bytes();
             let seen = String::from_utf8_lossy(&seen).into_owned();
-            assert!(seen.starts_with(&format!("POST /{number} ")) && seen.contains(&format!("body {number}")), "{seen}");
+            assert!(
+                seen.starts_with(&format!("POST /{number} ")) && seen.contains(&format!("body {number}")),
+                "{seen}"
+            );
             assert!(seen.contains("cookie: a=1; b=2\r\n"), "{seen}");
         }
     });

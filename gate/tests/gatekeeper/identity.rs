@@ -12,7 +12,14 @@ fn the_app_is_told_who_asks_by_us_alone() {
     assert_eq!(answer.status, 200);
     let seen = answer.body.to_lowercase();
     assert!(!seen.contains("root"), "{seen}");
-    for line in ["x-netpol-subject: app:web", "x-netpol-source-app: web", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", "x-forwarded-host: app", "host: app"] {
+    for line in [
+        "x-netpol-subject: app:web",
+        "x-netpol-source-app: web",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-forwarded-host: app",
+        "host: app",
+    ] {
         assert_eq!(seen.lines().filter(|found| *found == line).count(), 1, "{line}: {seen}");
     }
     let id = answer.field("x-request-id").expect("the client is told it too");
@@ -45,7 +52,8 @@ fn what_is_about_one_connection_does_not_cross_us() {
                   Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nTrailer: x\r\n";
     let answer = world.ask(&format!("GET / HTTP/1.1\r\nHost: app\r\n{CI}\r\n{fields}\r\n"));
     let seen = answer.body.to_lowercase();
-    for name in ["connection:", "keep-alive:", "te:", "proxy-authorization:", "upgrade:", "http2-settings:", "trailer:"] {
+    for name in ["connection:", "keep-alive:", "te:", "proxy-authorization:", "upgrade:", "http2-settings:", "trailer:"]
+    {
         assert!(!seen.lines().any(|line| line.starts_with(name)), "{name} {seen}");
     }
     let answer = world.ask(&format!("GET /hop HTTP/1.1\r\nHost: app\r\n{CI}\r\n\r\n"));

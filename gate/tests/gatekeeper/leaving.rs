@@ -25,9 +25,8 @@ fn whoever_is_connected_is_served_once_more_and_told_to_go_elsewhere() {
 fn a_tunnel_lasts_until_its_ends_do_and_then_the_gatekeeper_has_ended() {
     let mut world = World::start();
     let mut connection = world.connect();
-    connection.send(&format!(
-        "GET /ws HTTP/1.1\r\nHost: app\r\n{CI}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    ));
+    connection
+        .send(&format!("GET /ws HTTP/1.1\r\nHost: app\r\n{CI}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
     assert_eq!(connection.answer().status, 101);
     let gatekeeper = world.gatekeeper.take().expect("it runs");
     gatekeeper.leave();

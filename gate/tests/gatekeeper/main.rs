@@ -9,6 +9,7 @@ mod limits;
 mod paths;
 mod raw;
 mod readiness;
+mod restart;
 mod smuggling;
 mod upgrade;
 mod world;

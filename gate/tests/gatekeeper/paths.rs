@@ -6,8 +6,24 @@ use crate::world::{CI, World};
 fn a_path_with_two_spellings_is_refused() {
     let world = World::start();
     let paths = [
-        "/a/../admin", "/a/..", "/./a", "/%2e%2e/a", "/a/.%2E/b", "//admin", "/a//b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b",
-        "/a%00", "/a%0d%0aX-Netpol-Subject:%20user:root", "/a;x=y", "/a%3bx", "/a%252e%252e/b", "/a%zz", "/a%",
+        "/a/../admin",
+        "/a/..",
+        "/./a",
+        "/%2e%2e/a",
+        "/a/.%2E/b",
+        "//admin",
+        "/a//b",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a\\b",
+        "/a%00",
+        "/a%0d%0aX-Netpol-Subject:%20user:root",
+        "/a;x=y",
+        "/a%3bx",
+        "/a%252e%252e/b",
+        "/a%zz",
+        "/a%",
     ];
     for path in paths {
         world.refuses(&format!("GET {path} HTTP/1.1\r\nHost: app\r\n{CI}\r\n\r\n"), 400, "path-not-normal");

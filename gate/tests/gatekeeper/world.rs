@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use gate::{
     authority::{Denial, Permit, Question},
     gatekeeper::{
-        Gatekeeper, Judge, Limits, ListeningSocket, LogTarget, LongestBody, Metrics, Patience, PrivilegeTable, Settings,
-        UpstreamAddress, UpstreamSettings,
+        Gatekeeper, Judge, Limits, ListeningSocket, LogTarget, LongestBody, Metrics, Patience, PrivilegeTable,
+        Settings, UpstreamAddress, UpstreamSettings,
     },
     verdict_cache::Verdict,
 };
@@ -36,7 +36,7 @@ pub(crate) struct World {
 
 /// Knows tokens, and who may what.
 #[derive(Default)]
-struct Tokens(Mutex<HashMap<String, Known>>);
+pub(crate) struct Tokens(Mutex<HashMap<String, Known>>);
 
 struct Known {
     permit: Arc<Permit>,
@@ -45,6 +45,14 @@ struct Known {
 }
 
 impl Tokens {
+    pub(crate) fn known() -> Self {
+        let tokens = Self::default();
+        tokens.add("ci-token", "host:ci-1", false);
+        tokens.add("web-token", "app:web", false);
+        tokens.add("reader-token", "user:rita", true);
+        tokens
+    }
+
     fn add(&self, token: &str, subject: &str, reads_only: bool) {
         let until = Instant::now() + Duration::from_secs(300);
         let app = subject.strip_prefix("app:").map(|app| app.parse().expect("an app"));
@@ -106,10 +114,7 @@ impl World {
         let app = App::start();
         let mut settings = settings(UpstreamAddress::Tcp(app.address.to_string()));
         change(&mut settings);
-        let judge = Arc::new(Tokens::default());
-        judge.add("ci-token", "host:ci-1", false);
-        judge.add("web-token", "app:web", false);
-        judge.add("reader-token", "user:rita", true);
+        let judge = Arc::new(Tokens::known());
         let socket = ListeningSocket::bind(&"127.0.0.1:0".parse().expect("an address")).expect("it listens");
         let address = socket.address().expect("it has an address").expect("over TCP");
         let metrics = Metrics::new();

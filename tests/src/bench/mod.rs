@@ -6,6 +6,7 @@ mod clock;
 pub mod control;
 pub mod datapath;
 pub mod deny;
+pub mod gate;
 mod load;
 pub mod memory;
 mod operator;

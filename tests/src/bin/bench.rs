@@ -11,6 +11,7 @@ const BENCHES: [Bench; 9] = [
     ("path", bench::path::run),
     ("same-node", bench::path::run_same_node),
     ("deny", bench::deny::run),
+    ("gate", bench::gate::run),
     ("memory", bench::memory::run),
     ("change", bench::change::run),
     ("apply", bench::control::apply::run),

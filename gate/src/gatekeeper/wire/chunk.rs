@@ -7,23 +7,38 @@ use super::head::is_token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunked {
     /// In the digits of a size; so many were there.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// Behind the CR of a size.
-    SizeEnd { size: u64 },
+    SizeEnd {
+        size: u64,
+    },
     /// Within a chunk, so many bytes before its end.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// Before the CR behind a chunk.
     DataEnd,
     /// Behind it.
     DataEndLine,
     /// At the start of a line of the trailer.
-    Trailer { length: u16 },
+    Trailer {
+        length: u16,
+    },
     /// Within a name there.
-    TrailerName { length: u16 },
+    TrailerName {
+        length: u16,
+    },
     /// Within a value there.
-    TrailerValue { length: u16 },
+    TrailerValue {
+        length: u16,
+    },
     /// Behind the CR of a value.
-    TrailerLine { length: u16 },
+    TrailerLine {
+        length: u16,
+    },
     /// Behind the CR of the last empty line.
     Last,
     Done,

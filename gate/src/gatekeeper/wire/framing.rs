@@ -80,7 +80,8 @@ impl Framing {
             }
             Phase::Chunked(mut chunked) => match chunked.walk(bytes) {
                 Ok(walked) => {
-                    self.phase = if chunked == Chunked::Done { Phase::Head { seen: 0 } } else { Phase::Chunked(chunked) };
+                    self.phase =
+                        if chunked == Chunked::Done { Phase::Head { seen: 0 } } else { Phase::Chunked(chunked) };
                     Step::Release(walked)
                 }
                 Err(refusal) => Step::Refuse(refusal),

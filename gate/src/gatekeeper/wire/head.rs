@@ -125,7 +125,8 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
 
 /// A path, `*`, or a URL whose host is plain. A fragment would be cut off without a word by who parses it.
 fn check_target(target: &[u8]) -> Result<(), Refusal> {
-    let allowed = |byte: &u8| matches!(byte, 0x21 | 0x24..=0x3b | 0x3d | 0x3f..=0x5b | 0x5d | 0x5f | 0x61..=0x7a | 0x7c | 0x7e);
+    let allowed =
+        |byte: &u8| matches!(byte, 0x21 | 0x24..=0x3b | 0x3d | 0x3f..=0x5b | 0x5d | 0x5f | 0x61..=0x7a | 0x7c | 0x7e);
     if target.is_empty() || !target.iter().all(|byte| allowed(byte) || *byte == b'\\') {
         return Err(Refusal::TargetMalformed);
     }
@@ -178,7 +179,20 @@ pub(super) fn is_token(byte: u8) -> bool {
             table[byte] = letter.is_ascii_alphanumeric()
                 || matches!(
                     letter,
-                    b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
                 );
             byte += 1;
         }

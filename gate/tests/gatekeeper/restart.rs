@@ -1,0 +1,220 @@
+//! One gatekeeper after the other behind the same address: nobody who asks hears of it, and what is open stays open.
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use clap::Parser;
+use gate::gatekeeper::{GatekeeperOptions, run_with};
+use http_body_util::BodyExt as _;
+
+use crate::{
+    app::App,
+    http2,
+    raw::Raw,
+    world::{CI, Tokens},
+};
+
+const RESTARTS: usize = 5;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: GatekeeperOptions,
+}
+
+/// Gatekeepers that follow one another, each from its command line to its end.
+struct Succession {
+    address: SocketAddr,
+    handover: PathBuf,
+    line: Vec<String>,
+    generations: Vec<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Succession {
+    fn begin(directory: &Path, name: &str, upstream: SocketAddr, more: &[&str]) -> Self {
+        let [address, admin] = free_ports();
+        let handover = directory.join(format!("{name}.sock"));
+        let pairs = [
+            ("--listen", address.to_string()),
+            ("--admin", admin.to_string()),
+            ("--upstream", format!("http://{upstream}")),
+            ("--access-log", directory.join(format!("{name}.log")).display().to_string()),
+            ("--handover", handover.display().to_string()),
+        ];
+        let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let words = ["gatekeeper", "--app", "echo", "--resource", "echo"].iter().chain(more).map(ToString::to_string);
+        let mut succession = Self { address, handover, line: words.chain(pairs).collect(), generations: Vec::new() };
+        succession.next();
+        succession
+    }
+
+    /// Starts one more, and waits until it has relieved the one before: then it waits for a successor itself.
+    fn next(&mut self) {
+        let before = self.offered();
+        let options = Line::parse_from(&self.line).options;
+        let mut newest = Some(thread::spawn(move || run_with(options, |_, _| Ok(Arc::new(Tokens::known())))));
+        while self.offered().is_none_or(|now| Some(now) == before) {
+            if newest.as_ref().is_some_and(JoinHandle::is_finished) {
+                panic!("it ended: {:?}", newest.take().map(JoinHandle::join));
+            }
+            thread::yield_now();
+        }
+        self.generations.extend(newest);
+    }
+
+    /// What tells one socket at the path from the next.
+    fn offered(&self) -> Option<(u64, i64, i64)> {
+        let found = std::fs::metadata(&self.handover).ok()?;
+        Some((found.ino(), found.ctime(), found.ctime_nsec()))
+    }
+
+    /// Waits until all but the newest have ended.
+    fn await_ends(&mut self) {
+        let newest = self.generations.pop();
+        for older in self.generations.drain(..) {
+            older.join().expect("it does not panic").expect("it ends well");
+        }
+        self.generations.extend(newest);
+    }
+}
+
+/// Ports that nobody has.
+fn free_ports() -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    listeners.map(|listener| listener.local_addr().expect("an address"))
+}
+
+/// Clients that ask all the time until they are told to stop; an answer that is missing or wrong is a panic.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(clients: usize, ask: impl Fn(&AtomicBool, &AtomicUsize) + Clone + Send + 'static) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let clients = (0..clients).map(|_| {
+            let (stop, answered, ask) = (stop.clone(), answered.clone(), ask.clone());
+            thread::spawn(move || ask(&stop, &answered))
+        });
+        Self { clients: clients.collect(), stop, answered }
+    }
+
+    /// Waits until so many more were answered.
+    fn go_on_for(&self, more: usize) {
+        let wanted = self.answered.load(Ordering::SeqCst) + more;
+        while self.answered.load(Ordering::SeqCst) < wanted {
+            assert!(!self.clients.iter().any(JoinHandle::is_finished), "a request failed");
+            thread::yield_now();
+        }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.join().expect("no request failed");
+        }
+    }
+}
+
+/// Asks over connections that are kept until the gatekeeper says that it closes them.
+fn ask_http1(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
+    while !stop.load(Ordering::SeqCst) {
+        let mut connection = Raw::connect(address);
+        loop {
+            connection.send(&format!("GET /a HTTP/1.1\r\nHost: app\r\n{CI}\r\n\r\n"));
+            let answer = connection.answer();
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answered.fetch_add(1, Ordering::SeqCst);
+            if answer.field("connection").is_some() || stop.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+    }
+}
+
+/// The same over HTTP/2, where the gatekeeper says that it takes no more streams.
+async fn ask_http2(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
+    let mut client = http2::connect(address).await;
+    while !stop.load(Ordering::SeqCst) {
+        let (pieces, body) = http2::stream();
+        drop(pieces);
+        match client.try_send_request(http2::call(address, body)).await {
+            Ok(answer) => {
+                assert_eq!(answer.status(), 200);
+                answer.into_body().collect().await.expect("a whole answer");
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(mut error) => match error.take_message() {
+                // It was not sent: the connection takes no more.
+                Some(_unsent) => client = http2::connect(address).await,
+                None => panic!("a request failed: {:?}", error.into_error()),
+            },
+        }
+    }
+}
+
+#[test]
+fn five_restarts_under_load_fail_no_request_and_cut_no_websocket() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let app = App::start();
+    let mut succession = Succession::begin(directory.path(), "http1", app.address, &[]);
+    let address = succession.address;
+    let load = Load::start(4, move |stop, answered| ask_http1(address, stop, answered));
+    let mut socket = Raw::connect(address);
+    socket.send(&format!("GET /ws HTTP/1.1\r\nHost: app\r\n{CI}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+    assert_eq!(socket.answer().status, 101);
+    assert_eq!(socket.bytes(6), "hello ");
+    for restart in 0..RESTARTS {
+        load.go_on_for(100);
+        succession.next();
+        let text = format!("restart {restart}");
+        socket.send(&text);
+        assert_eq!(socket.bytes(text.len()), text);
+    }
+    load.go_on_for(100);
+    load.end();
+    drop(socket);
+    succession.await_ends();
+}
+
+#[test]
+fn five_restarts_under_load_fail_no_call_and_cut_no_grpc_stream() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory");
+    let service = runtime.block_on(http2::echo_service());
+    let mut succession = Succession::begin(directory.path(), "http2", service, &["--upstream-http2"]);
+    let address = succession.address;
+    let handle = runtime.handle().clone();
+    let load = Load::start(2, move |stop, answered| handle.block_on(ask_http2(address, stop, answered)));
+    let (pieces, body) = http2::stream();
+    let mut answered = runtime.block_on(async {
+        let mut client = http2::connect(address).await;
+        client.send_request(http2::call(address, body)).await.expect("an answer").into_body()
+    });
+    for piece in ["one", "two", "three", "four", "five"] {
+        load.go_on_for(100);
+        succession.next();
+        runtime.block_on(async {
+            pieces.send(piece).await.expect("it flows");
+            let frame = answered.frame().await.expect("a piece").expect("whole");
+            assert_eq!(frame.into_data().expect("data"), piece);
+        });
+    }
+    load.go_on_for(100);
+    load.end();
+    drop(pieces);
+    let last = runtime.block_on(answered.frame()).expect("a trailer").expect("whole");
+    assert_eq!(last.into_trailers().expect("a trailer")["grpc-status"], "0");
+    succession.await_ends();
+}
