@@ -1,7 +1,7 @@
 //! The policy API of netpol: what users want, in one order of changes.
 //!
-//! [`model`] is the wire's vocabulary and needs no feature. The feature `client` adds a client; the feature `server` adds
-//! the store, the watch and the HTTP face that the binary `netpol-api` serves. Model and store know no HTTP, and nothing
+//! [`model`] is the wire's vocabulary and needs no feature. The feature `client` adds a client, `jose` reads tokens that others
+//! signed; the feature `server` adds the store, the watch and the HTTP face that the binary `netpol-api` serves. Model and store know no HTTP, and nothing
 //! here knows the datapath: of `common` it takes identities, ports and the verdict engine for `check`.
 
 #[cfg(feature = "server")]
@@ -18,6 +18,8 @@ pub mod directory;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod init;
+#[cfg(feature = "jose")]
+pub mod jose;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod oidc;
