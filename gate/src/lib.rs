@@ -7,4 +7,5 @@
 pub mod authority;
 pub mod forwarder;
 pub mod gatekeeper;
+pub mod report;
 pub mod verdict_cache;

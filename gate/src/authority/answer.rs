@@ -1,8 +1,16 @@
 //! What an authority says, and what an allow leaves behind: a permit, to which streams that are open stay bound.
 
-use std::{str::FromStr, sync::Arc, time::Instant};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use http::HeaderValue;
+use policy_api::model::Timestamp;
 use tokio::sync::watch;
 
 use super::question::Malformed;
@@ -13,6 +21,8 @@ use super::question::Malformed;
 pub enum Answer {
     Allow(Arc<Permit>),
     Deny(Denial),
+    /// The token is good, and whose it is may not do this here: as `Denial::NotPermitted`, and known who.
+    Forbid(Arc<Permit>),
     /// The credential is none of this authority's; the next one is asked.
     NotMine,
     /// It cannot be known now: nothing new is allowed.
@@ -27,7 +37,20 @@ pub struct Permit {
     pub source_app: Option<SourceApp>,
     /// From then on the authority has to be asked again: the end of the token, or sooner.
     pub until: Instant,
+    /// What it stands on, where that can be taken back by push.
+    pub grounds: Option<Grounds>,
+    used: AtomicBool,
     revoked: watch::Sender<bool>,
+}
+
+/// What a permit stands on beside its subject: each can be taken back before the token ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grounds {
+    /// The id of the token (`jti`).
+    pub token: Option<String>,
+    /// The key that signed it.
+    pub key: Option<String>,
+    pub issued: Option<Timestamp>,
 }
 
 /// Who a token is for, `app:NAME`, `host:NAME` or `user:NAME`: visible ASCII, so that it fits a header.
@@ -73,6 +96,8 @@ pub enum Outage {
     Unintelligible,
     /// What it last told is too old to rely on (`security.md` 37).
     Stale,
+    /// It is asked too much already.
+    Busy,
 }
 
 impl Denial {
@@ -119,6 +144,7 @@ impl Outage {
             Self::TimedOut => "authority-timed-out",
             Self::Unintelligible => "authority-unintelligible",
             Self::Stale => "authority-stale",
+            Self::Busy => "authority-busy",
         }
     }
 
@@ -129,13 +155,31 @@ impl Outage {
             Self::TimedOut => "who decides did not answer in time",
             Self::Unintelligible => "who decides gave no answer that is one",
             Self::Stale => "what is known here is too old to let anybody new in by it",
+            Self::Busy => "who decides is asked too much already",
         }
     }
 }
 
 impl Permit {
     pub fn new(subject: Subject, source_app: Option<SourceApp>, until: Instant) -> Self {
-        Self { subject, source_app, until, revoked: watch::Sender::new(false) }
+        Self {
+            subject,
+            source_app,
+            until,
+            grounds: None,
+            used: AtomicBool::new(false),
+            revoked: watch::Sender::new(false),
+        }
+    }
+
+    /// The same, and it is taken back when these grounds are.
+    pub fn standing_on(self, grounds: Grounds) -> Self {
+        Self { grounds: Some(grounds), ..self }
+    }
+
+    /// Whether it is used for the first time, which it is once.
+    pub fn is_new(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// Takes it back: whatever stream is bound to it ends.

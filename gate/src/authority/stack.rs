@@ -29,7 +29,9 @@ impl Authority for Stack {
             for authority in &self.0 {
                 match authority.check(question).await {
                     Answer::NotMine => {}
-                    answer @ (Answer::Allow(_) | Answer::Deny(_) | Answer::Unavailable(_)) => return answer,
+                    answer @ (Answer::Allow(_) | Answer::Deny(_) | Answer::Forbid(_) | Answer::Unavailable(_)) => {
+                        return answer;
+                    }
                 }
             }
             Answer::Deny(Denial::Unknown)

@@ -2,6 +2,9 @@
 //! refused by name.
 //!
 //! ```toml
+//! [[authority]]
+//! kind = "broker"
+//!
 //! [[privilege]]
 //! methods = ["POST"]
 //! path = "/releases/*"
@@ -21,6 +24,8 @@ use http::Method;
 use policy_api::model::Lifetime;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::authority::{AuthorityConfig, Privilege};
+
 use super::{
     admit::LongestBody,
     privilege::{PrivilegeRow, PrivilegeTable},
@@ -32,9 +37,30 @@ use super::{
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
+    /// Who is asked, in this order; where nobody is named, our own broker.
+    pub authority: Vec<AuthorityConfig>,
+    pub feed: FeedConfig,
+    pub history: HistoryConfig,
     pub privilege: Vec<PrivilegeConfig>,
     pub limits: LimitsConfig,
     pub patience: PatienceConfig,
+}
+
+/// Section `[feed]`: what the policy API pushes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct FeedConfig {
+    /// After so much silence nobody new is let in by it.
+    #[serde(deserialize_with = "lifetime")]
+    pub silence: Option<Duration>,
+}
+
+/// Section `[history]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Privileges of which each use is recorded, not only the first of each subject.
+    pub privileges: Vec<String>,
 }
 
 /// A row `[[privilege]]`.
@@ -122,8 +148,23 @@ impl Config {
         Ok(limits)
     }
 
+    /// Privileges of which each use is recorded.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub fn recorded(&self) -> Result<Vec<Privilege>> {
+        let words = self.history.privileges.iter();
+        words.map(|word| word.parse().context("[history] privileges")).collect()
+    }
+
     pub fn longest_body(&self) -> LongestBody {
         LongestBody(self.limits.body_bytes.unwrap_or(LONGEST_BODY))
+    }
+
+    /// How long the feed may be silent: five heartbeats, where nothing is said.
+    pub fn silence(&self) -> Duration {
+        self.feed.silence.unwrap_or(Duration::from_secs(10))
     }
 
     pub fn patience(&self) -> Patience {

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     authority::{Credential, Outage, Question},
+    report::{Noted, Reports},
     verdict_cache::{Verdict, VerdictCache},
 };
 
@@ -17,23 +18,38 @@ pub trait Judge: Send + Sync {
 
     /// The verdict, waited for.
     fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Verdict>;
+
+    /// Hears what became of each request; whoever keeps no history does nothing about it.
+    fn note(&self, _noted: &Noted<'_>) {}
 }
 
 /// Remembered verdicts, and authorities that are asked where their connections live: not on the workers, which may end before.
 pub struct Authorities {
     cache: Arc<VerdictCache>,
     control: Handle,
+    reports: Option<Reports>,
 }
 
 impl Authorities {
     pub fn new(cache: Arc<VerdictCache>, control: Handle) -> Self {
-        Self { cache, control }
+        Self { cache, control, reports: None }
+    }
+
+    /// The same, and what is decided is told there.
+    pub fn telling(self, reports: Option<Reports>) -> Self {
+        Self { reports, ..self }
     }
 }
 
 impl Judge for Authorities {
     fn known(&self, question: Question<'_>) -> Option<Verdict> {
         self.cache.known(question)
+    }
+
+    fn note(&self, noted: &Noted<'_>) {
+        if let Some(reports) = &self.reports {
+            reports.note(noted);
+        }
     }
 
     fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Verdict> {

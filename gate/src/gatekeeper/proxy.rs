@@ -19,7 +19,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    authority::{Permit, Privilege, Question},
+    authority::{Denial, Permit, Privilege, Question},
     verdict_cache::Verdict,
 };
 
@@ -88,8 +88,8 @@ async fn let_in(
     let admitted = admit(&head, settings.longest_body)?;
     let privilege = settings.privileges.privilege(&head.method, admitted.path).ok_or(Refusal::NoPrivilege)?;
     record.asked_for(privilege);
-    let permit = permit(worker, &admitted, privilege).await?;
-    record.let_in(&permit);
+    let permit = permit(worker, &admitted, privilege, record).await?;
+    record.is_of(&permit);
     let exchange = Exchange::new(worker.watch.begin());
     exchange.watched.bind(Bond {
         permit: permit.clone(),
@@ -116,7 +116,12 @@ async fn let_in(
     Ok(LetIn { request, exchange, websocket, request_id: request_id.clone() })
 }
 
-async fn permit(worker: &Worker, admitted: &Admitted<'_>, privilege: &Privilege) -> Result<Arc<Permit>, Refusal> {
+async fn permit(
+    worker: &Worker,
+    admitted: &Admitted<'_>,
+    privilege: &Privilege,
+    record: &mut Record,
+) -> Result<Arc<Permit>, Refusal> {
     let question = Question { credential: admitted.credential, privilege, resource: &worker.settings.resource };
     let verdict = match worker.judge.known(question) {
         Some(verdict) => {
@@ -128,6 +133,10 @@ async fn permit(worker: &Worker, admitted: &Admitted<'_>, privilege: &Privilege)
     match verdict {
         Verdict::Allow(permit) => Ok(permit),
         Verdict::Deny(denial) => Err(Refusal::Denied(denial)),
+        Verdict::Forbid(permit) => {
+            record.is_of(&permit);
+            Err(Refusal::Denied(Denial::NotPermitted))
+        }
         Verdict::Unavailable(outage) => Err(Refusal::Unavailable(outage)),
     }
 }

@@ -10,7 +10,10 @@ use super::{
     refusal::Refusal,
     worker::Worker,
 };
-use crate::authority::{Permit, Privilege};
+use crate::{
+    authority::{Permit, Privilege},
+    report::{Noted, NotedVerdict},
+};
 
 /// A request that is being served; told of when it is dropped.
 pub(crate) struct Record {
@@ -67,7 +70,8 @@ impl Record {
         self.privilege = Some(privilege.clone());
     }
 
-    pub(crate) fn let_in(&mut self, permit: &Arc<Permit>) {
+    /// Whose it is, let in or not.
+    pub(crate) fn is_of(&mut self, permit: &Arc<Permit>) {
         self.permit = Some(permit.clone());
     }
 
@@ -89,6 +93,28 @@ impl Record {
 
     pub(crate) fn broke_off(&mut self) {
         self.outcome = Outcome::Broken(self.status());
+    }
+
+    /// What the history may want to know.
+    fn noted(&self) -> Noted<'_> {
+        let first = || self.permit.as_ref().is_some_and(|permit| permit.is_new());
+        let verdict = match self.outcome {
+            Outcome::Refused(_) => NotedVerdict::Denied,
+            Outcome::Abandoned | Outcome::Passed(_) | Outcome::Cut(..) | Outcome::Broken(_) if first() => {
+                NotedVerdict::AllowedFirst
+            }
+            Outcome::Abandoned | Outcome::Passed(_) | Outcome::Cut(..) | Outcome::Broken(_) => NotedVerdict::Allowed,
+        };
+        Noted {
+            subject: self.permit.as_ref().map(|permit| permit.subject.as_str()),
+            privilege: self.privilege.as_ref(),
+            method: self.method.as_str(),
+            path: self.uri.path(),
+            verdict,
+            reason: self.reason(),
+            status: self.status(),
+            request_id: self.request_id.0.to_str().unwrap_or_default(),
+        }
     }
 
     fn status(&self) -> u16 {
@@ -117,6 +143,7 @@ impl Drop for Record {
             Outcome::Passed(status) | Outcome::Broken(status) => self.worker.metrics.passed(status, took),
             Outcome::Abandoned => self.worker.metrics.abandoned(),
         }
+        self.worker.judge.note(&self.noted());
         if !self.worker.log.is_on() {
             return;
         }

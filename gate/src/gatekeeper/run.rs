@@ -31,7 +31,10 @@ use super::{
     tls,
     upstream::{UpstreamProtocol, UpstreamSettings},
 };
-use crate::{authority::Stack, verdict_cache::VerdictCache};
+use crate::{
+    authority::{Asked, Feed, PolicyApi, Told},
+    verdict_cache::VerdictCache,
+};
 
 /// Runs a gatekeeper until it is told to stop, or relieved.
 ///
@@ -111,9 +114,27 @@ fn settings(options: &GatekeeperOptions, config: &Config) -> Result<Settings> {
     })
 }
 
-fn judge(_options: &GatekeeperOptions, _config: &Config) -> Result<Arc<dyn Judge>> {
-    let cache = Arc::new(VerdictCache::new(Arc::new(Stack::new(Vec::new()))));
-    Ok(Arc::new(Authorities::new(cache, Handle::current())))
+/// Whom the file names, and the cache before them, which hears of what is pushed.
+fn judge(options: &GatekeeperOptions, config: &Config) -> Result<Arc<dyn Judge>> {
+    let api = PolicyApi { urls: &options.api, ca: &options.ca, token_file: options.token_file.as_ref() };
+    let (app, resource) = (options.app.as_str(), &options.resource);
+    let (sections, silence, recorded) = (&config.authority, config.silence(), config.recorded()?);
+    let Asked { stack, feed, reports } = Told { app, resource, sections, silence, api, recorded }.open()?;
+    let cache = Arc::new(VerdictCache::new(Arc::new(stack)));
+    if let Some(feed) = feed {
+        tokio::spawn(review(feed, cache.clone()));
+    }
+    Ok(Arc::new(Authorities::new(cache, Handle::current()).telling(reports)))
+}
+
+/// Judges anew what is remembered whenever something was pushed, for ever.
+async fn review(feed: Arc<Feed>, cache: Arc<VerdictCache>) {
+    let mut told = feed.told();
+    while told.changed().await.is_ok() {
+        if let Some(state) = feed.last() {
+            cache.review(|permit, privilege, _| state.stands(permit, privilege));
+        }
+    }
 }
 
 /// Sockets of systemd, of whoever runs already, or new ones.

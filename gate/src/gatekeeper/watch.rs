@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 
 use super::{admit, judge::Judge, refusal::Refusal};
 use crate::{
-    authority::{Permit, Privilege, Question, Resource},
+    authority::{Denial, Permit, Privilege, Question, Resource},
     verdict_cache::Verdict,
 };
 
@@ -158,6 +158,7 @@ async fn ask_again_for(watch: Rc<Watch>, entry: Weak<Entry>, bond: Bond) {
     match verdict {
         Verdict::Allow(permit) => drop(entry.bond.replace(Some(Bond { permit, ..bond }))),
         Verdict::Deny(denial) => entry.refuse(Refusal::Denied(denial)),
+        Verdict::Forbid(_) => entry.refuse(Refusal::Denied(Denial::NotPermitted)),
         Verdict::Unavailable(outage) => entry.refuse(Refusal::Unavailable(outage)),
     }
 }
@@ -251,7 +252,6 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::authority::Denial;
 
     const SOON: Duration = Duration::from_millis(60);
 
