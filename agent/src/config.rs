@@ -6,6 +6,7 @@ use agent::datapath::WantedWay;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use common::settings::{Lifetimes, Ticks};
+use gate::forwarder::ForwarderOptions;
 use tracing_subscriber::EnvFilter;
 
 /// The node agent of netpol.
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Run(Box<RunOptions>),
     /// Stand before an app, and let in who may.
     Gatekeeper(Box<gate::gatekeeper::GatekeeperOptions>),
+    /// Run a proxy beside a client that says to destinations who the client is.
+    Forwarder(Box<ForwarderOptions>),
 }
 
 /// Who wraps what goes to other nodes.
@@ -193,7 +196,7 @@ mod tests {
         let command = with_defaults(Options::command(), &file.parse().expect("toml"))?;
         match Options::from_arg_matches(&command.try_get_matches_from(line)?)?.command {
             Command::Run(options) => Ok(*options),
-            Command::Gatekeeper(_) => bail!("it is told to be a gatekeeper"),
+            Command::Gatekeeper(_) | Command::Forwarder(_) => bail!("it is told to be something else"),
         }
     }
 

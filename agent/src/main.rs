@@ -14,6 +14,7 @@ use agent::{
     names::{MOST_WAITING, name_strangers},
     node::{Node, NodeParts},
     random,
+    tokens::Listeners,
     usage::{Told, tell_usage},
     watch::{Api, ApiConfig, Follow, Followed, Keyring, Place, join, send_reports},
 };
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
     let options = match Options::read() {
         Ok(Options { command: Command::Run(options) }) => options,
         Ok(Options { command: Command::Gatekeeper(options) }) => return gatekeeper(*options),
+        Ok(Options { command: Command::Forwarder(options) }) => {
+            config::start_logging(&options.log);
+            return ended(gate::forwarder::run(*options));
+        }
         Err(error) => {
             eprintln!("netpol-agent: {error:#}");
             return ExitCode::from(2);
@@ -67,6 +72,17 @@ fn gatekeeper(options: gate::gatekeeper::GatekeeperOptions) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The exit code of what runs beside a command.
+fn ended(code: Result<u8>) -> ExitCode {
+    code.map_or_else(
+        |error| {
+            eprintln!("netpol-agent: {error:#}");
+            ExitCode::from(125)
+        },
+        ExitCode::from,
+    )
 }
 
 async fn run(options: RunOptions) -> Result<()> {
@@ -116,6 +132,7 @@ async fn run(options: RunOptions) -> Result<()> {
     let flows = FlowLog::new();
     let kernel = links.clone();
     let (strangers, waiting) = mpsc::channel(MOST_WAITING);
+    let listeners = Listeners::new(api.clone(), state.clone());
     let attacher = Attacher::new(AttacherParts {
         api: api.clone(),
         node: node.clone(),
@@ -124,6 +141,7 @@ async fn run(options: RunOptions) -> Result<()> {
         slices: joined.node.slices,
         mtu,
         state: state.clone(),
+        listeners: listeners.clone(),
     })?;
     let mut background = JoinSet::new();
     background.spawn(run_node);
@@ -133,9 +151,10 @@ async fn run(options: RunOptions) -> Result<()> {
     background.spawn(read_events(events, state, node.clone(), flows.clone(), joined.overlay, strangers));
     background.spawn(name_strangers(api.clone(), waiting, flows.clone()));
     background.spawn(attacher.clone().settle_for_ever());
+    background.spawn(listeners.clone().tend_for_ever(node.clone()));
     background.spawn(tell_usage(api.clone(), node.clone(), Told::resume(&options.state_dir)?, living));
     say_when_ready(node.clone());
-    let admin = Admin { attacher, node, flows, api };
+    let admin = Admin { attacher, node, flows, api, listeners };
     tokio::select! {
         served = admin::serve(admin, options.socket.clone(), stop_signal()?) => {
             served.with_context(|| format!("serve {}", options.socket.display()))?;
