@@ -1,5 +1,7 @@
 //! The agent's local socket: attach and detach, and what the node sees. HTTP with JSON; root's alone (mode 0600).
 
+pub mod instance;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -31,9 +33,10 @@ use tokio_stream::wrappers::BroadcastStream;
 use crate::{
     attach::{AttachError, AttachRequest, Attached, Attacher},
     endpoint::Endpoint,
-    flow::{FlowLog, Told},
+    flow::{self, FlowLog},
     link::{LinkError, netns::Netns},
     node::{NodeError, NodeHandle, Status},
+    tokens::{Listeners, Told},
     watch::Api,
 };
 
@@ -44,6 +47,7 @@ pub struct Admin {
     pub node: NodeHandle,
     pub flows: FlowLog,
     pub api: Arc<Api>,
+    pub listeners: Arc<Listeners>,
 }
 
 /// Who is at the other end of a connection.
@@ -215,11 +219,22 @@ struct StatusAnswer {
     tunnel: &'static str,
     closed: Vec<std::net::Ipv4Addr>,
     endpoints: Vec<EndpointAnswer>,
+    token_listeners: ListenersAnswer,
+}
+
+/// Where instances get tokens.
+#[derive(Serialize)]
+struct ListenersAnswer {
+    open: usize,
+    /// Instances in whose namespace somebody else has the name.
+    taken: Vec<String>,
 }
 
 async fn status(State(admin): State<Admin>) -> Result<Json<StatusAnswer>, Problem> {
     let status: Status = admin.node.status().await?;
+    let Told { open, taken, taken_total: _ } = admin.listeners.told();
     Ok(Json(StatusAnswer {
+        token_listeners: ListenersAnswer { open, taken },
         revision: status.revision.map(|revision| revision.0),
         epoch: status.epoch,
         ready: status.ready,
@@ -304,7 +319,9 @@ async fn events(
         let live = BroadcastStream::new(live).map(|told| match told {
             Ok(told) => json_line(&told),
             // Said where it happened, so that a reader knows what he did not see.
-            Err(tokio_stream::wrappers::errors::BroadcastStreamRecvError::Lagged(lost)) => json_line(&Told::Lost(lost)),
+            Err(tokio_stream::wrappers::errors::BroadcastStreamRecvError::Lagged(lost)) => {
+                json_line(&flow::Told::Lost(lost))
+            }
         });
         Body::from_stream(kept.chain(live))
     } else {
@@ -313,10 +330,10 @@ async fn events(
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], body).into_response())
 }
 
-fn json_line(told: &Told) -> io::Result<String> {
+fn json_line(told: &flow::Told) -> io::Result<String> {
     let line = match told {
-        Told::Event(seen) => serde_json::to_string(&seen.describe()),
-        Told::Lost(events) => serde_json::to_string(&serde_json::json!({ "kind": "lost", "events": events })),
+        flow::Told::Event(seen) => serde_json::to_string(&seen.describe()),
+        flow::Told::Lost(events) => serde_json::to_string(&serde_json::json!({ "kind": "lost", "events": events })),
     };
     line.map(|line| line + "\n").map_err(io::Error::other)
 }
@@ -342,7 +359,10 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
             text.push_str(&format!("{family}{{outcome=\"{name}\",direction=\"{direction}\"}} {count}\n"));
         }
     }
+    let listeners = admin.listeners.told();
     let gauges: BTreeMap<&str, u64> = BTreeMap::from([
+        ("netpol_node_token_listeners", listeners.open as u64),
+        ("netpol_node_token_listeners_taken_total", listeners.taken_total),
         ("netpol_datapath_events_lost_total", counted.lost.total()),
         ("netpol_node_attachment_repairs_total", status.repairs),
         ("netpol_node_ready", u64::from(status.ready)),
@@ -395,7 +415,9 @@ impl IntoResponse for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
+        let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        Self::new(status, rejection.body_text())
     }
 }
 

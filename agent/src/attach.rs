@@ -23,6 +23,7 @@ use crate::{
     node::{NodeError, NodeHandle, StateReceiver, current},
     pool::{AddressPair, Pool},
     random,
+    tokens::Listeners,
     watch::{Api, ApiError},
 };
 
@@ -82,6 +83,7 @@ pub struct Attacher {
     mtu: u32,
     own_netns: NetnsId,
     state: StateReceiver,
+    listeners: Arc<Listeners>,
     /// Held for the whole of an attachment or detachment.
     turn: Mutex<()>,
 }
@@ -95,6 +97,7 @@ pub struct AttacherParts {
     pub slices: Slices,
     pub mtu: u32,
     pub state: StateReceiver,
+    pub listeners: Arc<Listeners>,
 }
 
 /// Who the new endpoint is, and what the other nodes know of it.
@@ -115,9 +118,10 @@ impl Placed {
 
 impl Attacher {
     pub fn new(parts: AttacherParts) -> Result<Arc<Self>, LinkError> {
-        let AttacherParts { api, node, links, name, slices, mtu, state } = parts;
+        let AttacherParts { api, node, links, name, slices, mtu, state, listeners } = parts;
         let own_netns = Netns::own()?.id()?;
-        Ok(Arc::new(Self { api, node, links, name, slices, mtu, own_netns, state, turn: Mutex::new(()) }))
+        let turn = Mutex::new(());
+        Ok(Arc::new(Self { api, node, links, name, slices, mtu, own_netns, state, listeners, turn }))
     }
 
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, AttachError> {
@@ -143,7 +147,10 @@ impl Attacher {
         let mut placed = self.place(request, without_v6.is_some()).await?;
         placed.add_note(without_v6);
         match self.build(request, netns, &placed).await {
-            Ok(endpoint) => Ok((endpoint, placed.note)),
+            Ok(endpoint) => {
+                self.listeners.open(&endpoint, &request.netns).await;
+                Ok((endpoint, placed.note))
+            }
             Err(error) => {
                 // What nobody uses is given back; the comparison with the endpoints does it if this call cannot.
                 if placed.revision.is_some() {
@@ -310,6 +317,7 @@ impl Attacher {
         let _turn = self.turn.lock().await;
         let not_attached = || AttachError::NotFound("the namespace is not attached on this node".into());
         let endpoint = self.node.in_netns(netns.id()?).await?.ok_or_else(not_attached)?;
+        self.listeners.close(endpoint.netns).await;
         let removed = self.node.remove(endpoint.ifindex).await?.ok_or_else(not_attached)?;
         for address in removed.addresses() {
             if let Err(error) = self.api.release(address).await {

@@ -20,6 +20,7 @@ mod port_sets;
 pub mod random;
 pub mod reconcile;
 pub mod state;
+pub mod tokens;
 pub mod usage;
 pub mod watch;
 mod ways;

@@ -3,6 +3,7 @@
 
 pub mod ipsec;
 mod ipv6;
+pub mod listener;
 pub mod netns;
 mod overlay;
 mod path;

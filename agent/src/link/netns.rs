@@ -1,7 +1,7 @@
 //! Network namespaces by descriptor: told apart, refused where they are not what they should be, entered by a thread.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
@@ -28,6 +28,12 @@ pub struct NetnsId {
     inode: u64,
 }
 
+impl NetnsId {
+    pub(super) fn of(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+}
+
 nix::ioctl_none_bad!(namespace_type, 0xb703);
 
 impl Netns {
@@ -51,6 +57,18 @@ impl Netns {
     /// The one that a path names.
     pub(super) fn at(path: &Path) -> Result<Self> {
         Self::new(File::open(path).map_err(LinkError::io(path.display().to_string()))?.into())
+    }
+
+    /// The namespace, by any process that is in it, or by the name that whoever made it gave it. Nobody holds it open for us:
+    /// that would keep it alive. Not found are namespaces without both.
+    fn find(wanted: NetnsId) -> Option<Self> {
+        let entries = |directory| fs::read_dir(directory).into_iter().flatten().flatten();
+        let of_processes = entries("/proc").map(|process| process.path().join("ns/net"));
+        let named = entries("/run/netns").map(|name| name.path());
+        of_processes
+            .chain(named)
+            .filter_map(|path| Self::at(&path).ok())
+            .find(|netns| netns.id().is_ok_and(|id| id == wanted))
     }
 
     fn new(descriptor: OwnedFd) -> Result<Self> {
@@ -86,6 +104,12 @@ impl Netns {
     /// Whether interfaces that are made inside may have IPv6 addresses.
     pub(super) async fn has_ipv6(&self) -> Result<bool> {
         self.inside(ipv6::is_enabled).await
+    }
+
+    /// The namespace with this number, if somebody is in it or it has a name.
+    pub async fn found(wanted: NetnsId) -> Result<Option<Self>> {
+        let found = tokio::task::spawn_blocking(move || Self::find(wanted)).await;
+        found.map_err(|error| LinkError::io("look for a namespace")(io::Error::other(error)))
     }
 
     /// Does something on a thread of its own inside.

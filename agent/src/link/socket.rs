@@ -2,7 +2,7 @@
 //! while nobody said anything; where something is said, the next packet is answered by the programs.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
@@ -19,24 +19,11 @@ pub struct Connection {
     pub other: SocketAddr,
 }
 
-/// Ends these connections in a namespace, as far as it is found and they still stand; returns how many were ended.
+/// Ends these connections in a namespace, as far as it is found and they still stand; returns how many were ended. Where it
+/// is not found they end at their next packet.
 pub async fn end_connections(netns: NetnsId, connections: Vec<Connection>) -> Result<usize> {
-    let found = tokio::task::spawn_blocking(move || find(netns)).await;
-    let found = found.map_err(|error| LinkError::io("look for a namespace")(io::Error::other(error)))?;
-    let Some(netns) = found else { return Ok(0) };
+    let Some(netns) = Netns::found(netns).await? else { return Ok(0) };
     netns.inside(move || end_all(&connections)).await
-}
-
-/// The namespace, by any process that is in it, or by the name that whoever made it gave it. Nobody holds it open for us:
-/// that would keep it alive. Not found are sockets of a namespace without both; their connections end at the next packet.
-fn find(wanted: NetnsId) -> Option<Netns> {
-    let entries = |directory| fs::read_dir(directory).into_iter().flatten().flatten();
-    let of_processes = entries("/proc").map(|process| process.path().join("ns/net"));
-    let named = entries("/run/netns").map(|name| name.path());
-    of_processes
-        .chain(named)
-        .filter_map(|path| Netns::at(&path).ok())
-        .find(|netns| netns.id().is_ok_and(|id| id == wanted))
 }
 
 const SOCK_DESTROY: u16 = 21;

@@ -11,7 +11,10 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use policy_api::{
     client::{Client, ClientError},
-    model::{Binding, Claim, Claimed, History, InForce, Join, Joined, NodeName, Replica, Revision, UsageReport},
+    model::{
+        Audience, Binding, Claim, Claimed, History, IdentityToken, InForce, Join, Joined, NodeName, Replica, Revision,
+        Target, UsageReport,
+    },
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -92,6 +95,11 @@ impl Api {
 
     pub async fn report_usage(&self, report: &UsageReport) -> Result<(), ClientError> {
         limited(self.client.report_usage(&self.node, report)).await
+    }
+
+    /// A token that says which instance of this node shows it, for one audience.
+    pub async fn identity_token(&self, instance: &Target, audience: &Audience) -> Result<IdentityToken, ClientError> {
+        limited(self.client.identity_token(audience, Some(instance), None)).await
     }
 
     /// Waits until every connected node has applied a revision, or until the deadline.
