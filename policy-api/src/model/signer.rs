@@ -186,7 +186,7 @@ impl FromStr for Sealed {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let refuse = || Invalid::of("the text", "is nothing that was sealed", "use hexadecimal digits");
-        from_hex(text).filter(|_| text.len() % 2 == 0).map(Self).ok_or_else(refuse)
+        from_hex(text).filter(|_| text.len().is_multiple_of(2)).map(Self).ok_or_else(refuse)
     }
 }
 
