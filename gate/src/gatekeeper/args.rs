@@ -72,7 +72,6 @@ pub struct GatekeeperOptions {
     pub log: String,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as parsers of values are")]
 fn log_target(text: &str) -> Result<LogTarget, std::convert::Infallible> {
     Ok(match text {
         "stdout" => LogTarget::Stdout,

@@ -141,8 +141,8 @@ impl Watch {
     }
 
     /// Ticks in a while, and one for the one that has begun.
-    fn tick_after(&self, while_: Duration) -> u32 {
-        let ticks = while_.as_millis() / EVERY.as_millis() + 1;
+    fn tick_after(&self, time: Duration) -> u32 {
+        let ticks = time.as_millis() / EVERY.as_millis() + 1;
         self.tick.get().saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 }

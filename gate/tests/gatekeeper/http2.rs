@@ -67,7 +67,7 @@ impl Frames {
             if self.0.read_exact(&mut head).is_err() {
                 return (GOAWAY, Vec::new());
             }
-            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            let length = (usize::from(head[0]) << 16) | (usize::from(head[1]) << 8) | usize::from(head[2]);
             let mut payload = vec![0; length];
             self.0.read_exact(&mut payload).expect("the rest of a frame");
             if matches!(head[3], DATA | HEADERS | RESET | GOAWAY) {

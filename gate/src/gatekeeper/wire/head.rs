@@ -171,30 +171,18 @@ fn length(value: &[u8]) -> Result<u64, Refusal> {
 
 /// RFC 9110 5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {
+    const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
     const TOKEN: [bool; 256] = {
         let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < 128 {
-            let letter = byte as u8;
-            table[byte] = letter.is_ascii_alphanumeric()
-                || matches!(
-                    letter,
-                    b'!' | b'#'
-                        | b'$'
-                        | b'%'
-                        | b'&'
-                        | b'\''
-                        | b'*'
-                        | b'+'
-                        | b'-'
-                        | b'.'
-                        | b'^'
-                        | b'_'
-                        | b'`'
-                        | b'|'
-                        | b'~'
-                );
-            byte += 1;
+        let mut letter = 0_u8;
+        while letter < 128 {
+            table[letter as usize] = letter.is_ascii_alphanumeric();
+            letter += 1;
+        }
+        let mut mark = 0;
+        while mark < MARKS.len() {
+            table[MARKS[mark] as usize] = true;
+            mark += 1;
         }
         table
     };
