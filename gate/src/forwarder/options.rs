@@ -64,7 +64,7 @@ pub struct ForwarderOptions {
     pub(super) replace_authorization: bool,
     /// error, warn, info, debug or trace
     #[arg(long, env = "NETPOL_LOG", default_value = "info", value_name = "LEVEL")]
-    pub(super) log: String,
+    pub log: String,
     /// A command to run beside it, with http_proxy set; its end is the forwarder's
     #[arg(last = true, value_name = "CMD")]
     pub(super) command: Vec<OsString>,
