@@ -178,9 +178,9 @@ impl Line<'_> {
         }
         text("\",\"reason\":\"", self.reason);
         text("\",\"request_id\":\"", self.request_id);
-        let numbers = write!(
+        let numbers = writeln!(
             buffer,
-            "\",\"status\":{},\"bytes\":{},\"microseconds\":{}}}\n",
+            "\",\"status\":{},\"bytes\":{},\"microseconds\":{}}}",
             self.status, self.bytes, self.microseconds
         );
         numbers.expect("a vector takes what is written");

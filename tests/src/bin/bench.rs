@@ -6,7 +6,7 @@ use tests::bench;
 
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<bench::Row>>);
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 10] = [
     ("datapath", bench::datapath::run),
     ("path", bench::path::run),
     ("same-node", bench::path::run_same_node),
