@@ -93,13 +93,13 @@ impl Fields {
     }
 
     /// A whole number, not negative, as JSON number.
-    pub fn number<T: TryFrom<u64> + Display>(
+    pub fn number<T: TryFrom<u64> + Display + PartialOrd>(
         &mut self,
         name: &'static str,
         most: T,
     ) -> Result<Option<T>, InvalidField> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let number = value.as_u64().and_then(|number| T::try_from(number).ok());
+        let number = value.as_u64().and_then(|number| T::try_from(number).ok()).filter(|number| *number <= most);
         let remedy = || format!("use a whole number from 0 to {most}");
         number
             .map(Some)
