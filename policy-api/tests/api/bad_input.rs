@@ -252,7 +252,7 @@ async fn who_is_not_known_or_has_no_right_is_refused() {
     assert_eq!(ask(Method::GET, "/readyz", None).await, StatusCode::OK);
     assert_eq!(ask(Method::GET, "/nowhere", token(OPERATOR)).await, StatusCode::NOT_FOUND);
     assert_eq!(ask(Method::PUT, "/v1/rules", token(OPERATOR)).await, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(world.revision().await.0, 2, "nothing but what the store is born with, and the node");
+    assert_eq!(world.revision().await.0, 3, "nothing but what the store is born with, the first signer and the node");
     world.server.stop().await;
 }
 
@@ -277,6 +277,6 @@ async fn everything_described_is_there_and_described_to_whoever_is_known() {
     }
     let metrics = node.get(format!("{}/metrics", world.url()));
     let text = metrics.send().await.expect("an answer").text().await.expect("text");
-    assert!(text.contains("netpol_store_revision_number 2"), "{text}");
+    assert!(text.contains("netpol_store_revision_number 3"), "{text}");
     world.server.stop().await;
 }

@@ -73,7 +73,7 @@ async fn a_change_set_is_all_or_nothing() {
     let create = vec![rule("allow appA appB 80"), rule("deny appA appC 80")];
     let changes = ChangeSet::of_rules(create, vec![]);
     let done = world.operator.change(&changes, &plain()).await.expect("changed");
-    assert_eq!((done.created.len(), done.revision.0), (2, 2));
+    assert_eq!((done.created.len(), done.revision.0), (2, 3));
     let broken = ChangeSet::of_rules(vec![rule("allow x y 80")], vec![BUILT_IN, RuleId(9)]);
     assert_eq!(refusal(world.operator.change(&broken, &plain()).await), (404, Some("delete[1]".to_owned())));
     assert_eq!(world.revision().await, done.revision);
