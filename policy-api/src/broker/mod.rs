@@ -24,7 +24,7 @@ use self::signer::SigningKey;
 use crate::{
     model::{
         IdentityToken, IdentityTokenId, IdentityTokenSpec, Jwk, JwkSet, Revoked, RevokedTokens, SignerKey, SignerKeyId,
-        Timestamp, published_ahead, signing_key,
+        Subject, Timestamp, published_ahead, signing_key,
     },
     store::{Clock, Principal, Refusal, State, Store},
 };
@@ -106,6 +106,20 @@ impl Broker {
         let key = signing_key(keys, now).and_then(|key| self.open(key)).ok_or_else(no_key)?;
         let token = key.sign(&granted.claims).map_err(|error| Refusal::Store(error.to_string()))?;
         Ok(granted.with(token))
+    }
+
+    /// How long it is until what is issued for a subject counts as issued when it is, and not later. Where another API's clock
+    /// is far ahead, nobody waits for it.
+    pub fn ahead_of(&self, subject: &Subject) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(2);
+        let revoked = Revoked::Subject(subject.clone());
+        let before = self.store.read(|state| Some(state.replica().revocations.get(&revoked)?.issued_before));
+        let next_second = before.and_then(|before| {
+            Timestamp::of_unix_milliseconds(
+                (before.unix_milliseconds().saturating_add(999) / 1_000).saturating_mul(1_000),
+            )
+        });
+        next_second.map_or(Duration::ZERO, |next| (self.clock)().until(next)).min(LONGEST)
     }
 
     /// What everybody may know of the keys.

@@ -25,7 +25,14 @@ pub(super) async fn issue(State(context): State<Context>, request: Request) -> R
     if !context.store.is_following() {
         return Err(Failure::not_following());
     }
-    let token = context.broker.issue(asked.principal(), &spec)?;
+    let mut token = context.broker.issue(asked.principal(), &spec)?;
+    // What follows a revocation counts as issued in the next whole second, and is given out only then: a second revocation
+    // within that one would not reach it.
+    let ahead = context.broker.ahead_of(&token.subject);
+    if !ahead.is_zero() {
+        tokio::time::sleep(ahead).await;
+        token = context.broker.issue(asked.principal(), &spec)?;
+    }
     let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((StatusCode::CREATED, headers, Json(token)).into_response())
 }
