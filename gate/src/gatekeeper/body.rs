@@ -4,6 +4,8 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    future::poll_fn,
+    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -58,6 +60,8 @@ pub(crate) enum Answered {
 
 /// An answer of the upstream, as it comes.
 pub(crate) struct Passed {
+    /// What of it was here when its head was.
+    early: Poll<Piece>,
     incoming: Incoming,
     exchange: Rc<Exchange>,
     record: Record,
@@ -74,15 +78,32 @@ pub(crate) enum Broken {
     Other(#[from] hyper::Error),
 }
 
+/// A frame of a body, or its end.
+type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
+
 /// The next frame that holds something. Empty ones say nothing, and whoever gets many over HTTP/2 takes them for an attack and
 /// closes the connection, on which others' requests are too.
-fn poll_filled(incoming: &mut Incoming, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+fn poll_filled(incoming: &mut Incoming, context: &mut Context<'_>) -> Poll<Piece> {
     loop {
         match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
             Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
             frame => return Poll::Ready(frame),
         }
     }
+}
+
+/// What of an answer's body came with its head: it goes on with the head, in one write. Who reads the upstream hands it over only
+/// when asked, on its own turn; it gets one. What comes later is not waited for.
+async fn early(incoming: &mut Incoming) -> Poll<Piece> {
+    let mut asked = false;
+    poll_fn(|context| match poll_filled(incoming, context) {
+        Poll::Pending if !mem::replace(&mut asked, true) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+        piece => Poll::Ready(piece),
+    })
+    .await
 }
 
 impl Exchange {
@@ -192,13 +213,19 @@ impl Upload {
 
 impl Answered {
     /// An answer of the upstream, whose connection is used again when all of it was taken.
-    pub(crate) fn passed(incoming: Incoming, exchange: Rc<Exchange>, record: Record, mut lease: Lease) -> Self {
+    pub(crate) async fn passed(
+        mut incoming: Incoming,
+        exchange: Rc<Exchange>,
+        record: Record,
+        mut lease: Lease,
+    ) -> Self {
         if incoming.is_end_stream() {
             lease.give_back();
             drop(record);
             return Self::Own(Full::default());
         }
-        Self::Passed(Box::new(Passed { incoming, exchange, record, lease, ended: false }))
+        let early = early(&mut incoming).await;
+        Self::Passed(Box::new(Passed { early, incoming, exchange, record, lease, ended: false }))
     }
 
     pub(crate) fn own(text: Bytes) -> Self {
@@ -227,7 +254,7 @@ impl Body for Answered {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(body) => body.size_hint(),
-            Self::Passed(passed) => passed.incoming.size_hint(),
+            Self::Passed(passed) => passed.size_hint(),
         }
     }
 }
@@ -237,7 +264,7 @@ impl Passed {
         if let Some(refusal) = self.exchange.watched.refused() {
             return self.cut(refusal);
         }
-        match poll_filled(&mut self.incoming, context) {
+        match self.poll_piece(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.record.count(data.len());
@@ -260,6 +287,28 @@ impl Passed {
                 Poll::Ready(Ending::Late) | Poll::Pending => Poll::Pending,
             },
         }
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        match mem::replace(&mut self.early, Poll::Pending) {
+            Poll::Pending => poll_filled(&mut self.incoming, context),
+            piece => piece,
+        }
+    }
+
+    /// All that is to come, whether it is here or not.
+    fn size_hint(&self) -> SizeHint {
+        let here = match &self.early {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+            Poll::Ready(_) | Poll::Pending => 0,
+        };
+        let here = u64::try_from(here).unwrap_or(u64::MAX);
+        let mut hint = self.incoming.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + here);
+        }
+        hint.set_lower(hint.lower() + here);
+        hint
     }
 
     fn end(&mut self) {

@@ -159,14 +159,14 @@ async fn pass(worker: &Rc<Worker>, let_in: LetIn, record: Record) -> Response<An
     exchange.watched.give(End::Upstream, worker.settings.patience.answer);
     let sent = within(&exchange, worker.upstream.send(request)).await;
     match sent {
-        Ok((answer, lease)) => passed(answer, lease, exchange, record, &request_id),
+        Ok((answer, lease)) => passed(answer, lease, exchange, record, &request_id).await,
         // What the upstream made of a body that broke off is not what went wrong.
         Err(refusal) => refuse(exchange.broken().unwrap_or(refusal), record, &request_id),
     }
 }
 
 /// An answer of the upstream, as the client gets it.
-pub(crate) fn passed(
+pub(crate) async fn passed(
     answer: Response<Incoming>,
     lease: Lease,
     exchange: Rc<Exchange>,
@@ -177,7 +177,7 @@ pub(crate) fn passed(
     let (mut head, incoming) = answer.into_parts();
     rewrite_answer(&mut head.headers, request_id);
     record.pass(head.status.as_u16());
-    Response::from_parts(head, Answered::passed(incoming, exchange, record, lease))
+    Response::from_parts(head, Answered::passed(incoming, exchange, record, lease).await)
 }
 
 /// Waits for an upstream as long as the permit holds and patience lasts.

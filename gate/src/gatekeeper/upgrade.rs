@@ -49,7 +49,7 @@ pub(crate) async fn pass(client: &Client, let_in: LetIn, record: Record) -> Resp
     as_http1(&mut request);
     exchange.watched.give(End::Upstream, client.worker.settings.patience.answer);
     match within(&exchange, ask(&client.worker, request)).await {
-        Ok(Granted::No(answer)) => passed(answer, Lease::none(), exchange, record, &request_id),
+        Ok(Granted::No(answer)) => passed(answer, Lease::none(), exchange, record, &request_id).await,
         Ok(Granted::Upgrade(answer, app)) => {
             exchange.answer_begins();
             let tunnel = Tunnel { app, exchange, record, worker: client.worker.clone() };
