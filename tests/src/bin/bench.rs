@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use tests::bench;
 
+/// As the programs have that are measured in here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<bench::Row>>);
 
 const BENCHES: [Bench; 10] = [
