@@ -50,6 +50,9 @@ impl Judge for Everybody {
     }
 }
 
+/// How long nginx keeps a connection to an app that is idle.
+const NGINX_IDLE: Duration = Duration::from_secs(60);
+
 const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 impl Ours {
@@ -67,7 +70,7 @@ impl Ours {
         let settings = Settings {
             resource: "production/release-bot".parse().context("a resource")?,
             privileges: PrivilegeTable::new(Vec::new()),
-            upstream: UpstreamSettings::of(UpstreamAddress::Tcp(app.to_string())),
+            upstream: UpstreamSettings { idle: NGINX_IDLE, ..UpstreamSettings::of(UpstreamAddress::Tcp(app.to_string())) },
             limits: Limits::default(),
             longest_body: LongestBody(1 << 20),
             patience: Patience::default(),
