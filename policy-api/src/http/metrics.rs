@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Context, endpoint::ENDPOINTS, read};
+use super::{Context, endpoint::endpoints, read};
 
 /// Answers by endpoint and class of status. One row per endpoint of the table, so labels cannot grow.
 pub(super) struct Metrics {
@@ -22,7 +22,7 @@ const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { answers: ENDPOINTS.iter().map(|_| Default::default()).collect() }
+        Self { answers: endpoints().map(|_| Default::default()).collect() }
     }
 }
 
@@ -37,7 +37,7 @@ impl Metrics {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "# HELP netpol_api_answers_total Answers by endpoint and class of status.")?;
         writeln!(out, "# TYPE netpol_api_answers_total counter")?;
-        for (endpoint, classes) in ENDPOINTS.iter().zip(&self.answers) {
+        for (endpoint, classes) in endpoints().zip(&self.answers) {
             for (class, counter) in CLASSES.iter().zip(classes) {
                 let count = counter.load(Ordering::Relaxed);
                 if count > 0 {

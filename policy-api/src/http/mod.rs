@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, watch::Receiver};
 
 pub use self::cf::Compat;
 use self::{
-    endpoint::ENDPOINTS, failure::Failure, gate::Gate, gatekeeper::AllowedBefore, limit::Limits, metrics::Metrics,
+    endpoint::endpoints, failure::Failure, gate::Gate, gatekeeper::AllowedBefore, limit::Limits, metrics::Metrics,
     used::LastUsed,
 };
 use crate::{
@@ -120,8 +120,7 @@ pub fn router(context: Context, compat: Option<&Compat>) -> Router {
         let path = endpoint.path.replace("{resource}", "{*resource}");
         router.route(&path, (endpoint.handler)().route_layer(middleware::from_fn_with_state(gate, gate::pass)))
     };
-    let ours = ENDPOINTS
-        .iter()
+    let ours = endpoints()
         .enumerate()
         .fold(Router::new(), add)
         .fallback(|| async { Failure::no_such_path() })

@@ -1,18 +1,19 @@
-//! Endpoints: what is said of one, and the one table of them that the router, the access checks, the metrics and the
+//! Endpoints: what is said of one, and the tables of them, one a subject, that the router, the access checks, the metrics and the
 //! description are made from.
 
+mod identity;
+mod node;
 mod parameter;
-mod table;
+mod policy;
+mod right;
+mod service;
 
 use axum::routing::MethodRouter;
 
 use super::Context;
 
-pub(super) use self::{
-    parameter::{
-        CLOCK, CUT, DECISION, Kind, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE,
-    },
-    table::ENDPOINTS,
+pub(super) use self::parameter::{
+    CLOCK, CUT, DECISION, Kind, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE,
 };
 
 /// One method on one path.
@@ -28,6 +29,13 @@ pub(super) struct Endpoint {
     /// Statuses of answers other than refusals, and what they say.
     pub(super) answers: &'static [(u16, &'static str)],
     pub(super) handler: fn() -> MethodRouter<Context>,
+}
+
+/// Every endpoint there is, always in the same order.
+pub(super) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
+    [policy::ENDPOINTS, right::ENDPOINTS, identity::ENDPOINTS, node::ENDPOINTS, service::ENDPOINTS]
+        .into_iter()
+        .flatten()
 }
 
 /// Whose token is asked for.

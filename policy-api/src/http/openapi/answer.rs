@@ -106,7 +106,7 @@ pub(super) fn of(endpoint: &Endpoint, status: u16, text: &str) -> Value {
 }
 
 /// The types that answers of these endpoints consist of.
-pub(super) fn types(endpoints: &[Endpoint]) -> serde_json::Map<String, Value> {
+pub(super) fn types(endpoints: impl Iterator<Item = &'static Endpoint>) -> serde_json::Map<String, Value> {
     let mut named = Named::new();
     collect::<Problem>(&mut named);
     for endpoint in endpoints {

@@ -10,8 +10,8 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 use super::endpoint::{
-    Access, CLOCK, CUT, DECISION, ENDPOINTS, Endpoint, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE,
-    RULE, USAGE,
+    Access, CLOCK, CUT, DECISION, Endpoint, LAYER, NAMED_APP, PERMISSION, Parameter, RESOURCE_SPEC, ROLE, RULE, USAGE,
+    endpoints,
 };
 
 pub(super) async fn document() -> Json<Value> {
@@ -20,11 +20,11 @@ pub(super) async fn document() -> Json<Value> {
 
 fn describe() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for endpoint in ENDPOINTS {
+    for endpoint in endpoints() {
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method] = operation(endpoint);
     }
-    let mut schemas = answer::types(ENDPOINTS);
+    let mut schemas = answer::types(endpoints());
     let asked = [
         ("RuleSpec", RULE),
         ("AppWish", NAMED_APP),
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn every_endpoint_is_described_with_its_parameters() {
         let document = describe();
-        for endpoint in ENDPOINTS {
+        for endpoint in endpoints() {
             let operation = &document["paths"][endpoint.path][endpoint.method];
             assert_eq!(operation["summary"], endpoint.summary, "{}", endpoint.path);
             let in_path = endpoint.path.matches('{').count();
