@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::progress::{self, Failure};
 use crate::{setup, workspace};
 
-const TARGETS: [&str; 6] = ["packet", "watch", "request", "yaml", "http1", "admit"];
+const TARGETS: [&str; 7] = ["packet", "watch", "request", "yaml", "http1", "admit", "token"];
 const SECONDS: u32 = 60;
 const REMEDY: &str = "the input that breaks it is kept in fuzz/artifacts; the line above says how to repeat it";
 
