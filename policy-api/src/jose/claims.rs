@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::TokenError;
@@ -47,6 +48,11 @@ const LONGEST_SUBJECT: usize = 128;
 impl Claims {
     pub(super) fn new(members: Map<String, Value>) -> Self {
         Self(members)
+    }
+
+    /// All of them, as somebody's own claims.
+    pub fn read<T: DeserializeOwned>(self) -> Result<T, TokenError> {
+        serde_json::from_value(Value::Object(self.0)).map_err(|_| TokenError::Claims)
     }
 
     /// That the token is this issuer's, for this audience, and good now.
