@@ -319,7 +319,7 @@ Examples:
   netpol node remove n1
 
 Who says so says that the machine is off, or soon will be: nobody can ask it. To everybody else its
-instances are gone at once. Its name, its address on the underlay and its slices are free again; slices
+instances are gone at once, and no identity token that they have is good any more. Its name, its address on the underlay and its slices are free again; slices
 are given out again only when no node can still remember who had their addresses.";
 
 pub(crate) const STATUS: &str = "\
@@ -487,6 +487,7 @@ Examples:
   netpol identity-token release-bot | sed 's/^/Authorization: Bearer /' | curl -H @- https://release-bot.example.org/
   netpol identity-token production/release-bot --ttl 30m -o json
   netpol identity-token revoke host:ci-1
+  netpol identity-token revoke node:n1         all that its instances have
 
 Of a user it is for user:NAME, of a token of role machine for host:NAME. What may be done with it, the roles of policy
 files say. It ends by itself, and with the API token that it was asked for with. Instances need none of this: their

@@ -30,7 +30,7 @@ pub(crate) enum IdentityTokenCommand {
 /// Flags of `identity-token revoke`.
 #[derive(Args, Debug)]
 pub(crate) struct RevokeIdentityArgs {
-    /// The id of a token (its `jti`), or app:NAME, host:NAME or user:NAME: all that they have
+    /// The id of a token (its `jti`), or app:NAME, host:NAME, user:NAME or node:NAME: all that they have
     #[arg(value_name = "ID|SUBJECT", value_parser = revoked)]
     pub(crate) what: Revoked,
     /// Say what would happen, and change nothing
@@ -42,7 +42,7 @@ fn revoked(text: &str) -> Result<Revoked, BadValue> {
     if let Ok(id) = text.parse() {
         return Ok(Revoked::Token(id));
     }
-    let remedy = "write the 32 hexadecimal digits of a token's id, or app:NAME, host:NAME or user:NAME";
+    let remedy = "write the 32 hexadecimal digits of a token's id, or app:NAME, host:NAME, user:NAME or node:NAME";
     text.parse().map_err(|_| BadValue::new(format!("`{text}` is neither an id nor a subject; {remedy}")))
 }
 
@@ -55,6 +55,7 @@ mod tests {
         let id = "00112233445566778899aabbccddeeff";
         assert!(matches!(revoked(id), Ok(Revoked::Token(_))));
         assert!(matches!(revoked("host:ci-1"), Ok(Revoked::Subject(_))));
+        assert!(matches!(revoked("node:a"), Ok(Revoked::Node(_))));
         for text in ["", "ci-1", "role:publisher", "00"] {
             assert!(revoked(text).is_err(), "{text} was taken");
         }

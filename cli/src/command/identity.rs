@@ -35,7 +35,7 @@ async fn revoke(args: &RevokeIdentityArgs, settings: &Settings) -> Result<Exit, 
     let options = WriteOptions { dry_run: args.dry_run, ..WriteOptions::default() };
     let answer = match &args.what {
         Revoked::Token(id) => client.revoke_identity_token(id, &options).await?,
-        Revoked::Subject(subject) => client.revoke_identity_tokens_of(subject, &options).await?,
+        whose @ (Revoked::Subject(_) | Revoked::Node(_)) => client.revoke_identity_tokens_of(whose, &options).await?,
     };
     printer.answer(&Ended(&answer))?;
     if args.dry_run && !printer.format.is_document() {
@@ -69,8 +69,8 @@ impl Answer for Ended<'_> {
         let would = if *dry_run { "would be " } else { "" };
         match &revocation.of {
             Revoked::Token(id) => format!("{would}revoked identity token {id}"),
-            Revoked::Subject(subject) => {
-                format!("{would}revoked identity tokens of {subject}, issued before {}", revocation.issued_before)
+            whose @ (Revoked::Subject(_) | Revoked::Node(_)) => {
+                format!("{would}revoked identity tokens of {whose}, issued before {}", revocation.issued_before)
             }
         }
     }

@@ -51,6 +51,8 @@ pub struct Grounds {
     /// The key that signed it.
     pub key: Option<String>,
     pub issued: Option<Timestamp>,
+    /// The node that asked for it.
+    pub node: Option<String>,
 }
 
 /// Who a token is for, `app:NAME`, `host:NAME` or `user:NAME`: visible ASCII, so that it fits a header.

@@ -71,7 +71,8 @@ impl Broker {
         let subject = claims.subject()?;
         let id = claims.text("jti").ok_or(Denial::Malformed)?.to_owned();
         let issued = validity.issued.ok_or(Denial::Malformed)?;
-        let grounds = Grounds { token: Some(id), key: Some(key_id), issued: Some(issued) };
+        let node = claims.text("node").map(str::to_owned);
+        let grounds = Grounds { token: Some(id), key: Some(key_id), issued: Some(issued), node };
         if state.has_revoked(subject, &grounds) {
             return Err(Denial::Revoked);
         }

@@ -25,6 +25,8 @@ pub struct State {
     revoked: HashSet<String>,
     /// Tokens of these subjects that were issued before then (in ms since 1970).
     revoked_before: HashMap<String, i64>,
+    /// The same of nodes, whose agents asked for them.
+    nodes_revoked_before: HashMap<String, i64>,
 }
 
 /// What was pushed last. Shared by the authorities that judge by it and the task that reads it.
@@ -124,8 +126,9 @@ impl State {
     /// Whether a token of this subject is revoked.
     pub(super) fn has_revoked(&self, subject: &str, grounds: &Grounds) -> bool {
         let by_id = grounds.token.as_ref().is_some_and(|token| self.revoked.contains(token));
-        let before = self.revoked_before.get(subject);
-        by_id || before.is_some_and(|before| grounds.issued.is_none_or(|issued| issued.unix_milliseconds() < *before))
+        let is_before = |before: &i64| grounds.issued.is_none_or(|issued| issued.unix_milliseconds() < *before);
+        let of_node = grounds.node.as_ref().and_then(|node| self.nodes_revoked_before.get(node));
+        by_id || self.revoked_before.get(subject).is_some_and(is_before) || of_node.is_some_and(is_before)
     }
 
     /// Whether a permit that was given before would be given still. One that stands on nothing that is pushed does.
@@ -140,7 +143,7 @@ impl State {
 impl From<GateState> for State {
     fn from(told: GateState) -> Self {
         let GateState { revision: _, issuer, resource: _, keys, subjects, revoked } = told;
-        let RevokedTokens { tokens, subjects: revoked_before } = revoked;
+        let RevokedTokens { tokens, subjects: revoked_before, nodes } = revoked;
         let may = subjects
             .into_iter()
             .map(|(subject, privileges)| (subject.to_string(), privileges.iter().map(ToString::to_string).collect()));
@@ -151,6 +154,7 @@ impl From<GateState> for State {
             subjects: may.collect(),
             revoked: tokens.iter().map(ToString::to_string).collect(),
             revoked_before: revoked_before.iter().map(|(who, at)| (who.to_string(), at.unix_milliseconds())).collect(),
+            nodes_revoked_before: nodes.iter().map(|(node, at)| (node.to_string(), at.unix_milliseconds())).collect(),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Oidc {
             Rights::Claims(_) => permit,
             Rights::Pushed(_) => {
                 let token = claims.text("jti").map(str::to_owned);
-                permit.standing_on(Grounds { token, key: None, issued: validity.issued })
+                permit.standing_on(Grounds { token, issued: validity.issued, ..Grounds::default() })
             }
         })
     }

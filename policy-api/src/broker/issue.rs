@@ -100,9 +100,10 @@ fn claims(
     // A third of its life is left to get the next one.
     let renew_at = at(begin)?.after(Duration::from_secs(left) * 2 / 3).ok_or_else(no_time)?;
     let (instance, node) = proven.place.map(|(instance, node)| (instance.to_string(), node)).unzip();
+    let revocable = [Some(Revoked::Subject(proven.subject.clone())), node.clone().map(Revoked::Node)];
     let claims = IdentityClaims {
         iss: TokenIssuer::of(state.history()),
-        iat: issued_at(state, &proven.subject, now),
+        iat: issued_at(state, revocable.into_iter().flatten(), now),
         sub: proven.subject,
         aud: spec.audience.clone(),
         nbf: begin,
@@ -117,11 +118,10 @@ fn claims(
 
 /// When it counts as issued. What is issued behind a revocation that we know of is not revoked by it, though the clock of
 /// another API may be ahead, and seconds are counted.
-fn issued_at(state: &State, subject: &Subject, now: Timestamp) -> i64 {
-    let revoked = state.replica().revocations.get(&Revoked::Subject(subject.clone()));
-    let behind =
-        revoked.map_or(i64::MIN, |revoked| revoked.issued_before.unix_milliseconds().saturating_add(999) / 1_000);
-    now.unix_seconds().max(behind)
+fn issued_at(state: &State, revocable: impl Iterator<Item = Revoked>, now: Timestamp) -> i64 {
+    let known = revocable.filter_map(|of| state.replica().revocations.get(&of));
+    let behind = known.map(|known| known.issued_before.unix_milliseconds().saturating_add(999) / 1_000);
+    behind.fold(now.unix_seconds(), i64::max)
 }
 
 fn over(subject: &Subject) -> Refusal {

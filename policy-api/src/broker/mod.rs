@@ -174,6 +174,9 @@ pub fn revoked_in(state: &State) -> RevokedTokens {
             Revoked::Subject(subject) => {
                 revoked.subjects.insert(subject.clone(), revocation.issued_before);
             }
+            Revoked::Node(node) => {
+                revoked.nodes.insert(node.clone(), revocation.issued_before);
+            }
         }
     }
     revoked

@@ -12,6 +12,7 @@ use std::{
 
 use super::*;
 use crate::{
+    jose::TokenError,
     model::{Audience, IdentityClaims, Revoked},
     store::{Command, Location, OverlayWish, Retention, Write, back_up, prepare, restore},
 };
@@ -122,7 +123,7 @@ async fn a_key_is_published_long_before_it_signs_and_until_its_last_token_has_en
     turned.turn(100_000);
     broker.rotate().await.expect("not due");
     assert!(kids(&broker).is_disjoint(&first), "then the key is nobody's");
-    assert_eq!(broker.verify(&last), Err(Unproven::Key));
+    assert_eq!(broker.verify(&last), Err(Unproven::Token(TokenError::UnknownKey)));
 }
 
 #[tokio::test]
@@ -168,7 +169,7 @@ async fn a_token_of_another_store_proves_nothing_here() {
     let seal = SealKey::random().expect("random");
     let ours = broker_at(here.path(), &seal, &turned).await;
     let theirs = broker_at(there.path(), &seal, &turned).await;
-    assert_eq!(ours.verify(&token(&theirs)), Err(Unproven::Key));
+    assert_eq!(ours.verify(&token(&theirs)), Err(Unproven::Token(TokenError::UnknownKey)));
     // Not even with our own key, as after a restoration, which begins another history.
     let key = ours.store.read(held).remove(0);
     let key = ours.open(&key).expect("ours");

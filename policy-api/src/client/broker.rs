@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Client, ClientError, REQUEST_TIMEOUT, Repeatable, WriteOptions, lines::Lines, read};
 use crate::model::{
-    Audience, GateLine, GateReport, IdentityToken, IdentityTokenId, JwkSet, ResourceId, RevocationAnswer, Subject,
+    Audience, GateLine, GateReport, IdentityToken, IdentityTokenId, JwkSet, ResourceId, RevocationAnswer, Revoked,
     Target,
 };
 
@@ -62,10 +62,10 @@ impl Client {
     /// Revokes all tokens that a subject has by now.
     pub async fn revoke_identity_tokens_of(
         &self,
-        subject: &Subject,
+        whose: &Revoked,
         options: &WriteOptions,
     ) -> Result<RevocationAnswer, ClientError> {
-        let body = json!({"subject": subject});
+        let body = json!({"subject": whose});
         self.write(Method::POST, "/v1/identity-tokens/revocations", Some(&body), options).await
     }
 

@@ -47,12 +47,12 @@ pub(super) async fn revoke(
     asked.write_rules(&context, Command::Revoke(Revoked::Token(id))).await
 }
 
-pub(super) async fn revoke_subject(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
+pub(super) async fn revoke_all(State(context): State<Context>, request: Request) -> Result<Response, Failure> {
     let asked = Asked::read(request, SMALL).await?;
     let mut fields = Fields::of_body(asked.json()?)?;
-    let subject = fields.required("subject", "name whose tokens to revoke, like `host:ci-1`")?;
+    let whose = fields.required("subject", "name whose tokens to revoke, like `host:ci-1` or `node:a`")?;
     fields.finish()?;
-    asked.write_rules(&context, Command::Revoke(Revoked::Subject(subject))).await
+    asked.write_rules(&context, Command::Revoke(whose)).await
 }
 
 /// The keys, for anybody who checks tokens.

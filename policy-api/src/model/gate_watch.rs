@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     history::Revision,
     identity_token::{IdentityClaims, IdentityTokenId, TokenIssuer},
+    name::NodeName,
     signer::Jwk,
     time::Timestamp,
 };
@@ -46,6 +47,9 @@ pub struct RevokedTokens {
     pub tokens: BTreeSet<IdentityTokenId>,
     /// Those of a subject that were issued before this.
     pub subjects: BTreeMap<Subject, Timestamp>,
+    /// Those that a node asked for, and that were issued before this.
+    #[serde(default)]
+    pub nodes: BTreeMap<NodeName, Timestamp>,
 }
 
 impl GateState {
@@ -61,8 +65,10 @@ impl RevokedTokens {
     /// Whether this token is one of them.
     pub fn contains(&self, claims: &IdentityClaims) -> bool {
         let issued = claims.iat.saturating_mul(1_000);
+        let is_before = |before: &Timestamp| issued < before.unix_milliseconds();
         self.tokens.contains(&claims.jti)
-            || self.subjects.get(&claims.sub).is_some_and(|before| issued < before.unix_milliseconds())
+            || self.subjects.get(&claims.sub).is_some_and(is_before)
+            || claims.node.as_ref().and_then(|node| self.nodes.get(node)).is_some_and(is_before)
     }
 }
 
@@ -76,7 +82,8 @@ mod tests {
         let state = json!({
             "revision": 7, "issuer": "netpol:00ff00ff00ff00ff", "resource": "production/release-bot", "keys": [],
             "subjects": {"host:ci-1": ["create", "read"]},
-            "revoked": {"tokens": ["00112233445566778899aabbccddeeff"], "subjects": {"host:ci-2": "2026-01-31T12:00:00.000Z"}},
+            "revoked": {"tokens": ["00112233445566778899aabbccddeeff"], "subjects": {"host:ci-2": "2026-01-31T12:00:00.000Z"},
+                        "nodes": {"a": "2026-01-31T12:00:00.000Z"}},
         });
         let line: GateLine = serde_json::from_value(state.clone()).expect("a line");
         assert!(matches!(&line, GateLine::State(state) if state.subjects.len() == 1), "{line:?}");
@@ -106,6 +113,12 @@ mod tests {
         let revoked = RevokedTokens { subjects, ..RevokedTokens::default() };
         assert!(revoked.contains(&claims(999)) && revoked.contains(&claims(1_000)));
         assert!(!revoked.contains(&claims(1_001)));
+        let of_node = |node: &str| IdentityClaims { node: Some(node.parse().expect("a node")), ..claims(1_000) };
+        let nodes = BTreeMap::from([("a".parse().expect("a node"), before)]);
+        let revoked = RevokedTokens { nodes, ..RevokedTokens::default() };
+        assert!(
+            revoked.contains(&of_node("a")) && !revoked.contains(&of_node("b")) && !revoked.contains(&claims(1_000))
+        );
         let tokens = BTreeSet::from([IdentityTokenId::new([1; 16])]);
         assert!(RevokedTokens { tokens, ..RevokedTokens::default() }.contains(&claims(1_001)));
     }

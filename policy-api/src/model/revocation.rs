@@ -9,15 +9,17 @@ use super::{
     history::Revision,
     identity_token::IdentityTokenId,
     invalid::{Invalid, text_serde},
+    name::NodeName,
     time::Timestamp,
 };
 use crate::model::Subject;
 
-/// What is revoked: `token:ID`, or all tokens of a subject, like `host:ci-1`.
+/// What is revoked: `token:ID`; all tokens of a subject, like `host:ci-1`; or all that a node has asked for, `node:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Revoked {
     Token(IdentityTokenId),
     Subject(Subject),
+    Node(NodeName),
 }
 
 /// A revocation that stands.
@@ -25,7 +27,7 @@ pub enum Revoked {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Revocation {
     pub of: Revoked,
-    /// Of a subject, tokens are revoked that were issued before this.
+    /// Of a subject or a node, tokens are revoked that were issued before this.
     pub issued_before: Timestamp,
     /// When no token is left that it is about.
     pub expires_at: Timestamp,
@@ -45,14 +47,16 @@ pub struct RevocationAnswer {
 }
 
 const TOKEN: &str = "token:";
+const NODE: &str = "node:";
 
 impl FromStr for Revoked {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text.strip_prefix(TOKEN) {
-            Some(id) => id.parse().map(Self::Token),
-            None => text.parse().map(Self::Subject),
+        match (text.strip_prefix(TOKEN), text.strip_prefix(NODE)) {
+            (Some(id), _) => id.parse().map(Self::Token),
+            (None, Some(node)) => node.parse().map(Self::Node),
+            (None, None) => text.parse().map(Self::Subject),
         }
     }
 }
@@ -62,6 +66,7 @@ impl fmt::Display for Revoked {
         match self {
             Self::Token(id) => write!(f, "{TOKEN}{id}"),
             Self::Subject(subject) => subject.fmt(f),
+            Self::Node(node) => write!(f, "{NODE}{node}"),
         }
     }
 }
@@ -74,10 +79,10 @@ mod tests {
 
     #[test]
     fn what_is_revoked_is_written_as_it_is_read() {
-        for text in ["host:ci-1", "app:web", "user:alice", "token:00112233445566778899aabbccddeeff"] {
+        for text in ["host:ci-1", "app:web", "user:alice", "node:a", "token:00112233445566778899aabbccddeeff"] {
             assert_eq!(text.parse::<Revoked>().map(|revoked| revoked.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "ci-1", "token:", "token:00", "host:", "role:publisher"] {
+        for text in ["", "ci-1", "token:", "token:00", "host:", "node:", "role:publisher"] {
             assert!(text.parse::<Revoked>().is_err(), "{text} was taken");
         }
     }

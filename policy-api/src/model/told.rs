@@ -127,8 +127,8 @@ fn told(change: &Change, before: Option<&Change>, reason: Option<&Reason>) -> St
         (Change::DeleteSignerKey { id }, _) => format!("signer key {id} is over"),
         (Change::PutRevocation { revocation }, _) => match &revocation.of {
             Revoked::Token(id) => format!("identity token {id} revoked"),
-            Revoked::Subject(subject) => {
-                format!("identity tokens of {subject} revoked, issued before {}", revocation.issued_before)
+            Revoked::Subject(_) | Revoked::Node(_) => {
+                format!("identity tokens of {} revoked, issued before {}", revocation.of, revocation.issued_before)
             }
         },
         (Change::DeleteRevocation { of }, _) => format!("revocation of {of} is over: nothing is left that it is about"),

@@ -118,6 +118,7 @@ impl Draft<'_> {
         instances.dedup();
         self.changes.extend(addresses.into_iter().map(|address| Change::DeleteBinding { address }));
         self.changes.push(Change::DeleteNode { name: name.clone() });
+        self.revoke_asked_for_by(name)?;
         Ok(NodeDeleted { revision: self.revision, node: Node::clone(&node), instances, dry_run: false })
     }
 

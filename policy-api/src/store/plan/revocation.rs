@@ -1,10 +1,12 @@
-//! Revocations of identity tokens: by id, of all that a subject has, and of all that an API token made.
+//! Revocations of identity tokens: by id, of all that a subject has, and of all that an API token or a node made.
 
 use std::{sync::Arc, time::Duration};
 
 use super::Draft;
 use crate::{
-    model::{ApiToken, Change, Grant, LONGEST_LIFETIME, Revocation, RevocationAnswer, Revoked, Subject, UserName},
+    model::{
+        ApiToken, Change, Grant, LONGEST_LIFETIME, NodeName, Revocation, RevocationAnswer, Revoked, Subject, UserName,
+    },
     store::{Principal, Refusal},
 };
 
@@ -38,6 +40,11 @@ impl Draft<'_> {
         self.put_revocation(Revoked::Subject(made)).map(drop)
     }
 
+    /// Revokes what a node asked for that is one no longer: whoever has the machine has its instances' tokens.
+    pub(super) fn revoke_asked_for_by(&mut self, node: &NodeName) -> Result<(), Refusal> {
+        self.put_revocation(Revoked::Node(node.clone())).map(drop)
+    }
+
     fn put_revocation(&mut self, of: Revoked) -> Result<Revocation, Refusal> {
         let standing = self.state.replica().revocations.get(&of);
         // Another API's clock may be ahead: what was revoked stays revoked.
@@ -61,6 +68,10 @@ impl Draft<'_> {
             Revoked::Subject(subject) => {
                 let why = "these are another's".to_owned();
                 Err(self.denied("subject", format!("revoke identity tokens of {subject}"), why, "role `operator`"))
+            }
+            Revoked::Node(node) => {
+                let why = "these are its instances'".to_owned();
+                Err(self.denied("subject", format!("revoke identity tokens of node {node}"), why, "role `operator`"))
             }
             Revoked::Token(id) => {
                 let why = "nobody but operators revokes single tokens; one's own go all at once".to_owned();

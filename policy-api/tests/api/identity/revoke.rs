@@ -1,8 +1,8 @@
 //! Revocations: by id, by subject, by API token; who may, and that they reach gatekeepers and end by themselves.
 
-use policy_api::model::{GateState, IdentityToken, Subject, Timestamp};
+use policy_api::model::{GateState, IdentityToken, NodeName, Revoked, Subject, Timestamp};
 
-use super::{gate::Gatekeeper, own_token, proven};
+use super::{BOT, audience, gate::Gatekeeper, instance, own_token, place_two, proven};
 use crate::{
     right::{assert_names_the_role, plain, user},
     world::{World, refusal},
@@ -10,6 +10,10 @@ use crate::{
 
 fn subject(text: &str) -> Subject {
     text.parse().expect("subject")
+}
+
+fn all_of(text: &str) -> Revoked {
+    text.parse().expect("a subject or a node")
 }
 
 async fn is_revoked(world: &World, state: &GateState, token: &IdentityToken) -> bool {
@@ -36,7 +40,7 @@ async fn all_that_a_subject_has_is_revoked_and_what_it_asks_for_later_is_good() 
     let (machine, other) = (user(&world, "ci-1", "machine").await, user(&world, "ci-2", "machine").await);
     let (before, others) = (own_token(&machine).await, own_token(&other).await);
     let mut gate = Gatekeeper::of(&world).await;
-    world.operator.revoke_identity_tokens_of(&subject("host:ci-1"), &plain()).await.expect("revoked");
+    world.operator.revoke_identity_tokens_of(&all_of("host:ci-1"), &plain()).await.expect("revoked");
     let state = gate.until(|state| state.revoked.subjects.contains_key(&subject("host:ci-1"))).await;
     // In the same second, too.
     let after = own_token(&machine).await;
@@ -59,6 +63,24 @@ async fn revoking_an_api_token_revokes_what_was_made_with_it() {
 }
 
 #[tokio::test]
+async fn removing_a_node_revokes_what_it_asked_for() {
+    let world = World::with_nodes().await;
+    let placed = place_two(&world).await;
+    let mut tokens = Vec::new();
+    for (node, of) in [&world.n1, &world.n2].into_iter().zip(&placed) {
+        let which = instance(&of.instance_name());
+        tokens.push(node.identity_token(&audience(BOT), Some(&which), None).await.expect("a token"));
+    }
+    let mut gate = Gatekeeper::of(&world).await;
+    let n1: NodeName = "n1".parse().expect("name");
+    world.operator.remove_node(&n1, &plain()).await.expect("removed");
+    let state = gate.until(|state| state.revoked.nodes.contains_key(&n1)).await;
+    assert!(is_revoked(&world, &state, &tokens[0]).await);
+    assert!(!is_revoked(&world, &state, &tokens[1]).await, "the same app elsewhere goes on");
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn one_revokes_ones_own_and_nobody_elses() {
     let world = World::new().await;
     let machine = user(&world, "ci-1", "machine").await;
@@ -67,12 +89,14 @@ async fn one_revokes_ones_own_and_nobody_elses() {
     let shop = crate::right::owning("shop-*", "");
     world.operator.set_team(&"shop".parse().expect("name"), &shop, &plain()).await.expect("team");
     let person = person.await;
-    machine.revoke_identity_tokens_of(&subject("host:ci-1"), &plain()).await.expect("its own");
-    person.revoke_identity_tokens_of(&subject("user:alice"), &plain()).await.expect("her own");
+    machine.revoke_identity_tokens_of(&all_of("host:ci-1"), &plain()).await.expect("its own");
+    person.revoke_identity_tokens_of(&all_of("user:alice"), &plain()).await.expect("her own");
     let token = own_token(&person).await;
     for (who, client) in [("token/ci-1", &machine), ("token/alice", &person)] {
         let refused =
-            client.revoke_identity_tokens_of(&subject("user:operator"), &plain()).await.expect_err("another's");
+            client.revoke_identity_tokens_of(&all_of("user:operator"), &plain()).await.expect_err("another's");
+        assert_names_the_role(refused.problem().expect("a refusal"), who);
+        let refused = client.revoke_identity_tokens_of(&all_of("node:n1"), &plain()).await.expect_err("a node's");
         assert_names_the_role(refused.problem().expect("a refusal"), who);
         // Its id is in logs that others read, too.
         let refused = client.revoke_identity_token(&token.id, &plain()).await.expect_err("by its id");
@@ -90,7 +114,7 @@ async fn a_dry_run_revokes_nothing() {
     let world = World::new().await;
     let before = world.revision().await;
     let dry = policy_api::client::WriteOptions { dry_run: true, ..plain() };
-    let answer = world.operator.revoke_identity_tokens_of(&subject("host:ci-1"), &dry).await.expect("planned");
+    let answer = world.operator.revoke_identity_tokens_of(&all_of("host:ci-1"), &dry).await.expect("planned");
     assert!(answer.dry_run);
     assert_eq!(world.revision().await, before);
     world.server.stop().await;
