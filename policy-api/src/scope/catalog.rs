@@ -1,12 +1,13 @@
 //! Everything that stands, by number, with the look-ups that scopes are made of. Knows no watcher.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
 };
 
 use super::{
+    HashMap,
     item::Item,
     names::{AppNumber, Book, GroupNumber, NodeNumber},
 };
@@ -131,7 +132,7 @@ impl Catalog {
             Thing::Group(group) => self.groups.page(group)?.item.as_ref(),
             Thing::Rule(id) => self.rules.get(&id).map(|(item, _)| item),
             Thing::Node(node) => self.nodes.page(node)?.item.as_ref(),
-            Thing::Binding(address) => self.bindings.get(&address).map(|(item, _)| item),
+            Thing::Binding(address) => self.binding(address).map(|(item, _)| item),
             Thing::Isolation(app, instance) => self.apps.page(app)?.isolations.get(&instance),
         }
     }
@@ -174,8 +175,13 @@ impl Catalog {
         self.apps.page(app).into_iter().flat_map(|page| page.isolations.keys().copied())
     }
 
+    /// A binding that stands, and where it is.
+    pub(super) fn binding(&self, address: IpAddr) -> Option<(&Arc<Item>, Place)> {
+        self.bindings.get(&address).map(|(item, place)| (item, *place))
+    }
+
     pub(super) fn place(&self, address: IpAddr) -> Option<Place> {
-        self.bindings.get(&address).map(|(_, place)| *place)
+        self.binding(address).map(|(_, place)| place)
     }
 
     pub(super) fn sides(&self, rule: RuleId) -> Option<Sides> {

@@ -6,15 +6,12 @@
 //! there as what it is. So all apps are its peers, and it is everybody's. Denies between nodes and whomever are needed wherever
 //! there is anything, and make nobody a peer: an app may come to a node that nobody can tell of its rules. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    hash::Hash,
-    net::IpAddr,
-};
+use std::{collections::hash_map::Entry, hash::Hash, mem, sync::Arc};
 
 use super::{
-    catalog::{Catalog, Side, Sides, Standing, Thing},
-    item::Piece,
+    HashMap,
+    catalog::{Catalog, Place, Side, Sides, Standing, Thing},
+    item::{Item, Piece},
     names::{AppNumber, GroupNumber, NodeNumber},
 };
 use crate::model::{Digest, RuleId};
@@ -63,13 +60,20 @@ struct Held {
     on: Option<NodeNumber>,
 }
 
+/// An item that is held otherwise than before a revision.
+struct Turn<'a> {
+    thing: Thing,
+    before: Option<Held>,
+    after: Option<(Held, &'a Arc<Item>)>,
+}
+
 /// How often each of these is wanted.
 #[derive(Debug)]
 struct Counts<T>(HashMap<T, u32>);
 
 impl<T> Default for Counts<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(HashMap::default())
     }
 }
 
@@ -139,7 +143,7 @@ impl Scope {
             node,
             own: Counts::default(),
             own_groups: Counts::default(),
-            rules: HashMap::new(),
+            rules: HashMap::default(),
             peers: Counts::default(),
             peer_groups: Counts::default(),
             everything: 0,
@@ -147,7 +151,7 @@ impl Scope {
             nodes: Counts::default(),
             digest: Digest::default(),
             count: 0,
-            noted: HashMap::new(),
+            noted: HashMap::default(),
             interests: Vec::new(),
         };
         // A new watcher holds nothing; what is the node's own in any case, it is about to get.
@@ -167,10 +171,12 @@ impl Scope {
             Thing::Group(group) => self.named.has(group),
             Thing::Rule(id) => self.rules.contains_key(&id),
             Thing::Node(node) => node == self.node || self.nodes.has(node),
-            Thing::Binding(address) => {
-                catalog.place(address).is_some_and(|place| place.node == self.node || self.is_peer(catalog, place.app))
-            }
+            Thing::Binding(address) => catalog.place(address).is_some_and(|place| self.has_place(catalog, place)),
         }
+    }
+
+    fn has_place(&self, catalog: &Catalog, place: Place) -> bool {
+        place.node == self.node || self.is_peer(catalog, place.app)
     }
 
     fn is_peer(&self, catalog: &Catalog, app: AppNumber) -> bool {
@@ -179,19 +185,26 @@ impl Scope {
         self.everything > 0 || self.peers.has(app) || by_audit() || by_group()
     }
 
-    fn held(&self, catalog: &Catalog, thing: Thing) -> Option<Held> {
-        let item = catalog.item(thing)?;
-        let on = match thing {
-            Thing::Binding(address) => catalog.place(address).map(|place| place.node),
-            Thing::Group(_) | Thing::App(_) | Thing::Node(_) | Thing::Rule(_) | Thing::Isolation(..) => None,
+    /// What is held of an item, and the item. Each is looked up once, and only if it may be held: a new watcher begins by noting
+    /// thousands of which it has none.
+    fn hold<'a>(&self, catalog: &'a Catalog, thing: Thing) -> Option<(Held, &'a Arc<Item>)> {
+        let (item, on) = match thing {
+            Thing::Binding(address) => {
+                let (item, place) = catalog.binding(address).filter(|(_, place)| self.has_place(catalog, *place))?;
+                (item, Some(place.node))
+            }
+            Thing::Group(_) | Thing::App(_) | Thing::Node(_) | Thing::Rule(_) | Thing::Isolation(..) => {
+                (self.has(catalog, thing).then(|| catalog.item(thing))??, None)
+            }
         };
-        self.has(catalog, thing).then(|| Held { part: item.part(), on })
+        Some((Held { part: item.part(), on }, item))
     }
 
     /// Remembers how an item is held, before anything about it changes.
     pub(super) fn note(&mut self, catalog: &Catalog, thing: Thing) {
         if !self.noted.contains_key(&thing) {
-            self.noted.insert(thing, self.held(catalog, thing));
+            let held = self.hold(catalog, thing).map(|(held, _)| held);
+            self.noted.insert(thing, held);
         }
     }
 
@@ -374,57 +387,54 @@ impl Scope {
 
     /// What the watcher has to be told of all that was noted; nothing if it holds it already.
     pub(super) fn finish(&mut self, catalog: &Catalog) -> Option<Part> {
-        self.recount_nodes(catalog);
+        let bindings: Vec<_> = self.noted.extract_if(|thing, _| matches!(thing, Thing::Binding(_))).collect();
+        let mut turns = self.turns(catalog, bindings);
+        // Which nodes are needed follows from which bindings are.
+        for Turn { before, after, .. } in &turns {
+            self.recount_nodes(catalog, before.and_then(|held| held.on), after.and_then(|(held, _)| held.on));
+        }
         // Taken, not drained: what it took to note a whole scope must not stay with each of a thousand.
-        let mut noted: Vec<(Thing, Option<Held>)> = std::mem::take(&mut self.noted).into_iter().collect();
-        noted.sort_unstable_by_key(|(thing, _)| *thing);
-        let mut pieces = Vec::new();
-        for (thing, before) in noted {
-            let after = self.held(catalog, thing);
-            if before.map(|held| held.part) == after.map(|held| held.part) {
-                continue;
-            }
+        let others = mem::take(&mut self.noted);
+        turns.extend(self.turns(catalog, others));
+        turns.sort_unstable_by_key(|turn| turn.thing);
+        let mut pieces = Vec::with_capacity(turns.len());
+        for Turn { thing, before, after } in turns {
             if let Some(before) = before {
                 self.digest = self.digest.without(before.part);
                 self.count -= 1;
             }
-            if let Some(after) = after {
+            if let Some((after, _)) = after {
                 self.digest = self.digest.with(after.part);
                 self.count += 1;
             }
             pieces.extend(match after {
-                Some(_) => catalog.item(thing).cloned().map(Piece::Put),
+                Some((_, item)) => Some(Piece::Put(item.clone())),
                 None => catalog.deletion(thing).map(Piece::Delete),
             });
         }
         (!pieces.is_empty()).then_some(Part { pieces, digest: self.digest, count: self.count })
     }
+    /// Of what was noted, what is held otherwise by now.
+    fn turns<'a>(&self, catalog: &'a Catalog, noted: impl IntoIterator<Item = (Thing, Option<Held>)>) -> Vec<Turn<'a>> {
+        let turns = noted.into_iter().map(|(thing, before)| Turn { thing, before, after: self.hold(catalog, thing) });
+        turns.filter(|turn| turn.before.map(|held| held.part) != turn.after.map(|(held, _)| held.part)).collect()
+    }
 
-    /// Which nodes are needed follows from which bindings are.
-    fn recount_nodes(&mut self, catalog: &Catalog) {
-        let addresses = self.noted.keys().filter_map(|thing| match thing {
-            Thing::Binding(address) => Some(*address),
-            Thing::Group(_) | Thing::App(_) | Thing::Node(_) | Thing::Rule(_) | Thing::Isolation(..) => None,
-        });
-        let addresses: HashSet<IpAddr> = addresses.collect();
-        for address in addresses {
-            let thing = Thing::Binding(address);
-            let before = self.noted.get(&thing).copied().flatten().and_then(|held| held.on);
-            let after = self.held(catalog, thing).and_then(|held| held.on);
-            if before == after {
-                continue;
+    /// One binding of the scope is on another node.
+    fn recount_nodes(&mut self, catalog: &Catalog, before: Option<NodeNumber>, after: Option<NodeNumber>) {
+        if before == after {
+            return;
+        }
+        if let Some(node) = after {
+            self.note(catalog, Thing::Node(node));
+            if self.nodes.add(node) {
+                self.interests.push((Interest::Node(node), true));
             }
-            if let Some(node) = after {
-                self.note(catalog, Thing::Node(node));
-                if self.nodes.add(node) {
-                    self.interests.push((Interest::Node(node), true));
-                }
-            }
-            if let Some(node) = before {
-                self.note(catalog, Thing::Node(node));
-                if self.nodes.remove(node) {
-                    self.interests.push((Interest::Node(node), false));
-                }
+        }
+        if let Some(node) = before {
+            self.note(catalog, Thing::Node(node));
+            if self.nodes.remove(node) {
+                self.interests.push((Interest::Node(node), false));
             }
         }
     }

@@ -10,11 +10,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use self::{
     catalog::{Catalog, Place, Side, Sides, Thing},
@@ -25,6 +21,9 @@ use self::{
 use crate::model::{Change, Digest, NodeName, RuleId};
 
 pub use self::{extent::Part, item::Piece};
+
+/// By a quick hash with a random seed: a node's scope is thousands of look-ups, for each of a thousand nodes at once.
+type HashMap<Key, Value> = std::collections::HashMap<Key, Value, foldhash::fast::RandomState>;
 
 /// A watcher, for as long as it watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

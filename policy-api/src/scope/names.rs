@@ -1,6 +1,8 @@
 //! Numbers that stand for names, so that scopes hold words instead of texts. A name keeps its number as long as we run.
 
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
+
+use super::HashMap;
 
 macro_rules! numbers {
     ($($(#[doc = $doc:literal])+ $name:ident)+) => {$(
@@ -44,7 +46,7 @@ pub(super) struct Book<Name, Page> {
 
 impl<Name, Page> Default for Book<Name, Page> {
     fn default() -> Self {
-        Self { numbers: HashMap::new(), pages: Vec::new() }
+        Self { numbers: HashMap::default(), pages: Vec::new() }
     }
 }
 
