@@ -70,7 +70,10 @@ impl Ours {
         let settings = Settings {
             resource: "production/release-bot".parse().context("a resource")?,
             privileges: PrivilegeTable::new(Vec::new()),
-            upstream: UpstreamSettings { idle: NGINX_IDLE, ..UpstreamSettings::of(UpstreamAddress::Tcp(app.to_string())) },
+            upstream: UpstreamSettings {
+                idle: NGINX_IDLE,
+                ..UpstreamSettings::of(UpstreamAddress::Tcp(app.to_string()))
+            },
             limits: Limits::default(),
             longest_body: LongestBody(1 << 20),
             patience: Patience::default(),
