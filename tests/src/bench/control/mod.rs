@@ -35,6 +35,8 @@ const WRITES_OF_ONE: usize = 1_000;
 const CLIENTS: usize = 64;
 const WRITES_OF_EACH: usize = 100;
 const IDLE: Duration = Duration::from_secs(20);
+/// Until what the start leaves to be written is written: by when each node had it in force.
+const SETTLED: Duration = Duration::from_secs(2);
 const CHANGES: usize = 100;
 const WIDE_CHANGES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -164,6 +166,7 @@ async fn write_all(service: &Service, clients: usize, each: usize) -> Result<(f6
 
 /// What it costs that nothing happens.
 async fn idle(service: &Service, ledger: &Ledger) -> Result<Vec<Row>> {
+    tokio::time::sleep(SETTLED).await;
     let (bytes, commits) = (ledger.bytes(), service.commits().await?);
     let (requests, cpu) = (service.answers().await?, service.cpu_seconds()?);
     tokio::time::sleep(IDLE).await;
