@@ -24,10 +24,6 @@ use policy_api::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Of an API's time a tenth went into the C library's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The policy API of netpol: what users want, in one order of changes, for every node to enforce.
 #[derive(Parser)]
 #[command(name = "netpol-api", version, arg_required_else_help = true)]
