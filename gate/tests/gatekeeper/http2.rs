@@ -1,22 +1,18 @@
 //! HTTP/2 towards clients and towards the app, and what must not become HTTP/1.1 on the way between.
 
 use std::{
-    convert::Infallible,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{TryStreamExt as _, future::ready};
 use gate::gatekeeper::UpstreamProtocol;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody, combinators::BoxBody};
-use hyper::body::{Frame, Incoming};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use crate::world::World;
+use crate::{grpc, world::World};
 
 /// A client that writes frames itself.
 struct Frames(TcpStream);
@@ -162,69 +158,23 @@ fn what_is_odd_is_refused_as_over_http1() {
     assert_eq!(world.app.requests(), 0);
 }
 
-pub(crate) type Sender = hyper::client::conn::http2::SendRequest<BoxBody<Bytes, Infallible>>;
-
-pub(crate) async fn connect(address: SocketAddr) -> Sender {
-    let socket = tokio::net::TcpStream::connect(address).await.expect("it listens");
-    let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
-    let (sender, connection) = made.expect("HTTP/2");
-    tokio::spawn(connection);
-    sender
-}
-
-/// A server as servers of gRPC are: says back each piece as it comes, and then a status in the trailer.
-pub(crate) async fn echo_service() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("it listens");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
-                let te = request.headers().get("te").cloned();
-                let mut trailers = HeaderMap::new();
-                trailers.insert("grpc-status", HeaderValue::from_static("0"));
-                // Servers of gRPC send no empty pieces.
-                let pieces = BodyStream::new(request.into_body())
-                    .try_filter(|frame| ready(frame.data_ref().is_none_or(|data| !data.is_empty())));
-                let body = StreamBody::new(pieces).with_trailers(async { Some(Ok(trailers)) });
-                let mut answer = Response::new(body);
-                answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-                if let Some(te) = te {
-                    answer.headers_mut().insert("seen-te", te);
-                }
-                Ok::<_, Infallible>(answer)
-            });
-            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(socket), service);
-            tokio::spawn(connection);
-        }
-    });
-    address
-}
-
-pub(crate) fn stream() -> (mpsc::Sender<&'static str>, BoxBody<Bytes, Infallible>) {
-    let (sender, mut pieces) = mpsc::channel::<&'static str>(8);
-    let stream = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context));
-    let frames = futures_util::StreamExt::map(stream, |piece| Ok(Frame::data(Bytes::from(piece))));
-    (sender, BoxBody::new(StreamBody::new(frames)))
-}
-
-pub(crate) fn call(address: SocketAddr, body: BoxBody<Bytes, Infallible>) -> Request<BoxBody<Bytes, Infallible>> {
-    let request = Request::post(format!("http://{address}/echo.Echo/Say")).header("te", "trailers");
-    let request = request.header("content-type", "application/grpc").header("authorization", "Bearer ci-token");
-    request.body(body).expect("a request")
-}
-
-#[tokio::test]
-async fn a_grpc_stream_flows_both_ways_at_once_and_ends_with_its_status() {
-    let service = echo_service().await;
+/// A service behind a gatekeeper, and a call to it that has said "one".
+async fn open_stream() -> (World, mpsc::Sender<&'static str>, Response<Incoming>) {
+    let service = grpc::echo_service().await;
     let world = World::with(|settings| {
         settings.upstream.address = format!("http://{service}").parse().expect("an address");
         settings.upstream.protocol = UpstreamProtocol::Http2;
     });
-    let mut client = connect(world.address).await;
-    let (pieces, body) = stream();
+    let (pieces, body) = grpc::stream();
     pieces.send("one").await.expect("it flows");
-    let answer = client.send_request(call(world.address, body)).await.expect("an answer");
+    let mut client = grpc::connect(world.address).await;
+    let answer = client.send_request(grpc::call(world.address, body)).await.expect("an answer");
+    (world, pieces, answer)
+}
+
+#[tokio::test]
+async fn a_grpc_stream_flows_both_ways_at_once_and_ends_with_its_status() {
+    let (_world, pieces, answer) = open_stream().await;
     assert_eq!(answer.headers()["seen-te"], "trailers");
     let mut answered = answer.into_body();
     for piece in ["one", "two", "three"] {
@@ -241,15 +191,7 @@ async fn a_grpc_stream_flows_both_ways_at_once_and_ends_with_its_status() {
 
 #[tokio::test]
 async fn a_grpc_stream_is_cut_when_the_token_is_taken_back() {
-    let service = echo_service().await;
-    let world = World::with(|settings| {
-        settings.upstream.address = format!("http://{service}").parse().expect("an address");
-        settings.upstream.protocol = UpstreamProtocol::Http2;
-    });
-    let mut client = connect(world.address).await;
-    let (pieces, body) = stream();
-    pieces.send("one").await.expect("it flows");
-    let answer = client.send_request(call(world.address, body)).await.expect("an answer");
+    let (world, _pieces, answer) = open_stream().await;
     let mut answered = answer.into_body();
     assert!(answered.frame().await.expect("a piece").is_ok());
     world.revoke("ci-token");
@@ -260,7 +202,7 @@ async fn a_grpc_stream_is_cut_when_the_token_is_taken_back() {
 #[tokio::test]
 async fn many_requests_share_a_connection() {
     let world = World::start();
-    let client = connect(world.address).await;
+    let client = grpc::connect(world.address).await;
     let asking = (0..100).map(|number| {
         let mut client = client.clone();
         let request = Request::post(format!("http://app/{number}")).header("authorization", "Bearer ci-token");

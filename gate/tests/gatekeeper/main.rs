@@ -2,6 +2,7 @@
 
 mod app;
 mod credentials;
+mod grpc;
 mod http2;
 mod identity;
 mod leaving;

@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 
 use crate::{
     app::App,
-    http2,
+    grpc,
     raw::Raw,
     world::{CI, Tokens},
 };
@@ -144,11 +144,11 @@ fn ask_http1(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
 
 /// The same over HTTP/2, where the gatekeeper says that it takes no more streams.
 async fn ask_http2(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
-    let mut client = http2::connect(address).await;
+    let mut client = grpc::connect(address).await;
     while !stop.load(Ordering::SeqCst) {
-        let (pieces, body) = http2::stream();
+        let (pieces, body) = grpc::stream();
         drop(pieces);
-        match client.try_send_request(http2::call(address, body)).await {
+        match client.try_send_request(grpc::call(address, body)).await {
             Ok(answer) => {
                 assert_eq!(answer.status(), 200);
                 answer.into_body().collect().await.expect("a whole answer");
@@ -156,7 +156,7 @@ async fn ask_http2(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsiz
             }
             Err(mut error) => match error.take_message() {
                 // It was not sent: the connection takes no more.
-                Some(_unsent) => client = http2::connect(address).await,
+                Some(_unsent) => client = grpc::connect(address).await,
                 None => panic!("a request failed: {:?}", error.into_error()),
             },
         }
@@ -192,15 +192,15 @@ fn five_restarts_under_load_fail_no_call_and_cut_no_grpc_stream() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
-    let service = runtime.block_on(http2::echo_service());
+    let service = runtime.block_on(grpc::echo_service());
     let mut succession = Succession::begin(directory.path(), "http2", service, &["--upstream-http2"]);
     let address = succession.address;
     let handle = runtime.handle().clone();
     let load = Load::start(2, move |stop, answered| handle.block_on(ask_http2(address, stop, answered)));
-    let (pieces, body) = http2::stream();
+    let (pieces, body) = grpc::stream();
     let mut answered = runtime.block_on(async {
-        let mut client = http2::connect(address).await;
-        client.send_request(http2::call(address, body)).await.expect("an answer").into_body()
+        let mut client = grpc::connect(address).await;
+        client.send_request(grpc::call(address, body)).await.expect("an answer").into_body()
     });
     for piece in ["one", "two", "three", "four", "five"] {
         load.go_on_for(100);
