@@ -4,43 +4,33 @@ use std::{
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
 };
 
-use clap::Parser;
-use gate::gatekeeper::{GatekeeperOptions, run_with};
 use http_body_util::BodyExt as _;
 
 use crate::{
     app::App,
+    command_line::{Running, free_port, start},
     grpc,
+    load::{Load, ask_http1, ask_http2},
     raw::Raw,
-    world::{CI, Tokens},
+    world::CI,
 };
 
 const RESTARTS: usize = 5;
-
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    options: GatekeeperOptions,
-}
 
 /// Gatekeepers that follow one another, each from its command line to its end.
 struct Succession {
     address: SocketAddr,
     handover: PathBuf,
     line: Vec<String>,
-    generations: Vec<JoinHandle<anyhow::Result<()>>>,
+    generations: Vec<Running>,
 }
 
 impl Succession {
     fn begin(directory: &Path, name: &str, upstream: SocketAddr, more: &[&str]) -> Self {
-        let [address, admin] = free_ports();
+        let (address, admin) = (free_port(), free_port());
         let handover = directory.join(format!("{name}.sock"));
         let pairs = [
             ("--listen", address.to_string()),
@@ -59,11 +49,10 @@ impl Succession {
     /// Starts one more, and waits until it has relieved the one before: then it waits for a successor itself.
     fn next(&mut self) {
         let before = self.offered();
-        let options = Line::parse_from(&self.line).options;
-        let mut newest = Some(thread::spawn(move || run_with(options, |_, _| Ok(Arc::new(Tokens::known())))));
+        let mut newest = Some(start(&self.line));
         while self.offered().is_none_or(|now| Some(now) == before) {
-            if newest.as_ref().is_some_and(JoinHandle::is_finished) {
-                panic!("it ended: {:?}", newest.take().map(JoinHandle::join));
+            if newest.as_ref().is_some_and(Running::is_finished) {
+                panic!("it ended: {:?}", newest.take().map(Running::join));
             }
             thread::yield_now();
         }
@@ -83,83 +72,6 @@ impl Succession {
             older.join().expect("it does not panic").expect("it ends well");
         }
         self.generations.extend(newest);
-    }
-}
-
-/// Ports that nobody has.
-fn free_ports() -> [SocketAddr; 2] {
-    let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-    listeners.map(|listener| listener.local_addr().expect("an address"))
-}
-
-/// Clients that ask all the time until they are told to stop; an answer that is missing or wrong is a panic.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(clients: usize, ask: impl Fn(&AtomicBool, &AtomicUsize) + Clone + Send + 'static) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let clients = (0..clients).map(|_| {
-            let (stop, answered, ask) = (stop.clone(), answered.clone(), ask.clone());
-            thread::spawn(move || ask(&stop, &answered))
-        });
-        Self { clients: clients.collect(), stop, answered }
-    }
-
-    /// Waits until so many more were answered.
-    fn go_on_for(&self, more: usize) {
-        let wanted = self.answered.load(Ordering::SeqCst) + more;
-        while self.answered.load(Ordering::SeqCst) < wanted {
-            assert!(!self.clients.iter().any(JoinHandle::is_finished), "a request failed");
-            thread::yield_now();
-        }
-    }
-
-    fn end(self) {
-        self.stop.store(true, Ordering::SeqCst);
-        for client in self.clients {
-            client.join().expect("no request failed");
-        }
-    }
-}
-
-/// Asks over connections that are kept until the gatekeeper says that it closes them.
-fn ask_http1(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
-    while !stop.load(Ordering::SeqCst) {
-        let mut connection = Raw::connect(address);
-        loop {
-            connection.send(&format!("GET /a HTTP/1.1\r\nHost: app\r\n{CI}\r\n\r\n"));
-            let answer = connection.answer();
-            assert_eq!(answer.status, 200, "{answer:?}");
-            answered.fetch_add(1, Ordering::SeqCst);
-            if answer.field("connection").is_some() || stop.load(Ordering::SeqCst) {
-                break;
-            }
-        }
-    }
-}
-
-/// The same over HTTP/2, where the gatekeeper says that it takes no more streams.
-async fn ask_http2(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
-    let mut client = grpc::connect(address).await;
-    while !stop.load(Ordering::SeqCst) {
-        let (pieces, body) = grpc::stream();
-        drop(pieces);
-        match client.try_send_request(grpc::call(address, body)).await {
-            Ok(answer) => {
-                assert_eq!(answer.status(), 200);
-                answer.into_body().collect().await.expect("a whole answer");
-                answered.fetch_add(1, Ordering::SeqCst);
-            }
-            Err(mut error) => match error.take_message() {
-                // It was not sent: the connection takes no more.
-                Some(_unsent) => client = grpc::connect(address).await,
-                None => panic!("a request failed: {:?}", error.into_error()),
-            },
-        }
     }
 }
 
