@@ -64,12 +64,12 @@ pub fn run_with(
 
 async fn serve(options: GatekeeperOptions, config: &Config, judge: Arc<dyn Judge>) -> Result<()> {
     let settings = Arc::new(settings(&options, config)?);
+    let ready_file = options.ready_file.clone().filter(|_| !settings.ready);
     let metrics = Metrics::new();
     let (sockets, predecessor) = sockets(&options).await?;
     let sockets = Arc::new(sockets);
     let gatekeeper = Gatekeeper::start(settings, &sockets.clients, judge, &metrics).context("start to serve")?;
-    if let Some(path) = options.ready_file.clone() {
-        gatekeeper.set_ready(false);
+    if let Some(path) = ready_file {
         tokio::spawn(wait_for_file(path, gatekeeper.readiness()));
     }
     let relieved = take_over(&options, &sockets, predecessor).await?;
@@ -111,6 +111,8 @@ fn settings(options: &GatekeeperOptions, config: &Config) -> Result<Settings> {
         access_log: options.access_log.clone(),
         tls,
         threads: options.threads,
+        // Before anybody is served: one that takes over from another refuses nobody for an app that has long been ready.
+        ready: options.ready_file.as_ref().is_none_or(|file| file.exists()),
     })
 }
 

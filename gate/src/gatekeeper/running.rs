@@ -44,7 +44,7 @@ impl Gatekeeper {
     ) -> io::Result<Self> {
         let log = AccessLog::open(&settings.access_log, metrics.log_lines_lost.clone())?;
         let (phase, watched) = watch::channel(Phase::Serving);
-        let ready = Arc::new(AtomicBool::new(true));
+        let ready = Arc::new(AtomicBool::new(settings.ready));
         let mut workers = Vec::new();
         for number in 0..settings.threads {
             let parts = WorkerParts {

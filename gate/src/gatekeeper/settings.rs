@@ -24,6 +24,8 @@ pub struct Settings {
     /// TLS towards clients.
     pub tls: Option<Arc<ServerConfig>>,
     pub threads: u32,
+    /// Whether the app is ready at once; where it is not, `Gatekeeper::set_ready` says when.
+    pub ready: bool,
 }
 
 /// How long others may take.

@@ -1,7 +1,7 @@
 //! A gatekeeper from its command line to its end, with the judge of these tests.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -24,6 +24,20 @@ pub(crate) type Running = JoinHandle<anyhow::Result<()>>;
 pub(crate) fn start(line: &[String]) -> Running {
     let options = Line::parse_from(line).options;
     thread::spawn(move || run_with(options, |_, _| Ok(Arc::new(Tokens::known()))))
+}
+
+/// Starts one before an upstream and waits until it serves; it goes on as long as the tests do.
+pub(crate) fn serve(upstream: &str, more: &[&str]) -> SocketAddr {
+    let address = free_port();
+    let listen = address.to_string();
+    let needful = ["gatekeeper", "--app", "app", "--resource", "app", "--listen", &listen, "--upstream", upstream];
+    let line = needful.iter().chain(&["--access-log", "off"]).chain(more);
+    let gatekeeper = start(&line.map(ToString::to_string).collect::<Vec<_>>());
+    while TcpStream::connect(address).is_err() {
+        assert!(!gatekeeper.is_finished(), "it ended: {:?}", gatekeeper.join());
+        thread::yield_now();
+    }
+    address
 }
 
 /// A port that nobody has.

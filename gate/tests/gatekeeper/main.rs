@@ -1,5 +1,6 @@
 //! The gatekeeper over real sockets: what clients send byte by byte, and what the app behind it gets to see of it.
 
+mod admin;
 mod app;
 mod command_line;
 mod credentials;

@@ -31,13 +31,15 @@ struct Succession {
 impl Succession {
     fn begin(directory: &Path, name: &str, upstream: SocketAddr, more: &[&str]) -> Self {
         let (address, admin) = (free_port(), free_port());
-        let handover = directory.join(format!("{name}.sock"));
+        let (handover, ready) = (directory.join(format!("{name}.sock")), directory.join(format!("{name}.ready")));
+        std::fs::write(&ready, "").expect("a file");
         let pairs = [
             ("--listen", address.to_string()),
             ("--admin", admin.to_string()),
             ("--upstream", format!("http://{upstream}")),
             ("--access-log", directory.join(format!("{name}.log")).display().to_string()),
             ("--handover", handover.display().to_string()),
+            ("--ready-file", ready.display().to_string()),
         ];
         let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         let words = ["gatekeeper", "--app", "echo", "--resource", "echo"].iter().chain(more).map(ToString::to_string);

@@ -102,6 +102,7 @@ pub(crate) fn settings(upstream: UpstreamAddress) -> Settings {
         access_log: LogTarget::Off,
         tls: None,
         threads: 1,
+        ready: true,
     }
 }
 

@@ -81,6 +81,7 @@ impl Ours {
             access_log: LogTarget::File(directory.join(format!("{way:?}-access.log"))),
             tls: None,
             threads: 1,
+            ready: true,
         };
         let socket = ListeningSocket::bind(&ListenAddress::Tcp(address)).context("listen")?;
         let gatekeeper = Gatekeeper::start(Arc::new(settings), &socket, judge, &Metrics::new())?;
