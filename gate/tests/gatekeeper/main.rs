@@ -15,5 +15,7 @@ mod raw;
 mod readiness;
 mod restart;
 mod smuggling;
+mod sockets;
+mod tls;
 mod upgrade;
 mod world;
