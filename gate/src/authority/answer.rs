@@ -37,6 +37,8 @@ pub struct Permit {
     pub source_app: Option<SourceApp>,
     /// From then on the authority has to be asked again: the end of the token, or sooner.
     pub until: Instant,
+    /// When the token was issued, where it says so.
+    pub issued: Option<Timestamp>,
     /// What it stands on, where that can be taken back by push.
     pub grounds: Option<Grounds>,
     used: AtomicBool,
@@ -168,10 +170,16 @@ impl Permit {
             subject,
             source_app,
             until,
+            issued: None,
             grounds: None,
             used: AtomicBool::new(false),
             revoked: watch::Sender::new(false),
         }
+    }
+
+    /// The same, by a token that was issued then.
+    pub fn issued_at(self, issued: Option<Timestamp>) -> Self {
+        Self { issued, ..self }
     }
 
     /// The same, and it is taken back when these grounds are.

@@ -79,7 +79,8 @@ impl Broker {
         let malformed = |_| Denial::Malformed;
         let app = subject.strip_prefix("app:").map(str::parse::<SourceApp>).transpose().map_err(malformed)?;
         let until = Instant::now() + now.until(validity.until).min(self.remember);
-        Ok(Permit::new(subject.parse().map_err(malformed)?, app, until).standing_on(grounds))
+        let permit = Permit::new(subject.parse().map_err(malformed)?, app, until);
+        Ok(permit.issued_at(Some(issued)).standing_on(grounds))
     }
 }
 

@@ -87,7 +87,7 @@ impl Oidc {
         let name = claims.text(subject).filter(|name| name.len() <= LONGEST_NAME).ok_or(Denial::Malformed)?;
         let subject: Subject = format!("user:oidc/{name}").parse().map_err(|_| Denial::Malformed)?;
         let until = Instant::now() + now.until(validity.until).min(*remember);
-        let permit = Permit::new(subject, None, until);
+        let permit = Permit::new(subject, None, until).issued_at(validity.issued);
         Ok(match rights {
             Rights::Claims(_) => permit,
             Rights::Pushed(_) => {

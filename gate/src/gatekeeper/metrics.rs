@@ -23,6 +23,7 @@ pub struct Metrics {
     answers: Family<AnswerLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     durations: Family<WorkerLabels, Histogram>,
+    token_ages: Family<WorkerLabels, Histogram>,
     /// Seconds that an authority took.
     pub(crate) check_seconds: Histogram,
     /// Seconds that a permit held when it was given.
@@ -41,6 +42,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) remembered: Counter,
     pub(crate) asked: Counter,
     duration: Histogram,
+    /// Seconds since a token was issued that an authority lets in.
+    pub(crate) token_age: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -121,6 +124,7 @@ impl Metrics {
             answers: Family::default(),
             verdicts: Family::default(),
             durations: Family::new_with_constructor(|| histogram(&SECONDS)),
+            token_ages: Family::new_with_constructor(|| histogram(&LIFETIMES)),
             check_seconds: histogram(&SECONDS),
             permit_seconds: histogram(&LIFETIMES),
             log_lines_lost: Counter::default(),
@@ -141,6 +145,7 @@ impl Metrics {
         gate.register("request_seconds", "From a head to the end of its answer", self.durations.clone());
         gate.register("check_seconds", "How long authorities took to answer", self.check_seconds.clone());
         gate.register("permit_seconds", "How long permits held when they were given", self.permit_seconds.clone());
+        gate.register("token_age_seconds", "How old tokens were that authorities let in", self.token_ages.clone());
         gate.register("access_log_lost", "Lines of the access log that were dropped", self.log_lines_lost.clone());
         gate.register("connections", "Connections of clients that are open", self.connections.clone());
         gate.register("streams", "Upgraded connections that are open", self.streams.clone());
@@ -170,6 +175,7 @@ impl Metrics {
             remembered: verdicts(Source::cache),
             asked: verdicts(Source::authority),
             duration: self.durations.get_or_create_owned(&WorkerLabels { worker }),
+            token_age: self.token_ages.get_or_create_owned(&WorkerLabels { worker }),
         }
     }
 }

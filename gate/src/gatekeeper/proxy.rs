@@ -5,6 +5,7 @@ use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instan
 
 use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 use hyper::body::Incoming;
+use policy_api::model::Timestamp;
 
 use super::{
     admit::{Admitted, admit},
@@ -149,6 +150,9 @@ async fn ask(worker: &Worker, question: Question<'_>) -> Verdict {
     if let Verdict::Allow(permit) = &verdict {
         let left = permit.until.saturating_duration_since(Instant::now());
         worker.metrics.all.permit_seconds.observe(left.as_secs_f64());
+        if let Some(issued) = permit.issued {
+            worker.metrics.token_age.observe(issued.until(Timestamp::now()).as_secs_f64());
+        }
     }
     verdict
 }

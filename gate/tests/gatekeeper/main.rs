@@ -1,6 +1,7 @@
 //! The gatekeeper over real sockets: what clients send byte by byte, and what the app behind it gets to see of it.
 
 mod admin;
+mod ages;
 mod app;
 mod command_line;
 mod credentials;

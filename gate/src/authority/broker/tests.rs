@@ -88,6 +88,7 @@ async fn a_permit_names_the_app_of_an_instance_and_ends_with_the_token_or_sooner
         gate.broker.judge(&Question { credential, privilege: &privilege, resource: &resource }, Timestamp::now());
     let Answer::Allow(permit) = answer else { panic!("{answer:?}") };
     assert_eq!(permit.source_app.as_ref().map(SourceApp::as_str), Some("web"));
+    assert_eq!(permit.issued.map(Timestamp::unix_seconds), claims["iat"].as_i64());
     let left = permit.until - Instant::now();
     assert!((19..=25).contains(&left.as_secs()), "{left:?}");
 }
