@@ -1,11 +1,13 @@
 //! A real binary that runs in the background, with its log in a file.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -24,6 +26,24 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `command` with both its outputs appended to `directory/name.log`.
     pub fn start(name: &str, command: &mut Command, directory: &Path) -> Result<Self> {
+        Self::start_with(Stdio::null(), name, command, directory)
+    }
+
+    /// Starts `command` as systemd does that listens for it, with the socket as descriptor 3.
+    pub fn start_listening(
+        socket: &TcpListener,
+        name: &str,
+        command: &Command,
+        directory: &Path,
+    ) -> Result<Self> {
+        const ACTIVATE: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+        let socket = OwnedFd::from(socket.try_clone().context("share the socket")?);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(ACTIVATE).arg(command.get_program()).args(command.get_args());
+        Self::start_with(socket.into(), name, &mut shell, directory)
+    }
+
+    fn start_with(input: Stdio, name: &str, command: &mut Command, directory: &Path) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file =
             File::options().create(true).append(true).open(&log).with_context(|| format!("open {}", log.display()))?;
@@ -31,7 +51,7 @@ impl Daemon {
             .env("NO_COLOR", "1")
             // Of a panic its message matters, which a stack would push out of the last lines.
             .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(file.try_clone().context("share the log file")?)
             .stderr(file)
             .spawn()
@@ -66,6 +86,18 @@ impl Daemon {
         let lines: Vec<&str> = log.lines().collect();
         let from = lines.len().saturating_sub(TAIL);
         format!("--- last lines of {} ---\n{}\n", self.name, lines[from..].join("\n"))
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Waits until it has ended by itself, and well.
+    pub fn await_end(&mut self) -> Result<()> {
+        let what = format!("{} to end", self.name);
+        let status = await_some(&what, PATIENCE, || Ok(self.child.try_wait()?)).with_context(|| self.log_tail())?;
+        ensure!(status.success(), "{} ended with {status}\n{}", self.name, self.log_tail());
+        Ok(())
     }
 
     /// Kill -9: no chance to tidy up.
