@@ -21,7 +21,8 @@ fn listen_at(path: &Path, app: SocketAddr) {
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let app = TcpStream::connect(app).expect("it listens");
-            let (mut from_client, mut to_app) = (client.try_clone().expect("a descriptor"), app.try_clone().expect("one"));
+            let (mut from_client, mut to_app) =
+                (client.try_clone().expect("a descriptor"), app.try_clone().expect("one"));
             thread::spawn(move || {
                 // Who breaks off has ended.
                 let _ended = io::copy(&mut from_client, &mut to_app);

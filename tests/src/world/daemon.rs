@@ -30,12 +30,7 @@ impl Daemon {
     }
 
     /// Starts `command` as systemd does that listens for it, with the socket as descriptor 3.
-    pub fn start_listening(
-        socket: &TcpListener,
-        name: &str,
-        command: &Command,
-        directory: &Path,
-    ) -> Result<Self> {
+    pub fn start_listening(socket: &TcpListener, name: &str, command: &Command, directory: &Path) -> Result<Self> {
         const ACTIVATE: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
         let socket = OwnedFd::from(socket.try_clone().context("share the socket")?);
         let mut shell = Command::new("sh");
