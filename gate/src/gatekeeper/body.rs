@@ -292,7 +292,7 @@ impl Passed {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
         match mem::replace(&mut self.early, Poll::Pending) {
             Poll::Pending => poll_filled(&mut self.incoming, context),
-            piece => piece,
+            piece @ Poll::Ready(_) => piece,
         }
     }
 
