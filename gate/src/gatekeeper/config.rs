@@ -15,6 +15,10 @@
 //!
 //! [patience]
 //! answer = "30s"
+//!
+//! [upstream]
+//! connect = "2s"
+//! idle = "60s"
 //! ```
 
 use std::{fs, path::Path, time::Duration};
@@ -30,6 +34,7 @@ use super::{
     admit::LongestBody,
     privilege::{PrivilegeRow, PrivilegeTable},
     settings::Patience,
+    upstream::UpstreamSettings,
     wire::Limits,
 };
 
@@ -44,6 +49,7 @@ pub struct Config {
     pub privilege: Vec<PrivilegeConfig>,
     pub limits: LimitsConfig,
     pub patience: PatienceConfig,
+    pub upstream: UpstreamConfig,
 }
 
 /// Section `[feed]`: what the policy API pushes.
@@ -97,6 +103,18 @@ pub struct PatienceConfig {
     pub write: Option<Duration>,
     #[serde(deserialize_with = "lifetime")]
     pub answer: Option<Duration>,
+}
+
+/// Section `[upstream]`: `2s`, `1m`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct UpstreamConfig {
+    /// So long it may take to connect.
+    #[serde(deserialize_with = "lifetime")]
+    pub connect: Option<Duration>,
+    /// A connection that was idle for so long is not used again: shorter than the app's own patience.
+    #[serde(deserialize_with = "lifetime")]
+    pub idle: Option<Duration>,
 }
 
 /// As long as what is uploaded usually is, and far from filling a disk.
@@ -167,6 +185,15 @@ impl Config {
         self.feed.silence.unwrap_or(Duration::from_secs(10))
     }
 
+    /// How the app is reached, which else is as usual.
+    pub fn upstream(&self, usual: UpstreamSettings) -> UpstreamSettings {
+        UpstreamSettings {
+            connect_timeout: self.upstream.connect.unwrap_or(usual.connect_timeout),
+            idle: self.upstream.idle.unwrap_or(usual.idle),
+            ..usual
+        }
+    }
+
     pub fn patience(&self) -> Patience {
         let usual = Patience::default();
         Patience {
@@ -212,6 +239,21 @@ mod tests {
         let config = config("").expect("nothing");
         assert_eq!(config.longest_body().0, LONGEST_BODY);
         assert!(config.privileges().is_ok() && config.head_limits().is_ok());
+    }
+
+    #[test]
+    fn how_long_the_app_is_waited_for_and_kept_can_be_said() {
+        let usual = UpstreamSettings::of("http://app".parse().expect("an address"));
+        let times = |text| {
+            let upstream = config(text).expect("a table").upstream(usual.clone());
+            (upstream.connect_timeout.as_secs(), upstream.idle.as_secs())
+        };
+        assert_eq!(times(""), (5, 4));
+        assert_eq!(times("[upstream]\nconnect = '2s'"), (2, 4));
+        assert_eq!(times("[upstream]\nconnect = '2s'\nidle = '1m'"), (2, 60));
+        let error = config("[upstream]\nkeep = '1m'").expect_err("no such time");
+        assert!(error.to_string().contains("keep"), "{error}");
+        assert!(config("[upstream]\nidle = '0s'").is_err());
     }
 
     #[test]

@@ -100,10 +100,10 @@ fn settings(options: &GatekeeperOptions, config: &Config) -> Result<Settings> {
     Ok(Settings {
         resource: options.resource.clone(),
         privileges: config.privileges()?,
-        upstream: UpstreamSettings {
+        upstream: config.upstream(UpstreamSettings {
             protocol: if options.upstream_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
             ..UpstreamSettings::of(options.upstream.clone())
-        },
+        }),
         limits: config.head_limits()?,
         longest_body: config.longest_body(),
         patience: config.patience(),
