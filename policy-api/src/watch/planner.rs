@@ -24,7 +24,7 @@ use tracing::{error, warn};
 
 use super::{presence::Presence, stream::stopped};
 use crate::{
-    model::{Digest, History, NodeName, Revision},
+    model::{Change, Digest, History, NodeName, Revision},
     scope::{Part, Scopes, Watcher},
     store::{Delta, Start, Store, Subscription},
 };
@@ -237,11 +237,18 @@ impl Work {
         desk.revision = delta.revision;
         let touched = parts.iter().filter_map(|(watcher, _)| Some((&desk.watchers.get(watcher)?.0, *watcher)));
         self.presence.plan(delta.revision, touched);
+        let removed = delta
+            .changes
+            .iter()
+            .filter_map(|change| if let Change::DeleteNode { name } = change { Some(name) } else { None });
+        let removed: Vec<&NodeName> = removed.collect();
         for (watcher, part) in parts {
             let Some((node, queue)) = desk.watchers.get(&watcher) else { continue };
-            if queue.try_send(News { revision: delta.revision, part }).is_err() {
+            // One that was removed is told nothing more: what it knew it may go on enforcing, and nobody believes it.
+            let is_removed = removed.contains(&node);
+            if is_removed || queue.try_send(News { revision: delta.revision, part }).is_err() {
                 let node = node.clone();
-                warn!(%node, "a watcher is too slow, its watch is ended");
+                warn!(%node, is_removed, "a watcher is removed or too slow, its watch is ended");
                 desk.scopes.close(watcher);
                 desk.watchers.remove(&watcher);
                 self.presence.end(&node, watcher);
