@@ -52,7 +52,6 @@ pub struct Grounds {
     pub token: Option<String>,
     /// The key that signed it.
     pub key: Option<String>,
-    pub issued: Option<Timestamp>,
     /// The node that asked for it.
     pub node: Option<String>,
 }

@@ -72,15 +72,13 @@ impl Broker {
         let id = claims.text("jti").ok_or(Denial::Malformed)?.to_owned();
         let issued = validity.issued.ok_or(Denial::Malformed)?;
         let node = claims.text("node").map(str::to_owned);
-        let grounds = Grounds { token: Some(id), key: Some(key_id), issued: Some(issued), node };
-        if state.has_revoked(subject, &grounds) {
-            return Err(Denial::Revoked);
-        }
+        let grounds = Grounds { token: Some(id), key: Some(key_id), node };
         let malformed = |_| Denial::Malformed;
         let app = subject.strip_prefix("app:").map(str::parse::<SourceApp>).transpose().map_err(malformed)?;
         let until = Instant::now() + now.until(validity.until).min(self.remember);
         let permit = Permit::new(subject.parse().map_err(malformed)?, app, until);
-        Ok(permit.issued_at(Some(issued)).standing_on(grounds))
+        let permit = permit.issued_at(Some(issued)).standing_on(grounds);
+        if state.has_revoked(&permit) { Err(Denial::Revoked) } else { Ok(permit) }
     }
 }
 

@@ -15,7 +15,7 @@ use policy_api::{
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::{Grounds, Permit, Privilege};
+use super::{Permit, Privilege};
 
 /// The state of one resource: whom to believe, and who may do what. As it was told, in the texts that tokens have.
 pub struct State {
@@ -123,20 +123,22 @@ impl State {
         self.subjects.get(subject).is_some_and(|may| may.contains(privilege.as_str()))
     }
 
-    /// Whether a token of this subject is revoked.
-    pub(super) fn has_revoked(&self, subject: &str, grounds: &Grounds) -> bool {
+    /// Whether the token is revoked that let somebody in, or is about to.
+    pub(super) fn has_revoked(&self, permit: &Permit) -> bool {
+        let Some(grounds) = &permit.grounds else { return false };
         let by_id = grounds.token.as_ref().is_some_and(|token| self.revoked.contains(token));
-        let is_before = |before: &i64| grounds.issued.is_none_or(|issued| issued.unix_milliseconds() < *before);
+        let is_before = |before: &i64| permit.issued.is_none_or(|issued| issued.unix_milliseconds() < *before);
         let of_node = grounds.node.as_ref().and_then(|node| self.nodes_revoked_before.get(node));
-        by_id || self.revoked_before.get(subject).is_some_and(is_before) || of_node.is_some_and(is_before)
+        by_id
+            || self.revoked_before.get(permit.subject.as_str()).is_some_and(is_before)
+            || of_node.is_some_and(is_before)
     }
 
     /// Whether a permit that was given before would be given still. One that stands on nothing that is pushed does.
     pub fn stands(&self, permit: &Permit, privilege: &Privilege) -> bool {
         let Some(grounds) = &permit.grounds else { return true };
-        let subject = permit.subject.as_str();
         let key_stands = grounds.key.as_ref().is_none_or(|key| self.keys.contains_key(key));
-        key_stands && !self.has_revoked(subject, grounds) && self.may(subject, privilege)
+        key_stands && !self.has_revoked(permit) && self.may(permit.subject.as_str(), privilege)
     }
 }
 

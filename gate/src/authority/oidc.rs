@@ -92,7 +92,7 @@ impl Oidc {
             Rights::Claims(_) => permit,
             Rights::Pushed(_) => {
                 let token = claims.text("jti").map(str::to_owned);
-                permit.standing_on(Grounds { token, issued: validity.issued, ..Grounds::default() })
+                permit.standing_on(Grounds { token, ..Grounds::default() })
             }
         })
     }
@@ -102,7 +102,7 @@ impl Oidc {
             Rights::Claims(grants) => grants.iter().any(|grant| grant.gives(claims, privilege)),
             Rights::Pushed(feed) => {
                 let Some(state) = feed.current() else { return Answer::Unavailable(Outage::Stale) };
-                if permit.grounds.as_ref().is_some_and(|grounds| state.has_revoked(permit.subject.as_str(), grounds)) {
+                if state.has_revoked(&permit) {
                     return Answer::Deny(Denial::Revoked);
                 }
                 state.may(permit.subject.as_str(), privilege)
