@@ -4,13 +4,13 @@
 //! other side of those rules, with all their bindings, freed ones too, since an instance may come back to its address while
 //! nobody can tell us. An app in audit softens its own end only: what it sends to whomever has to get there, and to be judged
 //! there as what it is. So all apps are its peers, and it is everybody's. Denies between nodes and whomever are needed wherever
-//! there is anything, and make nobody a peer: an app may come to a node that nobody can tell of its rules. What is in the scope is said by [`Scope::has`] alone; whatever may change the answer notes it first.
+//! there is anything, and make nobody a peer: an app may come to a node that nobody can tell of its rules. What is in the scope is said by [`Scope::hold`] alone; whatever may change the answer notes it first.
 
 use std::{collections::hash_map::Entry, hash::Hash, mem, sync::Arc};
 
 use super::{
     HashMap,
-    catalog::{Catalog, Place, Side, Sides, Standing, Thing},
+    catalog::{Catalog, Side, Sides, Standing, Thing},
     item::{Item, Piece},
     names::{AppNumber, GroupNumber, NodeNumber},
 };
@@ -164,40 +164,28 @@ impl Scope {
         scope
     }
 
-    /// Whether the item is in the scope, if it stands.
-    pub(super) fn has(&self, catalog: &Catalog, thing: Thing) -> bool {
-        match thing {
-            Thing::App(app) | Thing::Isolation(app, _) => self.own.has(app) || self.is_peer(catalog, app),
-            Thing::Group(group) => self.named.has(group),
-            Thing::Rule(id) => self.rules.contains_key(&id),
-            Thing::Node(node) => node == self.node || self.nodes.has(node),
-            Thing::Binding(address) => catalog.place(address).is_some_and(|place| self.has_place(catalog, place)),
-        }
-    }
-
-    fn has_place(&self, catalog: &Catalog, place: Place) -> bool {
-        place.node == self.node || self.is_peer(catalog, place.app)
-    }
-
     fn is_peer(&self, catalog: &Catalog, app: AppNumber) -> bool {
         let by_group = || catalog.groups_of(app).any(|group| self.peer_groups.has(group));
         let by_audit = || catalog.is_audited(app) && !self.own.0.is_empty();
         self.everything > 0 || self.peers.has(app) || by_audit() || by_group()
     }
 
-    /// What is held of an item, and the item. Each is looked up once, and only if it may be held: a new watcher begins by noting
-    /// thousands of which it has none.
+    /// What is held of an item, and the item, if it stands and is in the scope. Each is looked up once, and only if it may be held: a
+    /// new watcher begins by noting thousands of which it has none.
     fn hold<'a>(&self, catalog: &'a Catalog, thing: Thing) -> Option<(Held, &'a Arc<Item>)> {
-        let (item, on) = match thing {
+        let is_held = match thing {
+            Thing::App(app) | Thing::Isolation(app, _) => self.own.has(app) || self.is_peer(catalog, app),
+            Thing::Group(group) => self.named.has(group),
+            Thing::Rule(id) => self.rules.contains_key(&id),
+            Thing::Node(node) => node == self.node || self.nodes.has(node),
             Thing::Binding(address) => {
-                let (item, place) = catalog.binding(address).filter(|(_, place)| self.has_place(catalog, *place))?;
-                (item, Some(place.node))
-            }
-            Thing::Group(_) | Thing::App(_) | Thing::Node(_) | Thing::Rule(_) | Thing::Isolation(..) => {
-                (self.has(catalog, thing).then(|| catalog.item(thing))??, None)
+                let (item, place) = catalog.binding(address)?;
+                let is_held = place.node == self.node || self.is_peer(catalog, place.app);
+                return is_held.then(|| (Held { part: item.part(), on: Some(place.node) }, item));
             }
         };
-        Some((Held { part: item.part(), on }, item))
+        let item = is_held.then(|| catalog.item(thing))??;
+        Some((Held { part: item.part(), on: None }, item))
     }
 
     /// Remembers how an item is held, before anything about it changes.
@@ -414,6 +402,7 @@ impl Scope {
         }
         (!pieces.is_empty()).then_some(Part { pieces, digest: self.digest, count: self.count })
     }
+
     /// Of what was noted, what is held otherwise by now.
     fn turns<'a>(&self, catalog: &'a Catalog, noted: impl IntoIterator<Item = (Thing, Option<Held>)>) -> Vec<Turn<'a>> {
         let turns = noted.into_iter().map(|(thing, before)| Turn { thing, before, after: self.hold(catalog, thing) });
