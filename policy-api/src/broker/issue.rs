@@ -100,10 +100,9 @@ fn claims(
     // A third of its life is left to get the next one.
     let renew_at = at(begin)?.after(Duration::from_secs(left) * 2 / 3).ok_or_else(no_time)?;
     let (instance, node) = proven.place.map(|(instance, node)| (instance.to_string(), node)).unzip();
-    let revocable = [Some(Revoked::Subject(proven.subject.clone())), node.clone().map(Revoked::Node)];
     let claims = IdentityClaims {
         iss: TokenIssuer::of(state.history()),
-        iat: issued_at(state, revocable.into_iter().flatten(), now),
+        iat: now.unix_seconds().max(behind_revocations(state, &proven.subject, node.as_ref())),
         sub: proven.subject,
         aud: spec.audience.clone(),
         nbf: begin,
@@ -116,12 +115,13 @@ fn claims(
     Ok(Granted { claims, expires_at, renew_at })
 }
 
-/// When it counts as issued. What is issued behind a revocation that we know of is not revoked by it, though the clock of
-/// another API may be ahead, and seconds are counted.
-fn issued_at(state: &State, revocable: impl Iterator<Item = Revoked>, now: Timestamp) -> i64 {
-    let known = revocable.filter_map(|of| state.replica().revocations.get(&of));
+/// The first second that is behind all revocations of the subject and the node. What is issued when they are known is not revoked by them, though
+/// the clock of another API may be ahead, and seconds are counted.
+pub(super) fn behind_revocations(state: &State, subject: &Subject, node: Option<&NodeName>) -> i64 {
+    let of = [Some(Revoked::Subject(subject.clone())), node.cloned().map(Revoked::Node)];
+    let known = of.into_iter().flatten().filter_map(|of| state.replica().revocations.get(&of));
     let behind = known.map(|known| known.issued_before.unix_milliseconds().saturating_add(999) / 1_000);
-    behind.fold(now.unix_seconds(), i64::max)
+    behind.max().unwrap_or(i64::MIN)
 }
 
 fn over(subject: &Subject) -> Refusal {

@@ -108,18 +108,14 @@ impl Broker {
         Ok(granted.with(token))
     }
 
-    /// How long it is until what is issued for a subject counts as issued when it is, and not later. Where another API's clock
-    /// is far ahead, nobody waits for it.
-    pub fn ahead_of(&self, subject: &Subject) -> Duration {
+    /// How long it is until what is issued for a subject to this asker counts as issued when it is, and not later. Where another
+    /// API's clock is far ahead, nobody waits for it.
+    pub fn ahead_of(&self, by: &Principal, subject: &Subject) -> Duration {
         const LONGEST: Duration = Duration::from_secs(2);
-        let revoked = Revoked::Subject(subject.clone());
-        let before = self.store.read(|state| Some(state.replica().revocations.get(&revoked)?.issued_before));
-        let next_second = before.and_then(|before| {
-            Timestamp::of_unix_milliseconds(
-                (before.unix_milliseconds().saturating_add(999) / 1_000).saturating_mul(1_000),
-            )
-        });
-        next_second.map_or(Duration::ZERO, |next| (self.clock)().until(next)).min(LONGEST)
+        let node = if let Principal::Node(node) = by { Some(&node.name) } else { None };
+        let behind = self.store.read(|state| issue::behind_revocations(state, subject, node));
+        let behind = Timestamp::of_unix_milliseconds(behind.saturating_mul(1_000));
+        behind.map_or(Duration::ZERO, |behind| (self.clock)().until(behind)).min(LONGEST)
     }
 
     /// What everybody may know of the keys.

@@ -28,7 +28,7 @@ pub(super) async fn issue(State(context): State<Context>, request: Request) -> R
     let mut token = context.broker.issue(asked.principal(), &spec)?;
     // What follows a revocation counts as issued in the next whole second, and is given out only then: a second revocation
     // within that one would not reach it.
-    let ahead = context.broker.ahead_of(&token.subject);
+    let ahead = context.broker.ahead_of(asked.principal(), &token.subject);
     if !ahead.is_zero() {
         tokio::time::sleep(ahead).await;
         token = context.broker.issue(asked.principal(), &spec)?;
