@@ -319,8 +319,9 @@ Examples:
   netpol node remove n1
 
 Who says so says that the machine is off, or soon will be: nobody can ask it. To everybody else its
-instances are gone at once, and no identity token that they have is good any more. Its name, its address on the underlay and its slices are free again; slices
-are given out again only when no node can still remember who had their addresses.";
+instances are gone at once, and no identity token that they have is good any more. Its name, its
+address on the underlay and its slices are free again; slices are given out again only when no node
+can still remember who had their addresses.";
 
 pub(crate) const STATUS: &str = "\
 Examples:
@@ -487,7 +488,6 @@ Examples:
   netpol identity-token release-bot | sed 's/^/Authorization: Bearer /' | curl -H @- https://release-bot.example.org/
   netpol identity-token production/release-bot --ttl 30m -o json
   netpol identity-token revoke host:ci-1
-  netpol identity-token revoke node:n1         all that its instances have
 
 Of a user it is for user:NAME, of a token of role machine for host:NAME. What may be done with it, the roles of policy
 files say. It ends by itself, and with the API token that it was asked for with. Instances need none of this: their
@@ -496,6 +496,7 @@ node's agent asks for them.";
 pub(crate) const IDENTITY_TOKEN_REVOKE: &str = "\
 Examples:
   netpol identity-token revoke host:ci-1
+  netpol identity-token revoke node:n1                             all that its instances have
   netpol identity-token revoke 3f2a9c0d11e7b8653f2a9c0d11e7b865
 
 Gatekeepers know within a moment, and cut what is open by it. New ones can be asked for: to end that, revoke the API
