@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tests::bench;
 
-/// As the programs have that are measured in here.
+/// As `netpol-agent` has, of which the gatekeeper and the watchers in here are parts.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
