@@ -53,7 +53,7 @@ impl Lines {
     }
 
     fn line_in_buffer(&mut self) -> Option<&[u8]> {
-        let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
+        let Some(length) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
             self.searched = self.buffer.len();
             return None;
         };

@@ -23,8 +23,8 @@ use super::{
     time::Timestamp,
 };
 
-/// One item put in place (new or changed), or taken away.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One item put in place (new or changed), or taken away. What reads it has a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Change {
     PutApp {
@@ -63,7 +63,7 @@ pub enum Change {
     },
     DeleteIsolation {
         app: AppName,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         instance: Option<u32>,
     },
     PutTeam {
@@ -262,7 +262,7 @@ pub const CHANGES_PER_LINE: usize = 1000;
 /// A line of a watch. First the clock; then either a snapshot (`snapshot`, any number of `changes`, `snapshot_end`) or
 /// nothing, if the watch resumes; then deltas and heartbeats without end, with each heartbeat the clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", try_from = "Members")]
 pub enum WatchLine {
     /// The API's clock, by which readers compute how long what expires still lasts. It changes no state.
     Clock { now: Timestamp },
@@ -271,7 +271,7 @@ pub enum WatchLine {
         history: History,
         revision: Revision,
         /// Histories whose followers may go over to this one: an operator said so.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         succeeds: Vec<History>,
     },
     /// A part of a snapshot.
@@ -282,6 +282,61 @@ pub enum WatchLine {
     Delta { history: History, base: Revision, revision: Revision, changes: Vec<Change> },
     /// Nothing new: who has followed holds what has this digest, and that is all there is for him up to this revision.
     Heartbeat { history: History, revision: Revision, digest: Digest },
+}
+
+/// The members of a line of any type, read in one go whatever their order; see [`super::change_reader`].
+#[derive(Deserialize)]
+struct Members {
+    r#type: LineType,
+    now: Option<Timestamp>,
+    history: Option<History>,
+    base: Option<Revision>,
+    revision: Option<Revision>,
+    #[serde(default)]
+    succeeds: Vec<History>,
+    changes: Option<Vec<Change>>,
+    count: Option<u64>,
+    digest: Option<Digest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LineType {
+    Clock,
+    Snapshot,
+    Changes,
+    SnapshotEnd,
+    Delta,
+    Heartbeat,
+}
+
+impl TryFrom<Members> for WatchLine {
+    type Error = String;
+
+    fn try_from(members: Members) -> Result<Self, String> {
+        let Members { r#type, now, history, base, revision, succeeds, changes, count, digest } = members;
+        let history = || there("history", history);
+        let revision = || there("revision", revision);
+        let digest = || there("digest", digest);
+        let changes = || there("changes", changes);
+        Ok(match r#type {
+            LineType::Clock => Self::Clock { now: there("now", now)? },
+            LineType::Snapshot => Self::Snapshot { history: history()?, revision: revision()?, succeeds },
+            LineType::Changes => Self::Changes { changes: changes()? },
+            LineType::SnapshotEnd => {
+                Self::SnapshotEnd { revision: revision()?, count: there("count", count)?, digest: digest()? }
+            }
+            LineType::Delta => {
+                let base = there("base", base)?;
+                Self::Delta { history: history()?, base, revision: revision()?, changes: changes()? }
+            }
+            LineType::Heartbeat => Self::Heartbeat { history: history()?, revision: revision()?, digest: digest()? },
+        })
+    }
+}
+
+fn there<T>(name: &str, member: Option<T>) -> Result<T, String> {
+    member.ok_or_else(|| format!("missing field `{name}`"))
 }
 
 #[cfg(test)]
@@ -319,6 +374,48 @@ mod tests {
         let again: Vec<Change> =
             serde_json::from_value(serde_json::to_value(&changes).expect("json")).expect("readable");
         assert_eq!(again, changes);
+    }
+
+    #[test]
+    fn the_kind_may_stand_anywhere_and_counts_once() {
+        let read = |text: &str| serde_json::from_str::<Change>(text);
+        let (first, last) = (
+            r#"{"kind": "delete_isolation", "app": "d\u0062", "instance": 3}"#,
+            r#"{"later": [{"kind": "x"}], "app": "db", "instance": 3, "k\u0069nd": "delete_isolation"}"#,
+        );
+        let isolated = Change::DeleteIsolation { app: "db".parse().expect("name"), instance: Some(3) };
+        assert_eq!((read(first).expect("readable"), read(last).expect("readable")), (isolated.clone(), isolated));
+        let between = r#"{"app": {"name": "web", "identity": 256, "revision": 7}, "kind": "put_app", "later": {}}"#;
+        assert_eq!(read(between).expect("readable").key().to_string(), "app/web");
+        for (text, said) in [
+            ("[]", "an object with its `kind`"),
+            ("{}", "missing field `kind`"),
+            (r#"{"kind": 7}"#, "expected a string"),
+            (r#"{"kind": "put_all"}"#, "unknown kind of change `put_all`"),
+            (r#"{"kind": "delete_app", "app": "web"}"#, "missing field `name`"),
+            (r#"{"name": "web", "kind": "delete_app", "name": "db"}"#, "duplicate field `name`"),
+            (r#"{"name": "any", "kind": "delete_app"}"#, "reserved word"),
+            (r#"{"kind": "delete_app", "name": "web", "kind": "delete_app"}"#, "duplicate field `kind`"),
+        ] {
+            let error = read(text).expect_err(text).to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_what_its_type_needs_is_refused_by_name() {
+        let standing = r#""history": "00ff00ff00ff00ff", "revision": 7, "digest": "00ff00ff00ff00ff", "changes": []"#;
+        for (text, said) in [
+            ("{}".to_owned(), "missing field `type`"),
+            (r#"{"type": "tale"}"#.to_owned(), "unknown variant `tale`"),
+            (format!(r#"{{{standing}, "type": "delta"}}"#), "missing field `base`"),
+            (format!(r#"{{"type": "clock", {standing}}}"#), "missing field `now`"),
+            (format!(r#"{{"type": "snapshot_end", {standing}}}"#), "missing field `count`"),
+            (r#"{"type": "heartbeat"}"#.to_owned(), "missing field `history`"),
+        ] {
+            let error = serde_json::from_str::<WatchLine>(&text).expect_err(&text).to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 
     #[test]

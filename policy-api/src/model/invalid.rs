@@ -1,6 +1,8 @@
 //! What is said about a value that cannot be taken.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
+
+use serde::de::{Error, Visitor};
 
 /// A value that cannot be taken: the value, what is wrong with it, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +67,27 @@ impl fmt::Display for Shown {
     }
 }
 
+/// Reads a text where it stands.
+pub(super) struct Parsed<T>(PhantomData<T>);
+
+impl<T> Default for Parsed<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: FromStr<Err = Invalid>> Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 /// Implements `Display`, serde and `TryFrom<String>` through `FromStr` and `as_str`.
 macro_rules! text_type {
     ($name:ty) => {
@@ -95,8 +118,7 @@ macro_rules! text_serde {
         impl utoipa::ToSchema for $name {}
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str($crate::model::invalid::Parsed::default())
             }
         }
     };

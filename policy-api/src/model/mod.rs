@@ -12,6 +12,7 @@ mod ask;
 mod at;
 mod binding;
 mod change;
+mod change_reader;
 mod change_set;
 mod clock;
 mod credential;

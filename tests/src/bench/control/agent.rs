@@ -65,15 +65,18 @@ impl Agent {
         let parameters: Vec<_> = place.into_iter().flatten().collect();
         let request = self.client.get(format!("{}/v1/watch", self.url)).query(&parameters);
         let mut response = request.send().await?.error_for_status()?;
-        let mut buffer = Vec::new();
+        let (mut buffer, mut searched) = (Vec::new(), 0);
         while let Some(chunk) = response.chunk().await? {
             self.ledger.add_bytes(chunk.len());
             buffer.extend_from_slice(&chunk);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            while let Some(length) = memchr::memchr(b'\n', &buffer[searched..]) {
+                let end = searched + length;
                 let line: WatchLine = serde_json::from_slice(&buffer[..end])?;
                 buffer.drain(..=end);
+                searched = 0;
                 self.take(line).await?;
             }
+            searched = buffer.len();
         }
         Ok(())
     }
