@@ -67,6 +67,52 @@ struct Turn<'a> {
     after: Option<(Held, &'a Arc<Item>)>,
 }
 
+/// What may be held otherwise than before a revision.
+#[derive(Debug)]
+enum Noted {
+    /// A new watcher holds nothing of it. Some of it may be there more than once.
+    New(Vec<Thing>),
+    /// How each was held.
+    Before(HashMap<Thing, Option<Held>>),
+}
+
+impl Noted {
+    fn insert(&mut self, thing: Thing, held: Option<Held>) {
+        match self {
+            Self::New(things) => things.push(thing),
+            Self::Before(before) => drop(before.insert(thing, held)),
+        }
+    }
+
+    fn take_bindings(&mut self) -> Vec<(Thing, Option<Held>)> {
+        let is_binding = |thing: &Thing| matches!(thing, Thing::Binding(_));
+        match self {
+            Self::New(things) => {
+                in_order(things);
+                things.extract_if(.., |thing| is_binding(thing)).map(|thing| (thing, None)).collect()
+            }
+            Self::Before(held) => held.extract_if(|thing, _| is_binding(thing)).collect(),
+        }
+    }
+
+    /// Taken, not drained: what it took to note a whole scope must not stay with each of a thousand.
+    fn take_all(&mut self) -> Vec<(Thing, Option<Held>)> {
+        match mem::replace(self, Self::Before(HashMap::default())) {
+            Self::New(mut things) => {
+                in_order(&mut things);
+                things.into_iter().map(|thing| (thing, None)).collect()
+            }
+            Self::Before(held) => held.into_iter().collect(),
+        }
+    }
+}
+
+/// Each once.
+fn in_order(things: &mut Vec<Thing>) {
+    things.sort_unstable();
+    things.dedup();
+}
+
 /// How often each of these is wanted.
 #[derive(Debug)]
 struct Counts<T>(HashMap<T, u32>);
@@ -123,7 +169,7 @@ pub(super) struct Scope {
     nodes: Counts<NodeNumber>,
     digest: Digest,
     count: u64,
-    noted: HashMap<Thing, Option<Held>>,
+    noted: Noted,
     interests: Vec<(Interest, bool)>,
 }
 
@@ -151,14 +197,12 @@ impl Scope {
             nodes: Counts::default(),
             digest: Digest::default(),
             count: 0,
-            noted: HashMap::default(),
+            noted: Noted::New(Vec::new()),
             interests: Vec::new(),
         };
-        // A new watcher holds nothing; what is the node's own in any case, it is about to get.
-        scope.noted.insert(Thing::Node(node), None);
-        for address in catalog.bindings_on(node) {
-            scope.noted.insert(Thing::Binding(address), None);
-        }
+        // What is the node's own in any case.
+        scope.note(catalog, Thing::Node(node));
+        catalog.bindings_on(node).for_each(|address| scope.note(catalog, Thing::Binding(address)));
         let apps = catalog.bindings_on(node).filter_map(|address| catalog.place(address)).map(|place| place.app);
         apps.for_each(|app| scope.gain(catalog, app));
         scope
@@ -170,8 +214,7 @@ impl Scope {
         self.everything > 0 || self.peers.has(app) || by_audit() || by_group()
     }
 
-    /// What is held of an item, and the item, if it stands and is in the scope. Each is looked up once, and only if it may be held: a
-    /// new watcher begins by noting thousands of which it has none.
+    /// What is held of an item, and the item, if it stands and is in the scope. Each is looked up once, and only if it may be held.
     fn hold<'a>(&self, catalog: &'a Catalog, thing: Thing) -> Option<(Held, &'a Arc<Item>)> {
         let is_held = match thing {
             Thing::App(app) | Thing::Isolation(app, _) => self.own.has(app) || self.is_peer(catalog, app),
@@ -190,10 +233,12 @@ impl Scope {
 
     /// Remembers how an item is held, before anything about it changes.
     pub(super) fn note(&mut self, catalog: &Catalog, thing: Thing) {
-        if !self.noted.contains_key(&thing) {
-            let held = self.hold(catalog, thing).map(|(held, _)| held);
-            self.noted.insert(thing, held);
-        }
+        let held = match &self.noted {
+            Noted::New(_) => None,
+            Noted::Before(held) if held.contains_key(&thing) => return,
+            Noted::Before(_) => self.hold(catalog, thing).map(|(held, _)| held),
+        };
+        self.noted.insert(thing, held);
     }
 
     /// The same for all that is an app's.
@@ -375,16 +420,16 @@ impl Scope {
 
     /// What the watcher has to be told of all that was noted; nothing if it holds it already.
     pub(super) fn finish(&mut self, catalog: &Catalog) -> Option<Part> {
-        let bindings: Vec<_> = self.noted.extract_if(|thing, _| matches!(thing, Thing::Binding(_))).collect();
+        let bindings = self.noted.take_bindings();
         let mut turns = self.turns(catalog, bindings);
         // Which nodes are needed follows from which bindings are.
         for Turn { before, after, .. } in &turns {
             self.recount_nodes(catalog, before.and_then(|held| held.on), after.and_then(|(held, _)| held.on));
         }
-        // Taken, not drained: what it took to note a whole scope must not stay with each of a thousand.
-        let others = mem::take(&mut self.noted);
+        let others = self.noted.take_all();
         turns.extend(self.turns(catalog, others));
-        turns.sort_unstable_by_key(|turn| turn.thing);
+        // Of a whole scope that are two runs, each in order: what a stable sort is quickest with.
+        turns.sort_by_key(|turn| turn.thing);
         let mut pieces = Vec::with_capacity(turns.len());
         for Turn { thing, before, after } in turns {
             if let Some(before) = before {
@@ -414,17 +459,17 @@ impl Scope {
         if before == after {
             return;
         }
-        if let Some(node) = after {
-            self.note(catalog, Thing::Node(node));
-            if self.nodes.add(node) {
-                self.interests.push((Interest::Node(node), true));
+        for (node, more) in [(after, true), (before, false)] {
+            let Some(node) = node else { continue };
+            if self.nodes.turns(node, more) {
+                self.note(catalog, Thing::Node(node));
+                self.interests.push((Interest::Node(node), more));
             }
-        }
-        if let Some(node) = before {
-            self.note(catalog, Thing::Node(node));
-            if self.nodes.remove(node) {
-                self.interests.push((Interest::Node(node), false));
-            }
+            if more {
+                self.nodes.add(node)
+            } else {
+                self.nodes.remove(node)
+            };
         }
     }
 

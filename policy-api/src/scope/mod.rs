@@ -40,8 +40,28 @@ pub struct Scopes {
 #[derive(Debug, Default)]
 struct Watchers {
     scopes: HashMap<Watcher, Scope>,
-    index: HashMap<Interest, BTreeSet<Watcher>>,
-    by_node: HashMap<NodeNumber, BTreeSet<Watcher>>,
+    index: HashMap<Interest, Crowd>,
+    by_node: HashMap<NodeNumber, Crowd>,
+}
+
+/// Watchers in order. The newest comes last, so that to come is cheap.
+#[derive(Debug, Default)]
+struct Crowd(Vec<Watcher>);
+
+impl Crowd {
+    fn insert(&mut self, watcher: Watcher) {
+        if self.0.last().is_none_or(|last| *last < watcher) {
+            self.0.push(watcher);
+        } else if let Err(place) = self.0.binary_search(&watcher) {
+            self.0.insert(place, watcher);
+        }
+    }
+
+    fn remove(&mut self, watcher: Watcher) {
+        if let Ok(place) = self.0.binary_search(&watcher) {
+            self.0.remove(place);
+        }
+    }
 }
 
 impl Scopes {
@@ -207,11 +227,16 @@ impl Scopes {
 
 impl Watchers {
     fn interested(&self, interests: impl IntoIterator<Item = Interest>) -> BTreeSet<Watcher> {
-        interests.into_iter().filter_map(|interest| self.index.get(&interest)).flatten().copied().collect()
+        interests
+            .into_iter()
+            .filter_map(|interest| self.index.get(&interest))
+            .flat_map(|crowd| &crowd.0)
+            .copied()
+            .collect()
     }
 
     fn of_node(&self, node: NodeNumber) -> impl Iterator<Item = Watcher> {
-        self.by_node.get(&node).into_iter().flatten().copied()
+        self.by_node.get(&node).into_iter().flat_map(|crowd| &crowd.0).copied()
     }
 
     /// Whoever has an instance that a rule is about, or may get one.
@@ -255,10 +280,10 @@ impl Watchers {
     }
 }
 
-fn forget<K: std::hash::Hash + Eq>(index: &mut HashMap<K, BTreeSet<Watcher>>, key: K, watcher: Watcher) {
-    let Some(watchers) = index.get_mut(&key) else { return };
-    watchers.remove(&watcher);
-    if watchers.is_empty() {
+fn forget<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Crowd>, key: K, watcher: Watcher) {
+    let Some(crowd) = index.get_mut(&key) else { return };
+    crowd.remove(watcher);
+    if crowd.0.is_empty() {
         index.remove(&key);
     }
 }

@@ -8,15 +8,15 @@ macro_rules! numbers {
     ($($(#[doc = $doc:literal])+ $name:ident)+) => {$(
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub(super) struct $name(usize);
+        pub(super) struct $name(u32);
 
         impl Number for $name {
-            fn of(place: usize) -> Self {
+            fn of(place: u32) -> Self {
                 Self(place)
             }
 
             fn place(self) -> usize {
-                self.0
+                self.0 as usize
             }
         }
     )+};
@@ -33,14 +33,14 @@ numbers! {
 
 /// A place in a [`Book`].
 pub(super) trait Number: Copy {
-    fn of(place: usize) -> Self;
+    fn of(place: u32) -> Self;
     fn place(self) -> usize;
 }
 
 /// What is known under each name, whether or not an item of that name stands.
 #[derive(Debug)]
 pub(super) struct Book<Name, Page> {
-    numbers: HashMap<Name, usize>,
+    numbers: HashMap<Name, u32>,
     pages: Vec<(Name, Page)>,
 }
 
@@ -55,7 +55,7 @@ impl<Name: Hash + Eq + Clone, Page: Default> Book<Name, Page> {
         if let Some(place) = self.numbers.get(name) {
             return N::of(*place);
         }
-        let place = self.pages.len();
+        let place = u32::try_from(self.pages.len()).expect("more names than memory holds");
         self.numbers.insert(name.clone(), place);
         self.pages.push((name.clone(), Page::default()));
         N::of(place)
@@ -74,6 +74,6 @@ impl<Name: Hash + Eq + Clone, Page: Default> Book<Name, Page> {
     }
 
     pub(super) fn all<N: Number>(&self) -> impl Iterator<Item = (N, &Page)> {
-        self.pages.iter().enumerate().map(|(place, (_, page))| (N::of(place), page))
+        (0..).zip(&self.pages).map(|(place, (_, page))| (N::of(place), page))
     }
 }
