@@ -30,7 +30,7 @@ use self::{
     follow::Follower,
     keys::{Keys, behind},
     load::load,
-    members::{Members, kv},
+    members::{LARGEST_ANSWER, Members, kv},
     record::{PART, Parts, Value},
     registry::{EtcdRegistry, Registered, Side},
 };
@@ -156,17 +156,33 @@ impl Etcd {
     }
 }
 
+/// Of the largest values that there are, parts, this is an answer of 64 MiB.
+const FIRST_PAGE: i64 = 128;
+/// Beside a value: its key and what else etcd tells of it.
+const KEY: usize = 4 << 10;
+/// Of any other values this is no more than an answer takes, so that small ones may be followed by large ones.
+const LARGEST_PAGE: i64 = (LARGEST_ANSWER / (record::LARGEST_WHOLE + KEY)) as i64;
+/// What an answer shall be about.
+const ANSWER: usize = 4 << 20;
+
+/// How many pairs to ask for next, where these many were so many bytes.
+fn next_page(pairs: usize, bytes: usize) -> i64 {
+    let fitting = pairs.saturating_mul(ANSWER) / bytes.max(1);
+    i64::try_from(fitting).unwrap_or(LARGEST_PAGE).clamp(FIRST_PAGE, LARGEST_PAGE)
+}
+
 impl Members {
     async fn get(&self, key: &str, options: &GetOptions) -> Result<GetResponse, DatabaseError> {
         self.call(|client| async move { kv(&client).get(key, Some(options.clone())).await }).await
     }
 
     /// Everything from a key to before another one, by pages that fit into an answer; all as of one revision of etcd.
+    ///
+    /// Etcd counts for each page how much follows it, so that many small ones cost the square of what there is.
     async fn range(&self, first: &[u8], end: &[u8], at: Option<i64>) -> Result<Vec<Pair>, DatabaseError> {
-        const PAGE: i64 = 128;
-        let (mut from, mut at, mut pairs) = (first.to_vec(), at, Vec::new());
+        let (mut from, mut at, mut pairs, mut page) = (first.to_vec(), at, Vec::new(), FIRST_PAGE);
         loop {
-            let mut options = GetOptions::new().with_range(end).with_limit(PAGE);
+            let mut options = GetOptions::new().with_range(end).with_limit(page);
             if let Some(at) = at {
                 options = options.with_revision(at);
             }
@@ -174,16 +190,16 @@ impl Members {
             let mut found =
                 self.call(|client| async move { kv(&client).get(key.clone(), Some(options.clone())).await }).await?;
             at = at.or_else(|| found.header().map(|header| header.revision()));
-            let more = found.more();
+            let (more, before, mut bytes) = (found.more(), pairs.len(), 0);
             for pair in found.take_kvs() {
                 let modified = pair.mod_revision();
                 let (key, value) = pair.into_key_value();
-                from = [key.as_slice(), &[0]].concat();
+                bytes += key.len() + value.len();
                 pairs.push((key, value, modified));
             }
-            if !more {
-                return Ok(pairs);
-            }
+            let Some((last, ..)) = pairs.last().filter(|_| more) else { return Ok(pairs) };
+            from = [last.as_slice(), &[0]].concat();
+            page = next_page(pairs.len() - before, bytes);
         }
     }
 }

@@ -293,6 +293,27 @@ fn what_is_cut_off_the_log_stays_in_the_history_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_range_is_read_whole_whatever_its_values_weigh() {
+    let place = Prepared::new(Kind::Etcd);
+    let (_runtime, etcd) = connect(&cluster(&place)).expect("connected");
+    // Pages become larger while values are small; then come the largest that are kept whole, and small ones again.
+    let length = |number: usize| if (2_500..2_600).contains(&number) { record::LARGEST_WHOLE } else { number % 64 };
+    let written: Vec<_> = (0..4_000).map(|number| (etcd.keys.part("x", number), vec![b'v'; length(number)])).collect();
+    for some in written.chunks(10) {
+        let puts: Vec<_> = some.iter().map(|(key, value)| TxnOp::put(key.as_str(), value.clone(), None)).collect();
+        etcd.txn(&Txn::new().and_then(puts)).expect("written");
+    }
+    let read = etcd.all(&etcd.keys.parts_of("x"), None).expect("read");
+    assert!(
+        read.iter()
+            .map(|(key, value, _)| (key.as_slice(), value.as_slice()))
+            .eq(written.iter().map(|(key, value)| (key.as_bytes(), value.as_slice())))
+    );
+    assert_eq!((next_page(128, 0), next_page(128, 100 << 20)), (LARGEST_PAGE, FIRST_PAGE));
+    assert_eq!(next_page(128, 1 << 20), 512);
+}
+
+#[test]
 fn what_is_done_to_the_log_or_the_archive_behind_its_back_is_named() {
     let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
     let store = place.open();
