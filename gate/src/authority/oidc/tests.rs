@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::authority::{
-    Scheme,
+    Credential, Scheme,
     testing::{RESOURCE, Said, Server, Signer, asked, but, hmac, in_seconds},
 };
 
@@ -99,6 +99,12 @@ async fn whom_the_provider_vouches_for_may_what_his_claims_give() {
     let token = signer.sign(&provider.claims());
     assert_eq!(judged(&authority, &token, "create").await, alice());
     assert_eq!(judged(&authority, &token, "delete").await, Said::Denied(Denial::NotPermitted));
+    let (privilege, resource) = ("create".parse().expect("a privilege"), RESOURCE.parse().expect("a resource"));
+    let credential = Credential { scheme: Scheme::Bearer, token: &token };
+    let answer = authority.check(Question { credential, privilege: &privilege, resource: &resource }).await;
+    let Answer::Allow(permit) = answer else { panic!("{answer:?}") };
+    let age = permit.issued.expect("the token says so").until(Timestamp::now());
+    assert!(age < Duration::from_secs(30), "{age:?}");
     let other = signer.sign(&but(&provider.claims(), "groups", json!(["all"])));
     assert_eq!(judged(&authority, &other, "read").await, Said::Denied(Denial::NotPermitted));
     assert_eq!(provider.server.count(), 2, "one description and one set of keys for all of it");
