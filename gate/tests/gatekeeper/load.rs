@@ -2,6 +2,7 @@
 //! panic.
 
 use std::{
+    error::Error as _,
     net::SocketAddr,
     sync::{
         Arc,
@@ -76,11 +77,20 @@ pub(crate) async fn ask_http2(address: SocketAddr, stop: &AtomicBool, answered: 
                 answer.into_body().collect().await.expect("a whole answer");
                 answered.fetch_add(1, Ordering::SeqCst);
             }
-            Err(mut error) => match error.take_message() {
-                // It was not sent: the connection takes no more.
-                Some(_unsent) => client = grpc::connect(address).await,
-                None => panic!("a request failed: {:?}", error.into_error()),
-            },
+            Err(mut error) => {
+                let is_unsent = error.take_message().is_some();
+                let error = error.into_error();
+                assert!(is_unsent || was_not_taken(&error), "a request failed: {error:?}");
+                // The connection takes no more.
+                client = grpc::connect(address).await;
+            }
         }
     }
+}
+
+/// Whether a connection was said to end in order before the request became a stream of it. A stream that was taken and broke
+/// off would say so otherwise.
+fn was_not_taken(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR))
 }
