@@ -55,7 +55,7 @@ impl<Name: Hash + Eq + Clone, Page: Default> Book<Name, Page> {
         if let Some(place) = self.numbers.get(name) {
             return N::of(*place);
         }
-        let place = u32::try_from(self.pages.len()).expect("more names than memory holds");
+        let place = u32::try_from(self.pages.len()).expect("fewer names than 32 bits count");
         self.numbers.insert(name.clone(), place);
         self.pages.push((name.clone(), Page::default()));
         N::of(place)
