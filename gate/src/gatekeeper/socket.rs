@@ -26,6 +26,22 @@ pub(crate) struct Prefixed<S> {
     socket: S,
 }
 
+/// What is copied for less than the kernel takes to gather it.
+const SHORT: usize = 1_024;
+
+/// All parts in one, if there is but one or all of them together are short.
+fn in_one<'a>(parts: &'a [io::IoSlice<'_>], copied: &'a mut [u8; SHORT]) -> Option<&'a [u8]> {
+    if let [whole] = parts {
+        return Some(whole);
+    }
+    let mut length = 0;
+    for part in parts {
+        copied.get_mut(length..length + part.len())?.copy_from_slice(part);
+        length += part.len();
+    }
+    Some(&copied[..length])
+}
+
 impl<S> Prefixed<S> {
     pub(crate) fn new(prefix: Vec<u8>, socket: S) -> Self {
         Self { prefix, read: 0, socket }
@@ -94,6 +110,10 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut copied = [0; SHORT];
+        if let Some(whole) = in_one(parts, &mut copied) {
+            return self.poll_write(context, whole);
+        }
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
             Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
@@ -116,5 +136,23 @@ impl AsyncWrite for Socket {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io::IoSlice;
+
+    use super::*;
+
+    #[test]
+    fn what_is_short_or_of_one_part_is_written_in_one() {
+        let (long, mut copied) = (vec![b'a'; SHORT], [0; SHORT]);
+        let (head, body) = (IoSlice::new(b"head "), IoSlice::new(b"body"));
+        assert_eq!(in_one(&[head, body], &mut copied), Some(&b"head body"[..]));
+        assert_eq!(in_one(&[IoSlice::new(&long), IoSlice::new(b"")], &mut copied), Some(&long[..]));
+        assert_eq!(in_one(&[IoSlice::new(&long), body], &mut copied), None);
+        assert_eq!(in_one(&[IoSlice::new(&long.repeat(2))], &mut copied), Some(&long.repeat(2)[..]));
+        assert_eq!(in_one(&[], &mut copied), Some(&b""[..]));
     }
 }
