@@ -32,6 +32,8 @@ pub(crate) struct Exchange {
     pub(crate) watched: Watched,
     /// Why the request's body broke off.
     broken: Cell<Option<Refusal>>,
+    /// There is a body that was not sent to its end.
+    uploading: Cell<bool>,
     /// The upstream has begun to answer; from then on it decides how long it waits for the rest of the request.
     answered: Cell<bool>,
 }
@@ -79,36 +81,22 @@ pub(crate) enum Broken {
 }
 
 /// A frame of a body, or its end.
-type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
+pub(crate) type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// The next frame that holds something. Empty ones say nothing, and whoever gets many over HTTP/2 takes them for an attack and
 /// closes the connection, on which others' requests are too.
-fn poll_filled(incoming: &mut Incoming, context: &mut Context<'_>) -> Poll<Piece> {
+fn poll_filled(mut poll: impl FnMut() -> Poll<Piece>) -> Poll<Piece> {
     loop {
-        match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
+        match ready!(poll()) {
             Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
             frame => return Poll::Ready(frame),
         }
     }
 }
 
-/// What of an answer's body came with its head: it goes on with the head, in one write. Who reads the upstream hands it over only
-/// when asked, on its own turn; it gets one. What comes later is not waited for.
-async fn early(incoming: &mut Incoming) -> Poll<Piece> {
-    let mut asked = false;
-    poll_fn(|context| match poll_filled(incoming, context) {
-        Poll::Pending if !mem::replace(&mut asked, true) => {
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-        piece => Poll::Ready(piece),
-    })
-    .await
-}
-
 impl Exchange {
     pub(crate) fn new(watched: Watched) -> Rc<Self> {
-        Rc::new(Self { watched, broken: Cell::new(None), answered: Cell::new(false) })
+        Rc::new(Self { watched, broken: Cell::new(None), uploading: Cell::new(false), answered: Cell::new(false) })
     }
 
     /// Why the request's body broke off, if it did.
@@ -135,6 +123,7 @@ impl Outgoing {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
+        exchange.uploading.set(true);
         Self::Upload(Upload { incoming, exchange: exchange.clone(), notice, left: longest.0, patience, waiting: false })
     }
 }
@@ -167,7 +156,7 @@ impl Body for Outgoing {
 
 impl Upload {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match poll_filled(&mut self.incoming, context) {
+        match poll_filled(|| Pin::new(&mut self.incoming).poll_frame(context)) {
             Poll::Ready(Some(Ok(frame))) => self.pass(frame),
             Poll::Ready(Some(Err(error))) => {
                 let refusal = self.notice.as_ref().and_then(|notice| notice.body());
@@ -211,20 +200,30 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.exchange.uploading.set(false);
+    }
+}
+
 impl Answered {
     /// An answer of the upstream, whose connection is used again when all of it was taken.
+    /// What of it came with its head goes on with the head, in one write; what comes later is not waited for.
     pub(crate) async fn passed(
         mut incoming: Incoming,
         exchange: Rc<Exchange>,
         record: Record,
         mut lease: Lease,
     ) -> Self {
+        if exchange.uploading.get() {
+            lease.let_go();
+        }
         if incoming.is_end_stream() {
             lease.give_back();
             drop(record);
             return Self::Own(Full::default());
         }
-        let early = early(&mut incoming).await;
+        let early = poll_fn(|context| Poll::Ready(poll_filled(|| lease.poll_piece(&mut incoming, context)))).await;
         Self::Passed(Box::new(Passed { early, incoming, exchange, record, lease, ended: false }))
     }
 
@@ -291,7 +290,7 @@ impl Passed {
 
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
         match mem::replace(&mut self.early, Poll::Pending) {
-            Poll::Pending => poll_filled(&mut self.incoming, context),
+            Poll::Pending => poll_filled(|| self.lease.poll_piece(&mut self.incoming, context)),
             piece @ Poll::Ready(_) => piece,
         }
     }

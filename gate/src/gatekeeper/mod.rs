@@ -14,6 +14,7 @@ mod connection;
 mod handover;
 mod identity_headers;
 mod judge;
+mod link;
 mod listen;
 mod metrics;
 mod path;

@@ -5,17 +5,14 @@ use std::{future::poll_fn, rc::Rc, task::Poll};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
-    task::spawn_local,
-};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 
 use super::{
     body::{Answered, Exchange, Outgoing},
     connection::Client,
     identity_headers::rewrite_answer,
+    link::Link,
     proxy::{LetIn, passed, refuse, within},
     record::Record,
     refusal::Refusal,
@@ -33,12 +30,10 @@ pub(crate) struct Tunnel {
     worker: Rc<Worker>,
 }
 
-type Connection = http1::Connection<TokioIo<Socket>, Outgoing>;
-
 /// What the upstream made of it.
 enum Granted {
     Upgrade(Response<()>, Prefixed<Socket>),
-    No(Response<hyper::body::Incoming>),
+    No(Response<Incoming>, Box<Link>),
 }
 
 /// Passes an upgrade on; when it is granted, the connection becomes the tunnel that is left with the client.
@@ -49,7 +44,7 @@ pub(crate) async fn pass(client: &Client, let_in: LetIn, record: Record) -> Resp
     as_http1(&mut request);
     exchange.watched.give(End::Upstream, client.worker.settings.patience.answer);
     match within(&exchange, ask(&client.worker, request)).await {
-        Ok(Granted::No(answer)) => passed(answer, Lease::none(), exchange, record, &request_id).await,
+        Ok(Granted::No(answer, link)) => passed(answer, Lease::Link(link, None), exchange, record, &request_id).await,
         Ok(Granted::Upgrade(answer, app)) => {
             exchange.answer_begins();
             let tunnel = Tunnel { app, exchange, record, worker: client.worker.clone() };
@@ -65,33 +60,13 @@ pub(crate) async fn pass(client: &Client, let_in: LetIn, record: Record) -> Resp
 }
 
 async fn ask(worker: &Worker, request: http::Request<Outgoing>) -> Result<Granted, Refusal> {
-    let socket = worker.upstream.connect().await?;
-    let made = http1::handshake(TokioIo::new(socket)).await;
-    let (mut sender, mut connection) = made.map_err(|_| Refusal::UpstreamBroken)?;
-    let mut answering = std::pin::pin!(sender.send_request(request));
-    let mut ended = false;
-    let answer = poll_fn(|context| {
-        ended = ended || connection.poll_without_shutdown(context).is_ready();
-        answering.as_mut().poll(context)
-    });
-    let answer = answer.await.map_err(|_| Refusal::UpstreamBroken)?;
+    let mut link = Box::new(worker.upstream.open_http1().await?);
+    let answer = link.ask(request).await.map_err(|_| Refusal::UpstreamBroken)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        if !ended {
-            spawn_local(connection);
-        }
-        return Ok(Granted::No(answer));
+        return Ok(Granted::No(answer, link));
     }
-    let app = leave_http(connection, ended).await?;
+    let app = link.leave_http().await.ok_or(Refusal::UpstreamBroken)?;
     Ok(Granted::Upgrade(answer.map(drop), app))
-}
-
-async fn leave_http(mut connection: Connection, ended: bool) -> Result<Prefixed<Socket>, Refusal> {
-    if !ended {
-        let left = poll_fn(|context| connection.poll_without_shutdown(context)).await;
-        left.map_err(|_| Refusal::UpstreamBroken)?;
-    }
-    let parts = connection.into_parts();
-    Ok(Prefixed::new(parts.read_buf.to_vec(), parts.io.into_inner()))
 }
 
 impl Tunnel {

@@ -1,11 +1,20 @@
 //! The app behind the gatekeeper: connections to it, kept and used again, over TCP or a Unix socket, in HTTP/1.1 or HTTP/2.
 
-use std::{cell::RefCell, fmt, io, path::PathBuf, rc::Rc, str::FromStr, time::Duration};
+use std::{
+    cell::RefCell,
+    fmt, io,
+    path::PathBuf,
+    pin::Pin,
+    rc::Rc,
+    str::FromStr,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
+    body::{Body as _, Incoming},
+    client::conn::http2,
 };
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
@@ -17,7 +26,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{body::Outgoing, refusal::Refusal, socket::Socket, worker::LocalExecutor};
+use super::{
+    body::{Outgoing, Piece},
+    link::Link,
+    refusal::Refusal,
+    socket::Socket,
+    worker::LocalExecutor,
+};
 
 /// Where the app listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +78,17 @@ pub(crate) struct Upstream {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Outgoing>,
+    link: Box<Link>,
     since: Instant,
 }
 
-/// A connection on which an answer comes; it is used again if the answer was taken to its end.
-pub(crate) struct Lease(Option<(Rc<Upstream>, http1::SendRequest<Outgoing>)>);
+/// The connection on which an answer comes.
+pub(crate) enum Lease {
+    /// Driven by whoever takes the answer, and used again by its owner if all of it was taken.
+    Link(Box<Link>, Option<Rc<Upstream>>),
+    /// Driven elsewhere.
+    Other,
+}
 
 impl UpstreamSettings {
     /// The usual, for an app at an address.
@@ -135,15 +155,12 @@ impl Upstream {
         loop {
             let kept = self.take_idle();
             let is_kept = kept.is_some();
-            let mut sender = match kept {
-                Some(sender) => sender,
-                None => self.open_http1().await?,
+            let mut link = match kept {
+                Some(link) => link,
+                None => Box::new(self.open_http1().await?),
             };
-            if sender.ready().await.is_err() {
-                if is_kept { continue } else { return Err(Refusal::UpstreamBroken) }
-            }
-            match sender.try_send_request(request).await {
-                Ok(answer) => return Ok((answer, Lease(Some((self.clone(), sender))))),
+            match link.ask(request).await {
+                Ok(answer) => return Ok((answer, Lease::Link(link, Some(self.clone())))),
                 // It had been closed before anything was sent.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if is_kept => request = unsent,
@@ -153,25 +170,27 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self) -> Option<http1::SendRequest<Outgoing>> {
+    fn take_idle(&self) -> Option<Box<Link>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if !sender.is_closed() && since.elapsed() < self.settings.idle {
-                return Some(sender);
+        while let Some(mut kept) = idle.pop() {
+            if self.is_good(&mut kept) {
+                return Some(kept.link);
             }
         }
         None
     }
 
-    async fn open_http1(&self) -> Result<http1::SendRequest<Outgoing>, Refusal> {
-        let socket = self.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
-        spawn_local(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection to the upstream ended");
-            }
-        });
-        Ok(sender)
+    /// Closes connections that were idle for too long, or that the app has closed: nobody else looks at them.
+    pub(crate) fn close_idle(&self) {
+        self.idle.borrow_mut().retain_mut(|kept| self.is_good(kept));
+    }
+
+    fn is_good(&self, kept: &mut Idle) -> bool {
+        kept.since.elapsed() < self.settings.idle && kept.link.is_free()
+    }
+
+    pub(crate) async fn open_http1(&self) -> Result<Link, Refusal> {
+        Link::over(self.connect().await?).await.map_err(|error| broken(&error))
     }
 
     async fn send_http2(
@@ -187,7 +206,7 @@ impl Upstream {
                 None => self.open_http2().await?,
             };
             match sender.try_send_request(request).await {
-                Ok(answer) => return Ok((answer, Lease(None))),
+                Ok(answer) => return Ok((answer, Lease::Other)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if is_kept => {
                         self.shared.borrow_mut().take();
@@ -212,8 +231,7 @@ impl Upstream {
         Ok(sender)
     }
 
-    /// Makes a connection.
-    pub(crate) async fn connect(&self) -> Result<Socket, Refusal> {
+    async fn connect(&self) -> Result<Socket, Refusal> {
         self.made.inc();
         match timeout(self.settings.connect_timeout, self.settings.address.connect()).await {
             Ok(Ok(socket)) => Ok(socket),
@@ -267,17 +285,29 @@ fn as_http2(request: &mut Request<Outgoing>) -> Result<(), Refusal> {
 }
 
 impl Lease {
-    /// The connection is used for nothing else.
-    pub(crate) fn none() -> Self {
-        Self(None)
+    /// The next piece of the answer's body.
+    pub(crate) fn poll_piece(&mut self, incoming: &mut Incoming, context: &mut Context<'_>) -> Poll<Piece> {
+        match self {
+            Self::Link(link, _) => link.poll_piece(incoming, context),
+            Self::Other => Pin::new(incoming).poll_frame(context),
+        }
+    }
+
+    /// The connection goes on by itself with what is left to be sent, however slowly the answer is taken.
+    pub(crate) fn let_go(&mut self) {
+        if let Self::Link(link, _) = std::mem::replace(self, Self::Other) {
+            link.let_go();
+        }
     }
 
     /// The answer was taken to its end: the connection can be used again.
     pub(crate) fn give_back(&mut self) {
-        if let Some((upstream, sender)) = self.0.take() {
+        if let Self::Link(mut link, Some(upstream)) = std::mem::replace(self, Self::Other)
+            && link.is_done()
+        {
             let mut idle = upstream.idle.borrow_mut();
             if idle.len() < upstream.settings.most_idle {
-                idle.push(Idle { sender, since: Instant::now() });
+                idle.push(Idle { link, since: Instant::now() });
             }
         }
     }

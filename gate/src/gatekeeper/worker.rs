@@ -66,8 +66,8 @@ pub(crate) struct Open(Rc<Worker>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalExecutor;
 
-/// How often lines of the log are handed over when there are few.
-const FLUSH: Duration = Duration::from_millis(200);
+/// How often lines of the log are handed over when there are few, and connections closed that are of no use.
+const TENDED: Duration = Duration::from_millis(200);
 
 impl Worker {
     pub(crate) fn new(parts: WorkerParts) -> Rc<Self> {
@@ -93,7 +93,7 @@ impl Worker {
     /// Serves what listeners take in, until it has left.
     pub(crate) async fn run(self: Rc<Self>, listeners: Vec<Listener>) {
         spawn_local(self.watch.clone().run());
-        spawn_local(flush_for_ever(Rc::downgrade(&self)));
+        spawn_local(tend_for_ever(Rc::downgrade(&self)));
         let accepting = listeners.into_iter().map(|listener| spawn_local(connection::accept(self.clone(), listener)));
         let accepting: Vec<_> = accepting.collect();
         self.reach(Phase::Leaving).await;
@@ -136,12 +136,13 @@ impl Worker {
     }
 }
 
-async fn flush_for_ever(worker: std::rc::Weak<Worker>) {
-    let mut ticks = interval(FLUSH);
+async fn tend_for_ever(worker: std::rc::Weak<Worker>) {
+    let mut ticks = interval(TENDED);
     loop {
         ticks.tick().await;
         let Some(worker) = worker.upgrade() else { return };
         worker.log.flush();
+        worker.upstream.close_idle();
     }
 }
 
