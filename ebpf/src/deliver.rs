@@ -30,7 +30,7 @@ pub fn deliver(skb: Skb, kernel: &Kernel, trace: &Trace) -> Option<i32> {
         Way::Stack => Some(TO_STACK),
         Way::Endpoint => {
             let skb = if skb.is_inside() { skb.unwrap()? } else { skb };
-            skb.store(0, &from_gateway(trace.mac())).ok()?;
+            skb.set_macs(from_gateway(trace.mac()))?;
             redirect_peer(trace.ifindex)
         }
         Way::Overlay if kernel.settings().uplink_ifindex != 0 => send(skb, kernel, trace),
