@@ -12,7 +12,10 @@ use policy_api::{
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::world::{Prepared, World, rule};
+use crate::{
+    etcd_cluster::EtcdCluster,
+    world::{Prepared, SOON, World, rule, until},
+};
 
 const ORIGIN: &str = "https://apps.example";
 
@@ -35,7 +38,18 @@ impl Cf {
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.world.url()))
+        self.request_to(&self.world.url(), method, path)
+    }
+
+    fn request_to(&self, url: &str, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{url}{path}"))
+    }
+
+    /// Has this server, which may be another one of ours, create policies or delete them.
+    async fn change_by(&self, url: &str, path: &str, policies: &Value) -> (u16, Value) {
+        let body = json!({ "policies": policies }).to_string();
+        let request = self.request_to(url, Method::POST, path).bearer_auth(&self.token).body(body);
+        said(request.send().await.expect("an answer")).await
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
@@ -91,30 +105,68 @@ async fn p1_p2_a_policy_is_listed_once_however_often_it_is_posted_and_without_ta
     assert_eq!(rules.last().map(|view| view.rule.ports.to_string()), Some("8080-8090".to_owned()));
 }
 
+/// A policy of an app with itself, each time of another.
+fn one(i: i64) -> Value {
+    json!([policy(&format!("app{i}"), &format!("app{i}"), 1_000 + i, 1_000 + i)])
+}
+
+fn tags(listed: &Value) -> BTreeSet<String> {
+    listed["tags"].as_array().expect("a list").iter().map(|tag| tag["tag"].to_string()).collect()
+}
+
+const TAGS: &str = "/networking/v1/external/tags";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_p4_a_hundred_policies_by_two_servers_at_once_are_a_hundred_with_a_tag_each_and_none_when_deleted() {
+    let cluster = limits::aside(EtcdCluster::start).await;
+    let (prepared, _cluster) = limits::aside(|| (Prepared::in_etcd(&cluster), cluster)).await;
+    let cf = Cf::on(prepared).await;
+    let second = cf.world.prepared.serve_cf(ORIGIN).await;
+    let urls = [cf.world.url(), format!("https://{}", second.address())];
+    let url = |i: i64| &urls[usize::from(i % 2 == 1)];
+    let answered = (200, json!({}));
+    let created = futures_util::future::join_all((0..100).map(async |i| cf.change_by(url(i), V1, &one(i)).await));
+    assert!(created.await.iter().all(|answer| *answer == answered));
+    let listed = async |url: &str, path: &str| {
+        let request = cf.request_to(url, Method::GET, path).bearer_auth(&cf.token);
+        said(request.send().await.expect("an answer")).await.1
+    };
+    for url in &urls {
+        until("both list all of them", SOON, async || listed(url, V1).await["total_policies"] == 100).await;
+        assert_eq!(tags(&listed(url, TAGS).await).len(), 100);
+    }
+    let mixed = futures_util::future::join_all((0..100).map(async |i| {
+        cf.change_by(url(i), V1, &one(i)).await;
+        cf.change_by(url(i + 1), &format!("{V1}/delete"), &one(i)).await
+    }));
+    assert!(mixed.await.iter().all(|answer| *answer == answered));
+    for url in &urls {
+        until("neither lists any", SOON, async || listed(url, V1).await["total_policies"] == 0).await;
+        assert_eq!(listed(url, TAGS).await, json!({"tags": []}));
+    }
+    second.stop().await;
+    cf.world.server.stop().await;
+}
+
 #[tokio::test]
-async fn p3_p4_p15_a_hundred_policies_at_once_are_a_hundred_and_none_when_deleted_and_no_tag_comes_again() {
+async fn p4_p15_a_hundred_policies_at_once_are_a_hundred_and_none_when_deleted_and_no_tag_comes_again() {
     let cf = Cf::new().await;
-    let one = |i: i64| json!([policy(&format!("app{i}"), &format!("app{i}"), 1_000 + i, 1_000 + i)]);
     let created = futures_util::future::join_all((0..100).map(|i| cf.create(one(i)))).await;
     assert!(created.iter().all(|(status, _)| *status == 200));
     assert_eq!(cf.total("").await, 100);
-    let (_, tags) = cf.get("/networking/v1/external/tags").await;
-    let of = |tags: &Value| -> BTreeSet<String> {
-        tags["tags"].as_array().expect("a list").iter().map(|tag| tag["tag"].to_string()).collect()
-    };
-    let first = of(&tags);
-    assert_eq!(first.len(), 100, "each app has a tag of its own");
-    assert_eq!(tags["tags"][0], json!({"id": "app0", "type": "app", "tag": tags["tags"][0]["tag"]}));
+    let (_, first) = cf.get(TAGS).await;
+    assert_eq!(tags(&first).len(), 100, "each app has a tag of its own");
+    assert_eq!(first["tags"][0], json!({"id": "app0", "type": "app", "tag": first["tags"][0]["tag"]}));
     let mixed = futures_util::future::join_all((0..100).map(async |i| {
         cf.create(one(i)).await;
         cf.delete(one(i)).await
     }));
     assert!(mixed.await.iter().all(|answer| *answer == (200, json!({}))));
     assert_eq!(cf.total("").await, 0);
-    assert_eq!(cf.get("/networking/v1/external/tags").await.1, json!({"tags": []}));
+    assert_eq!(cf.get(TAGS).await.1, json!({"tags": []}));
     cf.create(json!([policy("fresh", "fresh", 1, 1)])).await;
-    let (_, fresh) = cf.get("/networking/v1/external/tags").await;
-    assert!(of(&fresh).is_disjoint(&first), "a tag that nodes may remember is nobody else's");
+    let (_, fresh) = cf.get(TAGS).await;
+    assert!(tags(&fresh).is_disjoint(&tags(&first)), "a tag that nodes may remember is nobody else's");
 }
 
 #[tokio::test]

@@ -140,6 +140,13 @@ impl Prepared {
         Server::start(config).await.expect("server")
     }
 
+    /// The same on a port of its own, with Cloud Foundry's paths.
+    pub(crate) async fn serve_cf(&self, origin: &str) -> Server {
+        let compat = Compat { origins: vec![origin.to_owned()] };
+        let config = ServerConfig { cf_compat: Some(compat), ..self.config("127.0.0.1:0") };
+        Server::start(config).await.expect("server")
+    }
+
     fn config(&self, listen: &str) -> ServerConfig {
         ServerConfig {
             listen: listen.parse().expect("address"),
@@ -176,9 +183,7 @@ impl World {
 
     /// A world that serves Cloud Foundry's paths, too, to browsers from this origin.
     pub(crate) async fn with_cf(prepared: Prepared, origin: &str) -> Self {
-        let compat = Compat { origins: vec![origin.to_owned()] };
-        let config = ServerConfig { cf_compat: Some(compat), ..prepared.config("127.0.0.1:0") };
-        let server = Server::start(config).await.expect("server");
+        let server = prepared.serve_cf(origin).await;
         Self::around(prepared, server)
     }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Does what waits for others, where waiting is allowed.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("done")
 }
 
