@@ -85,13 +85,16 @@ enum Question {
     WhoAmI,
     InForce,
     Receipt,
+    /// All that `netpol export` and `netpol diff` read.
+    Export,
+    Permissions,
 }
 
 /// `y` done, `a` asked for, `-` refused; a column for each role.
 type Cells = &'static str;
 
 /// A verb, the selector it is about, and what comes of it.
-const TABLE: [(Verb, &str, Cells); 131] = [
+const TABLE: [(Verb, &str, Cells); 133] = [
     (Verb::AllowTo, "shop-db", "yy-yy-"),
     (Verb::AllowTo, "pay-web", "yy-aaa"),
     (Verb::AllowTo, "lone", "yy-aa-"),
@@ -223,6 +226,8 @@ const TABLE: [(Verb, &str, Cells); 131] = [
     (Verb::Read(Question::WhoAmI), "", "yyyyyy"),
     (Verb::Read(Question::InForce), "", "yyyyyy"),
     (Verb::Read(Question::Receipt), "", "yyyyyy"),
+    (Verb::Read(Question::Export), "", "yyyyyy"),
+    (Verb::Read(Question::Permissions), "", "yyyyyy"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -407,18 +412,22 @@ async fn create_token(client: &Client, name: &str) -> Result<(), ClientError> {
     client.create_token(&spec, &plain()).await.map(drop)
 }
 
-/// As `netpol apply` and `netpol rollback` do it: reads what stands, and makes the one change that leads to what is wanted.
-async fn make_stand(client: &Client, wanted: &Policy, prune: &Prune) -> Result<(), ClientError> {
-    let rules = client.list_rules(&RuleFilter::default()).await?;
+/// As `netpol export`, `diff`, `apply` and `rollback` read what stands.
+async fn standing(client: &Client) -> Result<Standing, ClientError> {
+    let rules = client.list_rules(&RuleFilter::default()).await?.items;
     let (apps, groups) = (client.apps().await?.items, client.groups().await?.items);
-    let standing = Standing {
-        rules: rules.items,
-        apps,
-        groups,
-        access: StandingAccess::default(),
-        now: client.status().await?.now,
+    let access = StandingAccess {
+        layers: client.layers().await?.items,
+        roles: client.roles().await?.items,
+        resources: client.resources().await?.items,
     };
-    client.change(&Difference::of(wanted, &standing, prune).change_set(), &plain()).await.map(drop)
+    Ok(Standing { rules, apps, groups, access, now: client.status().await?.now })
+}
+
+/// As `netpol apply` and `netpol rollback` do it: makes the one change that leads from what stands to what is wanted.
+async fn make_stand(client: &Client, wanted: &Policy, prune: &Prune) -> Result<(), ClientError> {
+    let difference = Difference::of(wanted, &standing(client).await?, prune);
+    client.change(&difference.change_set(), &plain()).await.map(drop)
 }
 
 impl Verb {
@@ -528,6 +537,8 @@ impl Question {
             Self::WhoAmI => client.who_am_i().await.map(drop),
             Self::InForce => client.wait_in_force(Revision(1), std::time::Duration::ZERO).await.map(drop),
             Self::Receipt => client.receipt(Revision(1), std::time::Duration::ZERO).await.map(drop),
+            Self::Export => standing(client).await.map(|standing| drop(standing.policy())),
+            Self::Permissions => client.permissions(None, None).await.map(drop),
         }
     }
 }
