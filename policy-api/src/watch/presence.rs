@@ -242,6 +242,10 @@ impl Presence {
         self.others(name).into_iter().fold(here, Seen::joined)
     }
 
+    fn is_connected_among(&self, nodes: &Nodes, name: &NodeName) -> bool {
+        nodes.seen.get(name).is_some_and(Seen::is_connected) || self.others(name).iter().any(|other| other.connected)
+    }
+
     /// What other APIs know of a node.
     fn others(&self, name: &NodeName) -> Vec<Sighting> {
         self.board.as_ref().map(|board| board.others(name)).unwrap_or_default()
@@ -271,9 +275,8 @@ impl Presence {
         let mut answer =
             InForce { revision, complete: true, in_force: Vec::new(), missing: Vec::new(), disconnected: Vec::new() };
         for name in registered {
-            let seen = self.seen_among(&nodes, name);
             let has_it = self.applied_among(&nodes, name).is_some_and(|applied| applied >= revision);
-            let list = match seen.is_connected() {
+            let list = match self.is_connected_among(&nodes, name) {
                 _ if has_it => &mut answer.in_force,
                 true => &mut answer.missing,
                 false => &mut answer.disconnected,
@@ -329,7 +332,7 @@ impl Presence {
     pub fn misses_some(&self, revision: Revision, nodes: &mut Vec<NodeName>) -> bool {
         let known = self.lock();
         while let Some(name) = nodes.last() {
-            if self.applied_among(&known, name) < Some(revision) && self.seen_among(&known, name).is_connected() {
+            if self.applied_among(&known, name) < Some(revision) && self.is_connected_among(&known, name) {
                 return true;
             }
             nodes.pop();

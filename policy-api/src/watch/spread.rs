@@ -103,9 +103,11 @@ impl Scribe {
         let said = self.said;
         store.read(|state| {
             let nodes = &state.replica().nodes;
-            let known = self.laggard.iter().filter(|laggard| nodes.contains_key(*laggard));
-            self.laggard = presence.laggard(said, known.chain(nodes.keys()));
-            self.laggard.is_none() && !nodes.is_empty()
+            let Some(first) = self.laggard.as_ref().or_else(|| nodes.keys().next()) else { return false };
+            // Those before it had what it had not; they come last.
+            let around = nodes.range(first..).chain(nodes.range(..first));
+            self.laggard = presence.laggard(said, around.map(|(name, _)| name));
+            self.laggard.is_none()
         })
     }
 
