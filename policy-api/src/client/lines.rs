@@ -19,6 +19,12 @@ pub(super) struct Lines {
     searched: usize,
 }
 
+/// Reads a line. That it is text is checked once, and not of each string in it.
+pub fn read_line<T: DeserializeOwned>(line: &[u8]) -> serde_json::Result<T> {
+    // What is no text is said by who reads bytes.
+    std::str::from_utf8(line).map_or_else(|_| serde_json::from_slice(line), serde_json::from_str)
+}
+
 impl Lines {
     pub(super) fn new(response: Response, api: String, silence: Duration) -> Self {
         Self { response, api, silence, buffer: Vec::new(), taken: 0, searched: 0 }
@@ -32,7 +38,7 @@ impl Lines {
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
         loop {
             if let Some(line) = self.line_in_buffer() {
-                return serde_json::from_slice(line)
+                return read_line(line)
                     .map_err(|error| ClientError::Protocol(format!("unreadable watch line: {error}")));
             }
             let chunk = tokio::time::timeout(self.silence, self.response.chunk()).await;

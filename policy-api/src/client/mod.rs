@@ -35,7 +35,8 @@ use crate::model::{
 };
 
 pub use self::{
-    broker::GateWatch, error::ClientError, identity::Identity, past::Past, right::new_secret, watch::Watch,
+    broker::GateWatch, error::ClientError, identity::Identity, lines::read_line, past::Past, right::new_secret,
+    watch::Watch,
 };
 
 /// What a client must be told.

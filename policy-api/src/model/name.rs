@@ -1,6 +1,6 @@
 //! Names of apps, groups and nodes, and how near two names are.
 
-use std::{str::FromStr, sync::Arc};
+use std::{cell::RefCell, str::FromStr, sync::Arc};
 
 use super::invalid::{Invalid, text_type};
 
@@ -51,7 +51,7 @@ impl FromStr for AppName {
         if RESERVED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
             return Err(Invalid::new(text, "is a reserved word", "give the app another name"));
         }
-        Ok(Self(text.into()))
+        Ok(Self(shared(text)))
     }
 }
 
@@ -66,7 +66,7 @@ impl FromStr for NodeName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         check_pattern(text, "a node name")?;
-        Ok(Self(text.into()))
+        Ok(Self(shared(text)))
     }
 }
 
@@ -86,7 +86,7 @@ impl FromStr for GroupName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         check_pattern(text, "a group name")?;
-        Ok(Self(text.into()))
+        Ok(Self(shared(text)))
     }
 }
 
@@ -101,7 +101,7 @@ impl FromStr for TeamName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         check_pattern(text, "a team name")?;
-        Ok(Self(text.into()))
+        Ok(Self(shared(text)))
     }
 }
 
@@ -116,7 +116,7 @@ impl FromStr for TokenName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         check_pattern(text, "a name of a token")?;
-        Ok(Self(text.into()))
+        Ok(Self(shared(text)))
     }
 }
 
@@ -166,6 +166,27 @@ text_type!(NodeName);
 text_type!(TeamName);
 text_type!(TokenName);
 text_type!(AppPattern);
+
+/// The text of a name; the same one as the last time, if this thread read it not long ago. Whoever reads a watch meets the name
+/// of an app in its rules, in its instances and in itself.
+fn shared(text: &str) -> Arc<str> {
+    const RECENT: usize = 1_024;
+    thread_local! {
+        static NAMES: RefCell<Vec<Option<Arc<str>>>> = const { RefCell::new(Vec::new()) };
+    }
+    // FNV-1a: names are short, and whoever chooses some that meet here gains nothing.
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    NAMES.with_borrow_mut(|names| {
+        names.resize(RECENT, None);
+        let place = usize::try_from(hash % RECENT as u64).unwrap_or_default();
+        match &names[place] {
+            Some(known) if **known == *text => known.clone(),
+            _ => names[place].insert(text.into()).clone(),
+        }
+    })
+}
 
 fn check_pattern(text: &str, what: &'static str) -> Result<(), Invalid> {
     let remedy = "use 1 to 63 letters, digits, `.`, `_` or `-`, with a letter or digit first and last";
