@@ -1,9 +1,13 @@
 //! A simulated agent: follows its node's watch over TLS, proves what it is told, and reports what it holds as in force.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use policy_api::model::{Follower, NodeName, Report, WatchLine};
+use policy_api::{
+    client::read_line,
+    model::{Follower, NodeName, Report, WatchLine},
+};
+use reqwest::Url;
 use tokio::task::JoinSet;
 
 use super::{ledger::Ledger, service::Service, stage};
@@ -15,9 +19,11 @@ impl Agents {
     pub(super) fn start(service: &Service, proofs: &[String], ledger: &Ledger) -> Result<Self> {
         let mut agents = JoinSet::new();
         for (number, proof) in proofs.iter().enumerate() {
+            let name = stage::node(number);
             let agent = Agent {
-                name: stage::node(number),
-                url: Arc::from(service.url()),
+                watch: format!("{}/v1/watch", service.url()).parse()?,
+                report: format!("{}/v1/nodes/{name}/report", service.url()).parse()?,
+                name,
                 client: service.https(Some(proof))?,
                 ledger: ledger.clone(),
                 follower: Follower::default(),
@@ -34,7 +40,8 @@ impl Agents {
 
 struct Agent {
     name: NodeName,
-    url: Arc<str>,
+    watch: Url,
+    report: Url,
     client: reqwest::Client,
     ledger: Ledger,
     follower: Follower,
@@ -63,7 +70,7 @@ impl Agent {
             [("since", since), ("history", history.to_string()), ("digest", digest)]
         });
         let parameters: Vec<_> = place.into_iter().flatten().collect();
-        let request = self.client.get(format!("{}/v1/watch", self.url)).query(&parameters);
+        let request = self.client.get(self.watch.clone()).query(&parameters);
         let mut response = request.send().await?.error_for_status()?;
         let (mut buffer, mut searched) = (Vec::new(), 0);
         while let Some(chunk) = response.chunk().await? {
@@ -71,7 +78,7 @@ impl Agent {
             buffer.extend_from_slice(&chunk);
             while let Some(length) = memchr::memchr(b'\n', &buffer[searched..]) {
                 let end = searched + length;
-                let line: WatchLine = serde_json::from_slice(&buffer[..end])?;
+                let line: WatchLine = read_line(&buffer[..end])?;
                 buffer.drain(..=end);
                 searched = 0;
                 self.take(line).await?;
@@ -101,15 +108,14 @@ impl Agent {
             clock: None,
             cuts: Vec::new(),
         };
-        let url = format!("{}/v1/nodes/{}/report", self.url, self.name);
         // A connection that was idle may be closed at the moment in which it is used again.
         for _ in 1..TRIES {
-            let asked = self.client.post(&url).json(&report).send().await;
+            let asked = self.client.post(self.report.clone()).json(&report).send().await;
             if asked.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
         }
-        let answer = self.client.post(&url).json(&report).send().await?;
+        let answer = self.client.post(self.report.clone()).json(&report).send().await?;
         ensure!(answer.status().is_success(), "the report was answered {}", answer.status());
         Ok(())
     }
