@@ -91,8 +91,8 @@ impl Skb {
         if done == 0 { Ok(()) } else { Err(()) }
     }
 
-    /// Writes the two MAC addresses, as words. The kernel's own way to write costs a call; this one asks that a program that
-    /// writes so begins with a packet of its own, which the kernel sees to and packets mostly are.
+    /// Writes the two MAC addresses, as words, without the call that `store` is. For a program that writes so, the kernel first
+    /// makes the head of a cloned packet its own.
     #[inline(always)]
     pub fn set_macs(self, [a, b, c]: [u32; 3]) -> Option<()> {
         let (data, end) = self.linear();
