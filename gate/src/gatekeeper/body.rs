@@ -4,11 +4,10 @@
 use std::{
     cell::Cell,
     convert::Infallible,
-    future::poll_fn,
     mem,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -19,7 +18,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::{
-    admit::LongestBody,
+    connection::Client,
     record::Record,
     refusal::Refusal,
     upstream::Lease,
@@ -113,18 +112,14 @@ impl Exchange {
 }
 
 impl Outgoing {
-    pub(crate) fn new(
-        incoming: Incoming,
-        exchange: &Rc<Exchange>,
-        notice: Option<Rc<Notice>>,
-        longest: LongestBody,
-        patience: Duration,
-    ) -> Self {
+    pub(crate) fn new(incoming: Incoming, exchange: &Rc<Exchange>, client: &Client) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
         exchange.uploading.set(true);
-        Self::Upload(Upload { incoming, exchange: exchange.clone(), notice, left: longest.0, patience, waiting: false })
+        let (exchange, notice, settings) = (exchange.clone(), client.notice.clone(), &client.worker.settings);
+        let (left, patience) = (settings.longest_body.0, settings.patience.body);
+        Self::Upload(Upload { incoming, exchange, notice, left, patience, waiting: false })
     }
 }
 
@@ -209,12 +204,7 @@ impl Drop for Upload {
 impl Answered {
     /// An answer of the upstream, whose connection is used again when all of it was taken.
     /// What of it came with its head goes on with the head, in one write; what comes later is not waited for.
-    pub(crate) async fn passed(
-        mut incoming: Incoming,
-        exchange: Rc<Exchange>,
-        record: Record,
-        mut lease: Lease,
-    ) -> Self {
+    pub(crate) fn passed(mut incoming: Incoming, exchange: Rc<Exchange>, record: Record, mut lease: Lease) -> Self {
         if exchange.uploading.get() {
             lease.let_go();
         }
@@ -223,7 +213,9 @@ impl Answered {
             drop(record);
             return Self::Own(Full::default());
         }
-        let early = poll_fn(|context| Poll::Ready(poll_filled(|| lease.poll_piece(&mut incoming, context)))).await;
+        // Who waits for the rest looks again with a waker of its own.
+        let mut silent = Context::from_waker(Waker::noop());
+        let early = poll_filled(|| lease.poll_piece(&mut incoming, &mut silent));
         Self::Passed(Box::new(Passed { early, incoming, exchange, record, lease, ended: false }))
     }
 

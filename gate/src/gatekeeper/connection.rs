@@ -1,11 +1,10 @@
 //! A client's connection from its first byte to its last: TLS, which HTTP it speaks, requests one after the other, and what
 //! follows an upgrade.
 
-use std::{cell::RefCell, convert::Infallible, future::poll_fn, io, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, io, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
 
-use http::{HeaderValue, Request, Response};
+use http::HeaderValue;
 use hyper::{
-    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -19,11 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{
-    body::Answered,
     identity_headers::Peer,
     listen::Listener,
     proxy,
-    refusal::Refusal,
     socket::{Prefixed, Socket},
     upgrade::Tunnel,
     wire::{Guard, Notice},
@@ -80,8 +77,9 @@ async fn serve(worker: Rc<Worker>, socket: Socket, address: Option<SocketAddr>, 
     let peer = Rc::new(Peer { address, protocol: HeaderValue::from_static("https") });
     match timeout(worker.settings.patience.head, TlsAcceptor::from(tls).accept(socket)).await {
         Ok(Ok(socket)) => match socket.get_ref().1.alpn_protocol() {
-            Some(b"h2") => serve_http2(worker, socket, peer).await,
-            _ => serve_http1(worker, socket, &[], peer).await,
+            // What TLS takes is not kept ready for connections without.
+            Some(b"h2") => Box::pin(serve_http2(worker, socket, peer)).await,
+            _ => Box::pin(serve_http1(worker, socket, &[], peer)).await,
         },
         Ok(Err(error)) => debug!(%error, "no TLS"),
         Err(_late) => debug!("no TLS in time"),
@@ -122,7 +120,7 @@ where
     let service = service_fn(move |request| {
         // Taken at once: while this request is answered, the guard may come upon the next one.
         let stands_in_for = serving.notice.as_ref().and_then(|notice| notice.take_head());
-        Box::pin(answer(serving.clone(), request, stands_in_for))
+        proxy::answer(serving.clone(), request, stands_in_for)
     });
     let mut connection = http1::Builder::new().half_close(false).serve_connection(guard, service);
     let ended = poll_fn(|context| Pin::new(&mut connection).poll(context)).await;
@@ -143,7 +141,7 @@ where
 async fn linger(mut socket: impl AsyncRead + Unpin) {
     const LONGEST: Duration = Duration::from_secs(1);
     const MOST: usize = 64;
-    let mut unread = [0; 8_192];
+    let mut unread = vec![0; 8_192];
     let reading = async {
         for _ in 0..MOST {
             if !matches!(socket.read(&mut unread).await, Ok(1..)) {
@@ -159,7 +157,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let client = Rc::new(Client { worker: worker.clone(), peer, notice: None, tunnel: RefCell::default() });
-    let service = service_fn(move |request| answer(client.clone(), request, None));
+    let service = service_fn(move |request| proxy::answer(client.clone(), request, None));
     let limits = worker.settings.limits;
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
@@ -179,12 +177,4 @@ where
     if let Err(error) = ended {
         debug!(%error, "a connection broke off");
     }
-}
-
-async fn answer(
-    client: Rc<Client>,
-    request: Request<Incoming>,
-    stands_in_for: Option<Refusal>,
-) -> Result<Response<Answered>, Infallible> {
-    Ok(proxy::answer(&client, request, stands_in_for).await)
 }

@@ -1,7 +1,15 @@
 //! A request's way: is it well-formed, which privilege does it take, may who asks have it, and then on to the upstream. The
 //! stages say why not; here it becomes an answer.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
 
 use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 use hyper::body::Incoming;
@@ -11,7 +19,7 @@ use super::{
     admit::{Admitted, admit},
     body::{Answered, Exchange, Outgoing},
     connection::Client,
-    identity_headers::{RequestId, Told, join_cookies, rewrite, rewrite_answer},
+    identity_headers::{Told, join_cookies, rewrite, rewrite_answer},
     record::Record,
     refusal::Refusal,
     upgrade,
@@ -24,41 +32,55 @@ use crate::{
     verdict_cache::Verdict,
 };
 
-/// A request that was let in, with what has to be told of it.
-pub(crate) struct LetIn {
-    pub(crate) request: Request<Outgoing>,
-    pub(crate) exchange: Rc<Exchange>,
-    pub(crate) websocket: bool,
-    pub(crate) request_id: RequestId,
+/// What lets a request in.
+struct LetIn {
+    exchange: Rc<Exchange>,
+    websocket: bool,
 }
 
 /// Answers a request, or what it stands in for.
-pub(crate) async fn answer(
-    client: &Rc<Client>,
+///
+/// Each connection keeps room for one, and each request's is moved into it: so it is small, and what is rare is put elsewhere
+/// when it comes. No `async fn`, which would keep room for the request twice.
+pub(crate) fn answer(
+    client: Rc<Client>,
     request: Request<Incoming>,
     stands_in_for: Option<Refusal>,
-) -> Response<Answered> {
-    let worker = &client.worker;
-    let (head, incoming) = request.into_parts();
-    let request_id = worker.names.borrow_mut().request_id();
-    let mut record = Record::begin(worker, &client.peer, &head, request_id.clone());
-    let has_upgrade = head.headers.contains_key(header::UPGRADE);
-    let is_http1 = head.version != Version::HTTP_2;
-    let admitted = match stands_in_for {
-        Some(refusal) => Err(refusal),
-        None => let_in(client, head, incoming, &request_id, &mut record).await,
-    };
-    let mut answer = match admitted {
-        Ok(let_in) if let_in.websocket => upgrade::pass(client, let_in, record).await,
-        Ok(let_in) => pass(worker, let_in, record).await,
-        Err(refusal) => refuse(refusal, record, &request_id),
-    };
-    // Whoever asked for an upgrade may take what follows for what it is not; whoever stays on goes to who comes after us.
-    let closes = (has_upgrade && !is_switched(&answer)) || worker.is_leaving();
-    if is_http1 && closes {
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+) -> impl Future<Output = Result<Response<Answered>, Infallible>> {
+    let (mut head, incoming) = request.into_parts();
+    let request_id = client.worker.names.borrow_mut().request_id();
+    let mut record = Record::begin(&client.worker, &client.peer, &head, request_id);
+    async move {
+        let worker = &client.worker;
+        let has_upgrade = head.headers.contains_key(header::UPGRADE);
+        let is_http1 = head.version != Version::HTTP_2;
+        let admitted = match stands_in_for {
+            Some(refusal) => Err(refusal),
+            None => let_in(&client, &mut head, &mut record).await,
+        };
+        let mut answer = match admitted {
+            Err(refusal) => refuse(refusal, record),
+            Ok(LetIn { exchange, websocket }) => {
+                let request = Request::from_parts(head, Outgoing::new(incoming, &exchange, &client));
+                if websocket {
+                    Box::pin(upgrade::pass(&client, request, exchange, record)).await
+                } else {
+                    let answering = pin!(worker.upstream.send(request));
+                    match within(worker, &exchange, answering).await {
+                        Ok((answer, lease)) => passed(answer, lease, exchange, record),
+                        // What the upstream made of a body that broke off is not what went wrong.
+                        Err(refusal) => refuse(exchange.broken().unwrap_or(refusal), record),
+                    }
+                }
+            }
+        };
+        // Whoever asked for an upgrade may take what follows for what it is not; whoever stays on goes to who comes after us.
+        let closes = (has_upgrade && !is_switched(&answer)) || worker.is_leaving();
+        if is_http1 && closes {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
     }
-    answer
 }
 
 fn is_switched(answer: &Response<Answered>) -> bool {
@@ -66,27 +88,21 @@ fn is_switched(answer: &Response<Answered>) -> bool {
 }
 
 /// Turns a refusal into what the client is told.
-pub(crate) fn refuse(refusal: Refusal, mut record: Record, request_id: &RequestId) -> Response<Answered> {
+pub(crate) fn refuse(refusal: Refusal, mut record: Record) -> Response<Answered> {
     record.refuse(refusal);
     let mut answer = refusal.answer().map(Answered::own);
-    answer.headers_mut().insert(super::identity_headers::REQUEST_ID, request_id.0.clone());
+    answer.headers_mut().insert(super::identity_headers::REQUEST_ID, record.request_id().0.clone());
     answer
 }
 
-/// Everything that may stand in a request's way, in this order.
-async fn let_in(
-    client: &Client,
-    mut head: Parts,
-    incoming: Incoming,
-    request_id: &RequestId,
-    record: &mut Record,
-) -> Result<LetIn, Refusal> {
+/// Everything that may stand in a request's way, in this order. What comes out is what the upstream is to see.
+async fn let_in(client: &Client, head: &mut Parts, record: &mut Record) -> Result<LetIn, Refusal> {
     let worker = &client.worker;
     if !worker.is_ready() {
         return Err(Refusal::NotReady);
     }
     let settings = &worker.settings;
-    let admitted = admit(&head, settings.longest_body)?;
+    let admitted = admit(head, settings.longest_body)?;
     let privilege = settings.privileges.privilege(&head.method, admitted.path).ok_or(Refusal::NoPrivilege)?;
     record.asked_for(privilege);
     let permit = permit(worker, &admitted, privilege, record).await?;
@@ -106,15 +122,12 @@ async fn let_in(
         strip: &strip,
         pass_authorization: settings.pass_authorization,
         permit: &permit,
-        request_id,
+        request_id: record.request_id(),
         peer: &client.peer,
     };
     rewrite(&mut head.headers, &told, &mut worker.names.borrow_mut());
     join_cookies(&mut head.headers);
-    let outgoing =
-        Outgoing::new(incoming, &exchange, client.notice.clone(), settings.longest_body, settings.patience.body);
-    let request = Request::from_parts(head, outgoing);
-    Ok(LetIn { request, exchange, websocket, request_id: request_id.clone() })
+    Ok(LetIn { exchange, websocket })
 }
 
 async fn permit(
@@ -129,7 +142,7 @@ async fn permit(
             worker.metrics.remembered.inc();
             verdict
         }
-        None => ask(worker, question).await,
+        None => Box::pin(ask(worker, question)).await,
     };
     match verdict {
         Verdict::Allow(permit) => Ok(permit),
@@ -157,39 +170,27 @@ async fn ask(worker: &Worker, question: Question<'_>) -> Verdict {
     verdict
 }
 
-/// Passes a request on, and its answer back.
-async fn pass(worker: &Rc<Worker>, let_in: LetIn, record: Record) -> Response<Answered> {
-    let LetIn { request, exchange, request_id, .. } = let_in;
-    exchange.watched.give(End::Upstream, worker.settings.patience.answer);
-    let sent = within(&exchange, worker.upstream.send(request)).await;
-    match sent {
-        Ok((answer, lease)) => passed(answer, lease, exchange, record, &request_id).await,
-        // What the upstream made of a body that broke off is not what went wrong.
-        Err(refusal) => refuse(exchange.broken().unwrap_or(refusal), record, &request_id),
-    }
-}
-
 /// An answer of the upstream, as the client gets it.
-pub(crate) async fn passed(
+pub(crate) fn passed(
     answer: Response<Incoming>,
     lease: Lease,
     exchange: Rc<Exchange>,
     mut record: Record,
-    request_id: &RequestId,
 ) -> Response<Answered> {
     exchange.answer_begins();
     let (mut head, incoming) = answer.into_parts();
-    rewrite_answer(&mut head.headers, request_id);
+    rewrite_answer(&mut head.headers, record.request_id());
     record.pass(head.status.as_u16());
-    Response::from_parts(head, Answered::passed(incoming, exchange, record, lease).await)
+    Response::from_parts(head, Answered::passed(incoming, exchange, record, lease))
 }
 
 /// Waits for an upstream as long as the permit holds and patience lasts.
 pub(crate) async fn within<T>(
+    worker: &Worker,
     exchange: &Exchange,
-    answering: impl Future<Output = Result<T, Refusal>>,
+    mut answering: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
 ) -> Result<T, Refusal> {
-    let mut answering = pin!(answering);
+    exchange.watched.give(End::Upstream, worker.settings.patience.answer);
     poll_fn(|context| {
         if let Poll::Ready(answer) = answering.as_mut().poll(context) {
             return Poll::Ready(answer);
@@ -201,4 +202,18 @@ pub(crate) async fn within<T>(
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_answering<F>(_: impl FnOnce(Rc<Client>, Request<Incoming>, Option<Refusal>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_a_connection_keeps_while_it_waits_is_small() {
+        assert!(size_of_answering(answer) <= 2_048, "{}", size_of_answering(answer));
+    }
 }

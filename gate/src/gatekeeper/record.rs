@@ -66,6 +66,10 @@ impl Record {
         }
     }
 
+    pub(crate) fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
     pub(crate) fn asked_for(&mut self, privilege: &Privilege) {
         self.privilege = Some(privilege.clone());
     }

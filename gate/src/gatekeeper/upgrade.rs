@@ -1,9 +1,9 @@
 //! WebSocket: a connection to the upstream of its own, and when the upstream grants the upgrade a tunnel that lasts as long as
 //! both ends and the permit do.
 
-use std::{future::poll_fn, rc::Rc, task::Poll};
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
@@ -13,7 +13,7 @@ use super::{
     connection::Client,
     identity_headers::rewrite_answer,
     link::Link,
-    proxy::{LetIn, passed, refuse, within},
+    proxy::{passed, refuse, within},
     record::Record,
     refusal::Refusal,
     socket::{Prefixed, Socket},
@@ -37,30 +37,34 @@ enum Granted {
 }
 
 /// Passes an upgrade on; when it is granted, the connection becomes the tunnel that is left with the client.
-pub(crate) async fn pass(client: &Client, let_in: LetIn, record: Record) -> Response<Answered> {
-    let LetIn { mut request, exchange, request_id, .. } = let_in;
+pub(crate) async fn pass(
+    client: &Client,
+    mut request: Request<Outgoing>,
+    exchange: Rc<Exchange>,
+    record: Record,
+) -> Response<Answered> {
     request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     as_http1(&mut request);
-    exchange.watched.give(End::Upstream, client.worker.settings.patience.answer);
-    match within(&exchange, ask(&client.worker, request)).await {
-        Ok(Granted::No(answer, link)) => passed(answer, Lease::Link(link, None), exchange, record, &request_id).await,
+    let asking = pin!(ask(&client.worker, request));
+    match within(&client.worker, &exchange, asking).await {
+        Ok(Granted::No(answer, link)) => passed(answer, Lease::Link(link, None), exchange, record),
         Ok(Granted::Upgrade(answer, app)) => {
             exchange.answer_begins();
-            let tunnel = Tunnel { app, exchange, record, worker: client.worker.clone() };
-            client.tunnel.replace(Some(tunnel));
             let mut answer = answer.map(|()| Answered::Own(Full::default()));
-            rewrite_answer(answer.headers_mut(), &request_id);
+            rewrite_answer(answer.headers_mut(), record.request_id());
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            let tunnel = Tunnel { app, exchange, record, worker: client.worker.clone() };
+            client.tunnel.replace(Some(tunnel));
             answer
         }
-        Err(refusal) => refuse(refusal, record, &request_id),
+        Err(refusal) => refuse(refusal, record),
     }
 }
 
-async fn ask(worker: &Worker, request: http::Request<Outgoing>) -> Result<Granted, Refusal> {
-    let mut link = Box::new(worker.upstream.open_http1().await?);
+async fn ask(worker: &Worker, request: Request<Outgoing>) -> Result<Granted, Refusal> {
+    let mut link = worker.upstream.open_http1().await?;
     let answer = link.ask(request).await.map_err(|_| Refusal::UpstreamBroken)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Granted::No(answer, link));

@@ -136,36 +136,32 @@ impl Upstream {
         Rc::new(Self { settings, idle: RefCell::default(), shared: RefCell::default(), made })
     }
 
-    /// Sends a request, and waits for the head of its answer.
-    pub(crate) async fn send(
-        self: &Rc<Self>,
-        request: Request<Outgoing>,
-    ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        match self.settings.protocol {
-            UpstreamProtocol::Http1 => self.send_http1(request).await,
-            UpstreamProtocol::Http2 => self.send_http2(request).await,
-        }
-    }
-
-    async fn send_http1(
+    /// Sends a request, and waits for the head of its answer. No `async fn`, which would keep room for the request twice.
+    pub(crate) fn send(
         self: &Rc<Self>,
         mut request: Request<Outgoing>,
-    ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        as_http1(&mut request);
-        loop {
-            let kept = self.take_idle();
-            let is_kept = kept.is_some();
-            let mut link = match kept {
-                Some(link) => link,
-                None => Box::new(self.open_http1().await?),
-            };
-            match link.ask(request).await {
-                Ok(answer) => return Ok((answer, Lease::Link(link, Some(self.clone())))),
-                // It had been closed before anything was sent.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if is_kept => request = unsent,
-                    _ => return Err(broken(error.error())),
-                },
+    ) -> impl Future<Output = Result<(Response<Incoming>, Lease), Refusal>> {
+        let is_http2 = self.settings.protocol == UpstreamProtocol::Http2;
+        async move {
+            if is_http2 {
+                return Box::pin(self.send_http2(request)).await;
+            }
+            as_http1(&mut request);
+            loop {
+                let kept = self.take_idle();
+                let is_kept = kept.is_some();
+                let mut link = match kept {
+                    Some(link) => link,
+                    None => Box::pin(self.open_http1()).await?,
+                };
+                match link.ask(request).await {
+                    Ok(answer) => return Ok((answer, Lease::Link(link, Some(self.clone())))),
+                    // It had been closed before anything was sent.
+                    Err(mut error) => match error.take_message() {
+                        Some(unsent) if is_kept => request = unsent,
+                        _ => return Err(broken(error.error())),
+                    },
+                }
             }
         }
     }
@@ -189,8 +185,8 @@ impl Upstream {
         kept.since.elapsed() < self.settings.idle && kept.link.is_free()
     }
 
-    pub(crate) async fn open_http1(&self) -> Result<Link, Refusal> {
-        Link::over(self.connect().await?).await.map_err(|error| broken(&error))
+    pub(crate) async fn open_http1(&self) -> Result<Box<Link>, Refusal> {
+        Link::over(self.connect().await?).await.map(Box::new).map_err(|error| broken(&error))
     }
 
     async fn send_http2(
