@@ -34,6 +34,18 @@ const METHOD_PARAMETERS: [&str; 4] = ["_method", "x-http-method-override", "x-ht
 /// What `Connection` may name: anything else would have a field taken away on which somebody relies.
 const CONNECTION_WORDS: [&str; 6] = ["close", "keep-alive", "te", "upgrade", "http2-settings", "trailer"];
 
+/// What RFC 7235's token68 is of: no comma and no blank, so that two credentials in one field are none.
+const TOKEN68: [bool; 256] = {
+    let mut letters = [false; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        letters[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        byte += 1;
+    }
+    letters
+};
+
 /// Judges a head.
 ///
 /// # Errors
@@ -220,10 +232,8 @@ pub fn credential(value: &HeaderValue) -> Result<Credential<'_>, Refusal> {
     } else {
         return Err(Refusal::SchemeUnknown);
     };
-    // RFC 7235's token68: no comma and no blank, so that two credentials in one field are none.
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     let bare = token.trim_end_matches('=');
-    if bare.is_empty() || !bare.bytes().all(letter) {
+    if bare.is_empty() || !bare.bytes().all(|byte| TOKEN68[usize::from(byte)]) {
         return Err(Refusal::CredentialMalformed);
     }
     Ok(Credential { scheme, token })

@@ -1,7 +1,5 @@
 //! What the upstream sees of a request: fields that end here taken away, and those that only we may set put in their place.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -50,22 +48,27 @@ impl Names {
     }
 
     fn traceparent(&mut self) -> HeaderValue {
-        let mut text = String::with_capacity(55);
-        let span = self.0.u64(1..);
-        write!(text, "00-{:032x}-{span:016x}-00", self.number()).expect("a string takes what is written");
-        value(text.into())
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        write_digits(&mut text[3..35], &self.number().to_be_bytes());
+        write_digits(&mut text[36..52], &self.0.u64(1..).to_be_bytes());
+        value(Bytes::copy_from_slice(&text))
     }
 }
 
 /// 32 lower-case digits.
 fn hexadecimal(number: u128) -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
-    for (place, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+    write_digits(&mut text, &number.to_be_bytes());
+    value(Bytes::copy_from_slice(&text))
+}
+
+/// Two lower-case digits for each byte.
+fn write_digits(text: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (place, byte) in text.chunks_exact_mut(2).zip(bytes) {
         place[0] = DIGITS[usize::from(byte >> 4)];
         place[1] = DIGITS[usize::from(byte & 15)];
     }
-    value(Bytes::copy_from_slice(&text))
 }
 
 fn value(text: Bytes) -> HeaderValue {
@@ -145,8 +148,10 @@ pub(crate) fn rewrite_answer(headers: &mut HeaderMap, request_id: &RequestId) {
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    // What nearly all say, and what names no field.
+    let usual = |word: &&str| word.eq_ignore_ascii_case("keep-alive") || word.eq_ignore_ascii_case("close");
     let lines = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let words = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let words = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|word| !usual(word));
     let essential = [header::CONTENT_LENGTH, header::CONTENT_TYPE];
     words.filter_map(|word| word.parse().ok()).filter(|name| !essential.contains(name)).collect()
 }
