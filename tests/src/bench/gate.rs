@@ -16,7 +16,7 @@ use ours::{Ours, Way};
 use wrk::{Load, Measured};
 
 const BENCH: &str = "gate";
-const PAIRS: usize = 7;
+const PAIRS: usize = 15;
 /// Long enough that the first requests of each connection are fewer than one in a hundred.
 const SECONDS: u32 = 5;
 const CONNECTIONS: [u32; 2] = [64, 512];
