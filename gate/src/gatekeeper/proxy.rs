@@ -95,7 +95,7 @@ pub(crate) fn refuse(refusal: Refusal, mut record: Record) -> Response<Answered>
     answer
 }
 
-/// Everything that may stand in a request's way, in this order. What comes out is what the upstream is to see.
+/// Everything that may stand in a request's way, in this order. If nothing does, its head is then as the upstream is to see it.
 async fn let_in(client: &Client, head: &mut Parts, record: &mut Record) -> Result<LetIn, Refusal> {
     let worker = &client.worker;
     if !worker.is_ready() {
