@@ -67,7 +67,7 @@ impl Side {
             let target = Target { app: app.name.clone(), instance };
             isolations.iter().any(|isolation| isolation.target() == target)
         };
-        let mut live = state.instances(Some(&app.name), None).map(|((_, number), _)| *number).peekable();
+        let mut live = state.instances_of(&app.name).peekable();
         let is_whole = is_isolated(None) || live.peek().is_some() && live.all(|number| is_isolated(Some(number)));
         (is_whole, isolations)
     }

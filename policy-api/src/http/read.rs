@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{AppName, GroupName, NodeName, NodeView, Status, Timestamp},
-    store::{Refusal, State as Standing},
+    store::{Place, Refusal, State as Standing},
     watch::Seen,
 };
 
@@ -71,19 +71,16 @@ pub(super) async fn bindings(State(context): State<Context>, request: Request) -
 }
 
 /// Where an address of an instance is in the list: `web/0/10.255.1.7`.
-struct Place {
-    instance: (AppName, u32),
-    address: IpAddr,
-}
+struct Behind(Place);
 
-impl FromStr for Place {
+impl FromStr for Behind {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let parse = || {
             let mut parts = text.splitn(3, '/');
             let (app, number, address) = (parts.next()?, parts.next()?, parts.next()?);
-            Some(Self { instance: (app.parse().ok()?, number.parse().ok()?), address: address.parse().ok()? })
+            Some(Self((app.parse().ok()?, number.parse().ok()?, address.parse().ok()?)))
         };
         parse().ok_or(())
     }
@@ -96,21 +93,13 @@ pub(super) async fn instances(State(context): State<Context>, request: Request) 
     let app: Option<AppName> = query.parsed("app")?;
     let moment = Moment::from_fields(&mut query, asked.principal())?;
     query.finish()?;
-    let after: Option<Place> = page.after()?;
+    let after: Option<Behind> = page.after()?;
     let look = |state: &Standing| {
         if let Some(app) = app.as_ref().filter(|app| state.app(app).is_none()) {
             let known = state.replica().apps.keys().map(AppName::as_str);
             return Err(Refusal::not_found("app", "an app", app.as_str(), known));
         }
-        // The instance of the cursor itself may have addresses left.
-        let rest = after
-            .iter()
-            .filter_map(|place| Some((&place.instance, state.instance(&place.instance.0, place.instance.1)?)));
-        let rest = rest.flat_map(|(_, instance)| instance.addresses.iter());
-        let rest = rest.filter(|address| after.as_ref().is_some_and(|place| **address > place.address));
-        let behind = state.instances(app.as_ref(), after.as_ref().map(|place| &place.instance));
-        let addresses = rest.chain(behind.flat_map(|(_, instance)| instance.addresses.iter()));
-        let bindings = addresses.filter_map(|address| state.binding(*address).cloned());
+        let bindings = state.live_bindings(app.as_ref(), after.as_ref().map(|Behind(place)| place)).cloned();
         Ok(page.of(state.revision(), bindings, |binding| format!("{}/{}", binding.instance_name(), binding.address)))
     };
     let list = moment.read(&context, look).await??;

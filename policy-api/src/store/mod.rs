@@ -69,7 +69,7 @@ pub use self::{
     refusal::{Denied, Refusal},
     retention::Retention,
     rights::Rights,
-    state::{Instance, State},
+    state::{Instance, Place, State},
     token::{Token, Tokens},
     writer::{Clock, Idempotency, Write},
 };

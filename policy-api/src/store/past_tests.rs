@@ -167,7 +167,7 @@ impl Story {
             }
             2 | 3 => {
                 let app = APPS[source].parse().expect("name");
-                let live = state.instances(Some(&app), None).count();
+                let live = state.instances_of(&app).count();
                 assert_eq!(live, world.instances.values().filter(|app| **app == source).count(), "{app} at {at}");
             }
             _ if state.app(&APPS[source].parse().expect("name")).is_none() => {}

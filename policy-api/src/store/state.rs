@@ -1,7 +1,9 @@
 //! Everything that stands, with the indexes that questions and changes need. In memory; made by changes alone.
 
 mod access;
+mod instances;
 mod right;
+mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,12 +14,11 @@ use std::{
 use common::Identity;
 use serde::{Deserialize, Serialize};
 
-use self::right::Index as RightIndex;
+pub use self::instances::{Instance, Place};
 use super::{Refusal, chain::Tip, numbers::Resting};
 use crate::model::{
     Access, App, AppName, Binding, Change, Digest, ETag, Group, GroupName, History, Isolation, Key, Node, NodeName,
-    Overlay, Replica, RequestId, Revision, Revoked, Rule, RuleFilter, RuleId, Selector, SignerKeyId, Target, Timestamp,
-    TokenName, Tuple,
+    Overlay, Replica, RequestId, Revision, Revoked, Rule, RuleId, Selector, SignerKeyId, Target, Timestamp, TokenName,
 };
 
 /// The whole state as of one revision.
@@ -27,19 +28,15 @@ pub struct State {
     overlay: Overlay,
     replica: Replica,
     head: Head,
-    rows: u64,
-    by_tuple: HashMap<Tuple, RuleId>,
-    by_pair: BTreeMap<(Selector, Selector), BTreeSet<RuleId>>,
-    by_source: BTreeMap<Selector, BTreeSet<RuleId>>,
-    by_destination: BTreeMap<Selector, BTreeSet<RuleId>>,
+    rules: rules::Index,
+    instances: instances::Index,
+    rights: right::Index,
     by_folded_name: HashMap<String, AppName>,
     by_folded_group: HashMap<String, GroupName>,
     /// What ends by itself, by when it does.
     by_expiry: BTreeSet<(Timestamp, Key)>,
     by_underlay: HashMap<IpAddr, NodeName>,
-    live: BTreeMap<(AppName, u32), Instance>,
     capacities: BTreeMap<NodeName, u64>,
-    rights: RightIndex,
     access_revision: Revision,
 }
 
@@ -100,13 +97,6 @@ impl Head {
     }
 }
 
-/// A live instance: where it is and what addresses it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    pub node: NodeName,
-    pub addresses: BTreeSet<IpAddr>,
-}
-
 impl State {
     /// The state of an empty store.
     pub(crate) fn empty(history: History, overlay: Overlay) -> Self {
@@ -115,18 +105,14 @@ impl State {
             overlay,
             replica: Replica::default(),
             head: Head::first(),
-            rows: 0,
-            by_tuple: HashMap::new(),
-            by_pair: BTreeMap::new(),
-            by_source: BTreeMap::new(),
-            by_destination: BTreeMap::new(),
+            rules: rules::Index::default(),
+            instances: instances::Index::default(),
+            rights: right::Index::default(),
             by_folded_name: HashMap::new(),
             by_folded_group: HashMap::new(),
             by_expiry: BTreeSet::new(),
             by_underlay: HashMap::new(),
-            live: BTreeMap::new(),
             capacities: BTreeMap::new(),
-            rights: RightIndex::default(),
             access_revision: Revision::default(),
         }
     }
@@ -193,11 +179,6 @@ impl State {
         self.access_revision
     }
 
-    /// How many rows all rules together need.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// The registered node with the least room for rows, as far as they have said.
     pub fn smallest_capacity(&self) -> Option<(&NodeName, u64)> {
         self.capacities.iter().map(|(node, rows)| (node, *rows)).min_by_key(|(_, rows)| *rows)
@@ -213,51 +194,6 @@ impl State {
 
     pub(super) fn set_capacity(&mut self, node: NodeName, rows: u64) {
         self.capacities.insert(node, rows);
-    }
-
-    pub fn rule(&self, id: RuleId) -> Option<&Arc<Rule>> {
-        self.replica.rules.get(&id)
-    }
-
-    pub fn rule_with(&self, tuple: &Tuple) -> Option<&Arc<Rule>> {
-        self.by_tuple.get(tuple).and_then(|id| self.rule(*id))
-    }
-
-    /// The rules from one selector to another, oldest first.
-    pub fn rules_between(&self, source: &Selector, destination: &Selector) -> impl Iterator<Item = &Arc<Rule>> {
-        let ids = self.by_pair.get(&(source.clone(), destination.clone()));
-        ids.into_iter().flatten().filter_map(|id| self.rule(*id))
-    }
-
-    /// The rules that a filter asks for, oldest first, behind `after`.
-    pub fn rules_matching(&self, filter: &RuleFilter, after: Option<RuleId>, limit: usize) -> Vec<Arc<Rule>> {
-        let behind = after.map_or(0, |id| id.0.saturating_add(1));
-        if *filter == RuleFilter::default() {
-            return self.replica.rules.range(RuleId(behind)..).map(|(_, rule)| rule.clone()).take(limit).collect();
-        }
-        let ids = self.candidates(filter);
-        let rules = ids.range(RuleId(behind)..).filter_map(|id| self.rule(*id));
-        rules.filter(|rule| fits(rule, filter)).take(limit).cloned().collect()
-    }
-
-    /// The smallest indexed set that holds all rules a filter asks for.
-    fn candidates(&self, filter: &RuleFilter) -> BTreeSet<RuleId> {
-        let of =
-            |index: &BTreeMap<Selector, BTreeSet<RuleId>>, key: &Selector| index.get(key).cloned().unwrap_or_default();
-        match (&filter.source, &filter.destination, &filter.app) {
-            (Some(source), Some(destination), _) => {
-                self.by_pair.get(&(source.clone(), destination.clone())).cloned().unwrap_or_default()
-            }
-            (Some(source), None, _) => of(&self.by_source, source),
-            (None, Some(destination), _) => of(&self.by_destination, destination),
-            (None, None, Some(app)) => {
-                let app = Selector::App(app.clone());
-                let mut either = of(&self.by_source, &app);
-                either.extend(of(&self.by_destination, &app));
-                either
-            }
-            (None, None, None) => self.replica.rules.keys().copied().collect(),
-        }
     }
 
     pub fn app(&self, name: &AppName) -> Option<&Arc<App>> {
@@ -318,17 +254,6 @@ impl State {
         }
     }
 
-    /// Whether some rule names this app.
-    pub fn is_named(&self, app: &AppName) -> bool {
-        let selector = Selector::App(app.clone());
-        self.by_source.contains_key(&selector) || self.by_destination.contains_key(&selector)
-    }
-
-    /// The rules with a side that is this app by name, oldest first.
-    pub(super) fn rules_naming(&self, app: &AppName) -> BTreeSet<RuleId> {
-        self.candidates(&RuleFilter { app: Some(app.clone()), ..RuleFilter::default() })
-    }
-
     /// The bindings of an app, live and freed.
     pub(super) fn bindings_of<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a Arc<Binding>> {
         self.replica.bindings.values().filter(move |binding| binding.app == *app)
@@ -346,42 +271,6 @@ impl State {
     /// Whether nobody was found to be at this address yet, who could be.
     pub fn is_unproven(&self, underlay: IpAddr) -> bool {
         self.node_at(underlay).is_none() && !self.overlay.contains(underlay)
-    }
-
-    pub fn instance(&self, app: &AppName, number: u32) -> Option<&Instance> {
-        self.live.get(&(app.clone(), number))
-    }
-
-    /// Live instances behind `after`, by name and number; of one app, if one is named.
-    pub fn instances<'a>(
-        &'a self,
-        app: Option<&'a AppName>,
-        after: Option<&(AppName, u32)>,
-    ) -> impl Iterator<Item = (&'a (AppName, u32), &'a Instance)> {
-        let first = app.map(|app| (app.clone(), 0));
-        let start = match (first, after) {
-            (Some(first), Some(after)) if *after < first => std::ops::Bound::Included(first),
-            (_, Some(after)) => std::ops::Bound::Excluded(after.clone()),
-            (Some(first), None) => std::ops::Bound::Included(first),
-            (None, None) => std::ops::Bound::Unbounded,
-        };
-        let behind = self.live.range((start, std::ops::Bound::Unbounded));
-        behind.take_while(move |((name, _), _)| app.is_none_or(|app| app == name))
-    }
-
-    /// The lowest number that no live instance of the app has.
-    pub(super) fn free_instance(&self, app: &AppName) -> u32 {
-        let taken = self.instances(Some(app), None).map(|((_, number), _)| *number);
-        taken
-            .zip(0..)
-            .take_while(|(number, expected)| number == expected)
-            .map(|(number, _)| number + 1)
-            .last()
-            .unwrap_or(0)
-    }
-
-    pub fn live_instances(&self) -> usize {
-        self.live.len()
     }
 
     /// Makes the changes of one revision.
@@ -494,9 +383,7 @@ impl State {
                 self.by_underlay.insert(node.underlay, node.name.clone());
             }
             Change::PutBinding { binding } if binding.is_live() => {
-                let key = (binding.app.clone(), binding.instance);
-                let new = || Instance { node: binding.node.clone(), addresses: BTreeSet::new() };
-                self.live.entry(key).or_insert_with(new).addresses.insert(binding.address);
+                self.instances.note(binding);
             }
             Change::PutToken { token } => {
                 self.index_expiry(token.expires_at, change.key());
@@ -529,13 +416,9 @@ impl State {
     }
 
     fn index_rule(&mut self, rule: &Rule) {
-        self.rows += rule.rows();
+        self.rules.note(rule, &self.replica.rules);
         self.rights.note_rule(rule);
         self.index_expiry(rule.expires_at, Key::Rule(rule.id));
-        self.by_tuple.insert(rule.tuple(), rule.id);
-        self.by_pair.entry((rule.source.clone(), rule.destination.clone())).or_default().insert(rule.id);
-        self.by_source.entry(rule.source.clone()).or_default().insert(rule.id);
-        self.by_destination.entry(rule.destination.clone()).or_default().insert(rule.id);
     }
 
     fn index_expiry(&mut self, time: Option<Timestamp>, key: Key) {
@@ -591,13 +474,9 @@ impl State {
 
     fn unindex_rule(&mut self, id: RuleId) {
         let Some(rule) = self.replica.rules.get(&id).cloned() else { return };
-        self.rows -= rule.rows();
+        self.rules.forget(&rule);
         self.rights.forget_rule(&rule);
         self.unindex_expiry(rule.expires_at, Key::Rule(id));
-        self.by_tuple.remove(&rule.tuple());
-        remove_from(&mut self.by_pair, &(rule.source.clone(), rule.destination.clone()), id);
-        remove_from(&mut self.by_source, &rule.source, id);
-        remove_from(&mut self.by_destination, &rule.destination, id);
     }
 
     fn unindex_isolation(&mut self, target: &Target) {
@@ -637,12 +516,8 @@ impl State {
     }
 
     fn unindex_binding(&mut self, address: IpAddr) {
-        let Some(binding) = self.binding(address).filter(|binding| binding.is_live()) else { return };
-        let key = (binding.app.clone(), binding.instance);
-        let Some(instance) = self.live.get_mut(&key) else { return };
-        instance.addresses.remove(&address);
-        if instance.addresses.is_empty() {
-            self.live.remove(&key);
+        if let Some(binding) = self.replica.bindings.get(&address).filter(|binding| binding.is_live()) {
+            self.instances.forget(binding);
         }
     }
 
@@ -650,19 +525,4 @@ impl State {
     pub fn binding(&self, address: IpAddr) -> Option<&Arc<Binding>> {
         self.replica.bindings.get(&address)
     }
-}
-
-fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<RuleId>>, key: &K, id: RuleId) {
-    let Some(ids) = index.get_mut(key) else { return };
-    ids.remove(&id);
-    if ids.is_empty() {
-        index.remove(key);
-    }
-}
-
-fn fits(rule: &Rule, filter: &RuleFilter) -> bool {
-    let source = filter.source.as_ref().is_none_or(|source| rule.source == *source);
-    let destination = filter.destination.as_ref().is_none_or(|destination| rule.destination == *destination);
-    let either = |app: &AppName| [&rule.source, &rule.destination].iter().any(|side| side.app() == Some(app));
-    source && destination && filter.app.as_ref().is_none_or(either)
 }

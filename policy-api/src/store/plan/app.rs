@@ -62,7 +62,7 @@ impl Draft<'_> {
     }
 
     fn check_unused(&self, name: &AppName) -> Result<(), Refusal> {
-        let live = self.state.instances(Some(name), None).count();
+        let live = self.state.instances_of(name).count();
         if live > 0 {
             let problem = format!("has {live} live {}", if live == 1 { "instance" } else { "instances" });
             return Err(Refusal::conflict("name", name, problem, "stop them first"));

@@ -21,7 +21,7 @@ impl Draft<'_> {
         let app = self.app(&claim.app, "app")?;
         let instance = claim.instance.or_else(|| self.repeated(&node, claim));
         let instance = instance.unwrap_or_else(|| self.state.free_instance(&claim.app));
-        if draining && self.state.instance(&claim.app, instance).is_none() {
+        if draining && !self.state.is_live(&claim.app, instance) {
             let remedy = "run it elsewhere, or end the draining: `netpol node undrain NAME`";
             return Err(Refusal::conflict("node", &node, "takes no new instances: it is draining".to_owned(), remedy));
         }
@@ -59,13 +59,13 @@ impl Draft<'_> {
     fn repeated(&self, node: &NodeName, claim: &Claim) -> Option<u32> {
         let first = self.state.binding(*claim.addresses.first()?)?;
         let instance = self.state.instance(&claim.app, first.instance)?;
-        (first.app == claim.app && has_exactly(instance, node, claim)).then_some(first.instance)
+        (first.app == claim.app && has_exactly(&instance, node, claim)).then_some(first.instance)
     }
 
     /// An instance lives on one node, with one set of addresses.
     fn check_instance(&self, node: &NodeName, claim: &Claim, number: u32) -> Result<(), Refusal> {
         let Some(standing) = self.state.instance(&claim.app, number) else { return Ok(()) };
-        if has_exactly(standing, node, claim) {
+        if has_exactly(&standing, node, claim) {
             return Ok(());
         }
         let name = format!("{}/{number}", claim.app);

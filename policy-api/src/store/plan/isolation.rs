@@ -38,10 +38,9 @@ impl Draft<'_> {
 
     fn check_live(&self, target: &Target) -> Result<(), Refusal> {
         match target.instance {
-            Some(number) if self.state.instance(&target.app, number).is_none() => {
-                let live = self.state.instances(Some(&target.app), None);
-                let live: Vec<String> =
-                    live.take(MOST_NAMED).map(|((app, number), _)| format!("{app}/{number}")).collect();
+            Some(number) if !self.state.is_live(&target.app, number) => {
+                let live = self.state.instances_of(&target.app).take(MOST_NAMED);
+                let live: Vec<String> = live.map(|number| format!("{}/{number}", target.app)).collect();
                 let known = live.iter().map(String::as_str);
                 Err(Refusal::not_found("instance", "a live instance", &target.to_string(), known))
             }
