@@ -85,7 +85,8 @@ const SOAK: &str = "\
 cargo xtask soak NAME
 
 Runs one test file of tests/tests, or the tests that NAME is part of, at the long setting: more rounds, more
-packets. What `cargo xtask test` runs of each takes at most a minute.
+packets. What `cargo xtask test` runs of each takes at most a minute. Built into target/soak, as fast as a release with
+the checks of a debug build.
 
 `fuzz` is none of them: it feeds what reads frames, watch lines, requests and files of policy with anything, a
 minute each (fuzz/fuzz_targets). Installs cargo-fuzz into .tools/, once. What breaks one is kept in fuzz/artifacts.

@@ -24,7 +24,11 @@ const SOAK_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) fn run(filter: Option<&str>, effort: Effort) -> Result<ExitCode, Failure> {
     setup::run()?;
-    userland::build(Profile::Debug, Artifacts::BinariesAndTests)?;
+    let profile = match effort {
+        Effort::Ci => Profile::Debug,
+        Effort::Soak => Profile::Soak,
+    };
+    userland::build(profile, Artifacts::BinariesAndTests)?;
 
     let mut tally = Tally::default();
     if filter.is_none() {
@@ -36,7 +40,8 @@ pub(crate) fn run(filter: Option<&str>, effort: Effort) -> Result<ExitCode, Fail
     }
     let mut sandbox = sandbox::around(Path::new("cargo"))?;
     let command = &mut sandbox.command;
-    command.args(["test", "--workspace", "--locked", "--offline", "--no-fail-fast"]).args(selection(filter));
+    command.args(["test", "--workspace", "--locked", "--offline", "--no-fail-fast"]);
+    command.args(profile.flags()).args(selection(filter));
     let deadline = match effort {
         Effort::Ci => CI_DEADLINE,
         Effort::Soak => SOAK_DEADLINE,

@@ -9,6 +9,19 @@ use crate::workspace;
 pub(crate) enum Profile {
     Debug,
     Release,
+    /// As fast as a release, with the checks of a debug build: for proofs of many rounds.
+    Soak,
+}
+
+impl Profile {
+    /// Chooses it, as flags of cargo.
+    pub(crate) fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Debug => &[],
+            Self::Release => &["--release"],
+            Self::Soak => &["--profile", "soak"],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +44,7 @@ pub(crate) fn build(profile: Profile, artifacts: Artifacts) -> Result<(), Failur
         Artifacts::Binaries => command.args(["--test", "architecture"]),
         Artifacts::BinariesAndTests => command.arg("--tests"),
     };
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    command.args(profile.flags());
     progress::step("build", &mut command, REMEDY).map(drop)
 }
 
@@ -44,9 +55,7 @@ fn build_next_layout(profile: Profile) -> Result<(), Failure> {
     // Chosen with the tests, so that what both need is compiled once.
     command.args(["build", "--locked", "-p", "agent", "-p", "tests", "--bin", "netpol-agent"]);
     command.args(["--features", "agent/next-layout"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    command.args(profile.flags());
     progress::step("build of the next layout", &mut command, REMEDY)?;
     let (made, kept) = (binary(profile, "netpol-agent"), binary(profile, "netpol-agent-next"));
     let copied = std::fs::copy(&made, &kept).map(drop);
@@ -57,6 +66,7 @@ pub(crate) fn binary(profile: Profile, name: &str) -> PathBuf {
     let directory = match profile {
         Profile::Debug => "debug",
         Profile::Release => "release",
+        Profile::Soak => "soak",
     };
     workspace::target().join(directory).join(name)
 }
