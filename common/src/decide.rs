@@ -25,6 +25,15 @@ pub trait Rules {
     /// The row with exactly this key.
     fn row(&self, key: &RowKey) -> Option<Row>;
 
+    /// What the rows of one pair say about a port. The programs have one function for it, which the verifier follows once.
+    #[inline(always)]
+    fn ask(&self, pair: PairKey, port: u16) -> Decision
+    where
+        Self: Sized,
+    {
+        rows_say(self, pair, port)
+    }
+
     /// Makes the decision between two identities the strongest of what all parties of both sides say. The programs have
     /// their own way to walk: the verifier follows each step of a loop.
     fn widen(&self, question: &Question, layer: Layer, decision: &mut Decision)
@@ -80,6 +89,25 @@ impl Decision {
     /// A row or a list was recycled under our eyes: it may have been a deny, so nothing may speak for it. The sender is
     /// not told, because his next packet gets the real answer.
     pub const DOUBT: Self = Self { answer: Answer::DenySilently, rule: RuleId::NONE };
+
+    /// In one word, and back. A word that none of these made denies.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        (self.rule.0 as u64) << 32 | self.answer as u64
+    }
+
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "each half is one of the two")]
+        let (rule, answer) = (RuleId((word >> 32) as u32), word as u32);
+        let answer = match answer {
+            0 => Answer::NoRule,
+            1 => Answer::Allow,
+            2 => Answer::Deny,
+            _ => Answer::DenySilently,
+        };
+        Self { answer, rule }
+    }
 
     #[inline(always)]
     pub const fn is_allow(&self) -> bool {
@@ -238,25 +266,30 @@ impl Widening {
     }
 }
 
+#[inline(always)]
+fn decide_pair<R: Rules>(rules: &R, question: &Question, layer: Layer, source: Party, destination: Party) -> Decision {
+    rules.ask(PairKey::new(source, destination, question.protocol, layer), question.port)
+}
+
 /// Asks the rows of one pair of parties: the longest matching prefix decides, because its row already holds the verdict
 /// over all that cover it.
 #[inline(always)]
-fn decide_pair<R: Rules>(rules: &R, question: &Question, layer: Layer, source: Party, destination: Party) -> Decision {
-    let pair = PairKey::new(source, destination, question.protocol, layer);
+pub fn rows_say<R: Rules>(rules: &R, pair: PairKey, port: u16) -> Decision {
     let Some(word) = rules.lengths(&pair) else { return Decision::NO_RULE };
-    let Some(lengths) = word.bits(pair) else { return Decision::NO_RULE };
+    let Some(bits) = word.bits(pair) else { return Decision::NO_RULE };
     if let Some(place) = word.set()
-        && !rules.set_has(place, question.port)
+        && !rules.set_has(place, port)
     {
         return Decision::NO_RULE;
     }
     let mut length = PortPrefix::LONGEST + 1;
-    while length > 0 {
+    // As long as there are shorter ones. The bits stay as they are: the verifier would tell apart what is left of them.
+    while bits & ((1 << length) - 1) != 0 {
         length -= 1;
-        if lengths >> length & 1 == 0 {
+        if bits >> length & 1 == 0 {
             continue;
         }
-        let key = RowKey::new(pair, PortPrefix::covering(question.port, length));
+        let key = RowKey::new(pair, PortPrefix::covering(port, length));
         let Some(row) = rules.row(&key) else { continue };
         let Some(ruling) = row.ruling(key) else { return Decision::DOUBT };
         let answer = match ruling.action {
@@ -267,4 +300,27 @@ fn decide_pair<R: Rules>(rules: &R, question: &Question, layer: Layer, source: P
         return Decision { answer, rule: ruling.rule };
     }
     Decision::NO_RULE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_and_answered_is_read_from_its_words_and_no_word_allows_by_mistake() {
+        for answer in [Answer::NoRule, Answer::Allow, Answer::Deny, Answer::DenySilently] {
+            for rule in [0, 1, u32::MAX].map(RuleId) {
+                let decision = Decision { answer, rule };
+                assert_eq!(Decision::from_word(decision.word()), decision);
+            }
+        }
+        for unknown in [4, 1 << 8 | 1, 1 << 31 | 1, u64::from(u32::MAX)] {
+            assert_eq!(Decision::from_word(unknown).answer, Answer::DenySilently);
+        }
+        let app = Identity::new(0xff_fffe).expect("24 bits");
+        let pair = PairKey::new(Party::one(app), Party::ANY, Protocol::Sctp, Layer::Audited);
+        for port in [0, 443, u16::MAX] {
+            assert_eq!(PairKey::from_words(pair.words_with(port)), (pair, port));
+        }
+    }
 }

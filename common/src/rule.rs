@@ -275,6 +275,19 @@ impl PairKey {
         Self { source: source.number(), destination: destination.number(), what: protocol as u32 | (layer as u32) << 8 }
     }
 
+    /// The key and a port in two words, and back.
+    #[inline(always)]
+    pub const fn words_with(self, port: u16) -> [u64; 2] {
+        [(self.source as u64) << 32 | self.destination as u64, (self.what as u64) << 32 | port as u64]
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "each part is one of those that were put there")]
+    pub const fn from_words([parties, rest]: [u64; 2]) -> (Self, u16) {
+        let pair = Self { source: (parties >> 32) as u32, destination: parties as u32, what: (rest >> 32) as u32 };
+        (pair, rest as u16)
+    }
+
     pub const fn parties(self) -> (Party, Party) {
         (Party(self.source), Party(self.destination))
     }

@@ -16,7 +16,7 @@ use aya_ebpf::{
 use common::{
     Address, Entry, FlowKey, Identity, Node, RuleId, Rules, Side, Tuple,
     conntrack::{Class, Conntrack, Epoch, Inserted, Record, Traffic, Word, flag},
-    decide::{Decision, Question, Widening},
+    decide::{Decision, Question, Widening, rows_say},
     event::{Charge, EventKind, Usage},
     judge::{Matter, consult},
     path::Site,
@@ -163,7 +163,23 @@ extern "C" fn consult_at_hand(initiator: u32) -> u32 {
     0
 }
 
+/// Asks the rows of a pair, given in words ([`PairKey::words_with`]); answers in one ([`Decision::word`]). Global for the
+/// same reason: its loop is the longest thing to prove, and it is asked from many places.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ask_rows(parties: u64, rest: u64) -> u64 {
+    let Some(kernel) = Kernel::open() else { return Decision::DOUBT.word() };
+    let (pair, port) = PairKey::from_words([parties, rest]);
+    rows_say(&kernel, pair, port).word()
+}
+
 impl Rules for Kernel {
+    #[inline(always)]
+    fn ask(&self, pair: PairKey, port: u16) -> Decision {
+        let [parties, rest] = pair.words_with(port);
+        Decision::from_word(ask_rows(parties, rest))
+    }
+
     #[inline(always)]
     fn scope(&self) -> Scope {
         Scope::from_bits((Self::epoch_word() >> 32) as u32)

@@ -68,7 +68,7 @@ struct Fate {
 #[test]
 fn the_verifier_is_far_from_its_limit() {
     /// Of the million steps that the kernel allows, and a sign of how long loading takes.
-    const MOST: u32 = 250_000;
+    const MOST: u32 = 100_000;
     let sizes = Sizes { rows: 64, flows: 1_024, placements: 64 };
     let mut lab = Lab::open(&sizes, &Scene::settings()).expect("lab");
     for (name, program) in lab.datapath.programs().programs() {
