@@ -35,7 +35,12 @@ use crate::model::{
 };
 
 pub use self::{
-    broker::GateWatch, error::ClientError, identity::Identity, lines::read_line, past::Past, right::new_secret,
+    broker::GateWatch,
+    error::ClientError,
+    identity::Identity,
+    lines::{LineBuffer, read_line},
+    past::Past,
+    right::new_secret,
     watch::Watch,
 };
 

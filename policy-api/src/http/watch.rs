@@ -4,7 +4,7 @@ use std::{pin::Pin, time::Duration};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Path, Request, State},
     http::header,
     response::{IntoResponse, Response},
@@ -94,7 +94,7 @@ pub(super) fn over(context: &Context, by: &Principal) -> Pin<Box<dyn Future<Outp
 pub(super) fn body_of(receiver: mpsc::Receiver<Line>) -> Body {
     Body::from_stream(stream::unfold(receiver, |mut receiver| async {
         let line = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from_owner(line)), receiver))
+        Some((Ok::<_, std::convert::Infallible>(line), receiver))
     }))
 }
 

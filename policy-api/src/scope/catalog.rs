@@ -9,7 +9,7 @@ use std::{
 use super::{
     HashMap,
     item::Item,
-    names::{AppNumber, Book, GroupNumber, NodeNumber},
+    names::{AddressNumber, AppNumber, Book, GroupNumber, NodeNumber},
 };
 use crate::model::{Action, AppName, Change, GroupName, Key, Mode, NodeName, RuleId, Selector, Target};
 
@@ -20,7 +20,7 @@ pub(super) enum Thing {
     Group(GroupNumber),
     App(AppNumber),
     Node(NodeNumber),
-    Binding(IpAddr),
+    Binding(AddressNumber),
     Rule(RuleId),
     Isolation(AppNumber, Option<u32>),
 }
@@ -61,7 +61,7 @@ pub(super) struct Standing {
 struct AppPage {
     item: Option<Arc<Item>>,
     standing: Standing,
-    bindings: BTreeSet<IpAddr>,
+    bindings: BTreeSet<AddressNumber>,
     isolations: BTreeMap<Option<u32>, Arc<Item>>,
 }
 
@@ -74,7 +74,7 @@ struct GroupPage {
 #[derive(Debug, Default)]
 struct NodePage {
     item: Option<Arc<Item>>,
-    bindings: BTreeSet<IpAddr>,
+    bindings: BTreeSet<AddressNumber>,
 }
 
 /// The whole state.
@@ -83,7 +83,7 @@ pub(super) struct Catalog {
     apps: Book<AppName, AppPage>,
     groups: Book<GroupName, GroupPage>,
     nodes: Book<NodeName, NodePage>,
-    bindings: HashMap<IpAddr, (Arc<Item>, Place)>,
+    bindings: Book<IpAddr, Option<(Arc<Item>, Place)>>,
     rules: HashMap<RuleId, (Arc<Item>, Sides)>,
     by_side: HashMap<Side, BTreeSet<RuleId>>,
     audited: BTreeSet<AppNumber>,
@@ -105,7 +105,7 @@ impl Catalog {
             Key::Group(name) => Some(Thing::Group(self.groups.number(&name))),
             Key::Rule(id) => Some(Thing::Rule(id)),
             Key::Node(name) => Some(Thing::Node(self.nodes.number(&name))),
-            Key::Binding(address) => Some(Thing::Binding(address)),
+            Key::Binding(address) => Some(Thing::Binding(self.bindings.number(&address))),
             Key::Isolation(Target { app, instance }) => Some(Thing::Isolation(self.apps.number(&app), instance)),
             Key::Team(_) | Key::Token(_) | Key::Request(_) => None,
             // Gatekeepers are told of these, by a watch of their own.
@@ -120,7 +120,7 @@ impl Catalog {
             Thing::Group(group) => Change::DeleteGroup { name: self.groups.name(group)?.clone() },
             Thing::Rule(id) => Change::DeleteRule { id },
             Thing::Node(node) => Change::DeleteNode { name: self.nodes.name(node)?.clone() },
-            Thing::Binding(address) => Change::DeleteBinding { address },
+            Thing::Binding(address) => Change::DeleteBinding { address: *self.bindings.name(address)? },
             Thing::Isolation(app, instance) => Change::DeleteIsolation { app: self.apps.name(app)?.clone(), instance },
         })
     }
@@ -163,11 +163,11 @@ impl Catalog {
         self.apps.all().map(|(app, _)| app)
     }
 
-    pub(super) fn bindings_of(&self, app: AppNumber) -> impl Iterator<Item = IpAddr> {
+    pub(super) fn bindings_of(&self, app: AppNumber) -> impl Iterator<Item = AddressNumber> {
         self.apps.page(app).into_iter().flat_map(|page| page.bindings.iter().copied())
     }
 
-    pub(super) fn bindings_on(&self, node: NodeNumber) -> impl Iterator<Item = IpAddr> {
+    pub(super) fn bindings_on(&self, node: NodeNumber) -> impl Iterator<Item = AddressNumber> {
         self.nodes.page(node).into_iter().flat_map(|page| page.bindings.iter().copied())
     }
 
@@ -176,11 +176,11 @@ impl Catalog {
     }
 
     /// A binding that stands, and where it is.
-    pub(super) fn binding(&self, address: IpAddr) -> Option<(&Arc<Item>, Place)> {
-        self.bindings.get(&address).map(|(item, place)| (item, *place))
+    pub(super) fn binding(&self, address: AddressNumber) -> Option<(&Arc<Item>, Place)> {
+        self.bindings.page(address)?.as_ref().map(|(item, place)| (item, *place))
     }
 
-    pub(super) fn place(&self, address: IpAddr) -> Option<Place> {
+    pub(super) fn place(&self, address: AddressNumber) -> Option<Place> {
         self.binding(address).map(|(_, place)| place)
     }
 
@@ -245,15 +245,17 @@ impl Catalog {
         };
     }
 
-    pub(super) fn set_binding(&mut self, address: IpAddr, binding: Option<(Arc<Item>, Place)>) {
-        if let Some((_, place)) = self.bindings.remove(&address) {
+    pub(super) fn set_binding(&mut self, address: AddressNumber, binding: Option<(Arc<Item>, Place)>) {
+        if let Some(place) = self.place(address) {
             self.apps.page_mut(place.app).map(|page| page.bindings.remove(&address));
             self.nodes.page_mut(place.node).map(|page| page.bindings.remove(&address));
         }
-        if let Some((item, place)) = binding {
+        if let Some((_, place)) = &binding {
             self.apps.page_mut(place.app).map(|page| page.bindings.insert(address));
             self.nodes.page_mut(place.node).map(|page| page.bindings.insert(address));
-            self.bindings.insert(address, (item, place));
+        }
+        if let Some(page) = self.bindings.page_mut(address) {
+            *page = binding;
         }
     }
 

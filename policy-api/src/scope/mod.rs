@@ -10,13 +10,13 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use self::{
     catalog::{Catalog, Place, Side, Sides, Thing},
     extent::{Interest, Scope},
     item::Item,
-    names::{AppNumber, NodeNumber},
+    names::{AddressNumber, AppNumber, NodeNumber},
 };
 use crate::model::{Change, Digest, NodeName, RuleId};
 
@@ -167,7 +167,7 @@ impl Scopes {
 
     fn make_binding(
         &mut self,
-        address: IpAddr,
+        address: AddressNumber,
         change: &Change,
         item: Option<Arc<Item>>,
         touched: &mut BTreeSet<Watcher>,

@@ -1,4 +1,5 @@
-//! Numbers that stand for names, so that scopes hold words instead of texts. A name keeps its number as long as we run.
+//! Numbers that stand for names and addresses, so that scopes hold words instead of texts, and find by a step what they would have
+//! to look for. Each keeps its number as long as we run.
 
 use std::hash::Hash;
 
@@ -29,6 +30,8 @@ numbers! {
     GroupNumber
     /// Of a node's name.
     NodeNumber
+    /// Of an address.
+    AddressNumber
 }
 
 /// A place in a [`Book`].

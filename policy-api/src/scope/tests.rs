@@ -1,6 +1,6 @@
 //! Scopes kept up change by change, against scopes made from scratch by the words of the definition.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use common::Identity;
 use proptest::prelude::*;

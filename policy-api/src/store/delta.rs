@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::model::{Change, Digest, History, Revision};
 
 /// What one revision changed, as the line that all watches get: written once, shared by all.
@@ -12,7 +14,7 @@ pub struct Delta {
     /// The digest after it; unknown for what was read back from the journal.
     pub digest: Option<Digest>,
     /// The JSON line, with its line end.
-    pub line: Arc<[u8]>,
+    pub line: Bytes,
     /// The same for who follows as it is committed; empty for what was read back from the journal.
     pub changes: Vec<Change>,
 }
@@ -26,10 +28,8 @@ impl Delta {
         digest: Option<Digest>,
         changes: &str,
     ) -> Self {
-        let line = format!(
-            r#"{{"type":"delta","history":"{history}","base":{base},"revision":{revision},"changes":{changes}}}"#
-        );
-        let line = Arc::from([line.as_bytes(), b"\n"].concat());
+        let head = format!(r#"{{"type":"delta","history":"{history}","base":{base},"revision":{revision},"changes":"#);
+        let line = [&head, changes, "}\n"].concat().into();
         Self { base, revision, digest, line, changes: Vec::new() }
     }
 }

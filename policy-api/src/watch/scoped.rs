@@ -24,6 +24,8 @@ use crate::{
 const TURN: Duration = Duration::from_secs(2);
 /// Where a line of a snapshot ends, so that what waits for a reader is bounded.
 const LONGEST_LINE: usize = 64 << 10;
+/// Room for what goes beyond: a piece is seldom longer.
+const A_PIECE: usize = 1 << 10;
 
 /// Feeds a node until it goes, falls behind or `stop` says so.
 pub async fn feed_scope(
@@ -113,7 +115,8 @@ impl Feed {
         self.write(&WatchLine::Snapshot { history, revision, succeeds }).await?;
         let mut pieces = whole.pieces.iter().peekable();
         while pieces.peek().is_some() {
-            let mut line = br#"{"type":"changes","changes":["#.to_vec();
+            let mut line = Vec::with_capacity(LONGEST_LINE + A_PIECE);
+            line.extend_from_slice(br#"{"type":"changes","changes":["#);
             write_pieces(&mut line, &mut pieces);
             line.extend_from_slice(b"]}\n");
             self.send(line.into()).await?;

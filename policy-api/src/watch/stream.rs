@@ -1,7 +1,8 @@
 //! What one watcher of everything gets, in order: the clock, the beginning, then deltas as they are committed, and heartbeats.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc, watch},
     time::{MissedTickBehavior, interval_at, timeout},
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// A line with its line end.
-pub type Line = Arc<[u8]>;
+pub type Line = Bytes;
 
 /// How a watch is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,8 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::store::Delta;
     use tokio::sync::broadcast;

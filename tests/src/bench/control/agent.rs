@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use policy_api::{
-    client::read_line,
+    client::{LineBuffer, read_line},
     model::{Follower, NodeName, Report, WatchLine},
 };
 use reqwest::Url;
@@ -72,18 +72,14 @@ impl Agent {
         let parameters: Vec<_> = place.into_iter().flatten().collect();
         let request = self.client.get(self.watch.clone()).query(&parameters);
         let mut response = request.send().await?.error_for_status()?;
-        let (mut buffer, mut searched) = (Vec::new(), 0);
+        let mut buffer = LineBuffer::default();
         while let Some(chunk) = response.chunk().await? {
             self.ledger.add_bytes(chunk.len());
-            buffer.extend_from_slice(&chunk);
-            while let Some(length) = memchr::memchr(b'\n', &buffer[searched..]) {
-                let end = searched + length;
-                let line: WatchLine = read_line(&buffer[..end])?;
-                buffer.drain(..=end);
-                searched = 0;
+            buffer.push(&chunk);
+            while let Some(line) = buffer.next_line() {
+                let line: WatchLine = read_line(line)?;
                 self.take(line).await?;
             }
-            searched = buffer.len();
         }
         Ok(())
     }
