@@ -82,6 +82,9 @@ const MOST_PER_COMMIT: usize = 512;
 /// How long it sleeps at most if nobody asks: so often counts reach the disk, and so soon it sees that the clock was set.
 const NAP: Duration = Duration::from_secs(2);
 
+/// How long what is in no hurry waits for company.
+const COMPANY: Duration = Duration::from_millis(50);
+
 /// How often what is old is forgotten.
 const BETWEEN_FORGETTING: Duration = Duration::from_secs(600);
 
@@ -139,7 +142,10 @@ impl Writer {
             self.end_what_has_ended();
             self.write_notes();
             match self.wait() {
-                Woken::Asked => self.do_queued(),
+                Woken::Asked => {
+                    self.await_company();
+                    self.do_queued();
+                }
                 Woken::Otherwise => {}
                 Woken::Left => break,
             }
@@ -178,6 +184,33 @@ impl Writer {
                 () = sleep(nap) => Woken::Otherwise,
             }
         })
+    }
+
+    /// As long as nothing is asked for that is in a hurry, more may come that shares its commit.
+    fn await_company(&mut self) {
+        let can_wait = |job: &Job| job.write.command.can_wait();
+        if !self.waiting.iter().all(can_wait) {
+            return;
+        }
+        let (jobs, waiting, bell) = (&mut self.jobs, &mut self.waiting, &self.bell);
+        self.runtime.block_on(async {
+            let mut time = std::pin::pin!(sleep(COMPANY));
+            while waiting.iter().all(can_wait) && waiting.len() < MOST_PER_COMMIT {
+                tokio::select! {
+                    biased;
+                    () = bell.notified() => {
+                        // For who waits next.
+                        bell.notify_one();
+                        return;
+                    }
+                    job = jobs.recv() => match job {
+                        Some(job) => waiting.push_back(job),
+                        None => return,
+                    },
+                    () = &mut time => return,
+                }
+            }
+        });
     }
 
     /// Forgets what is past for longer than it is kept.

@@ -29,9 +29,10 @@ use crate::{
 /// How long a process counts that is gone, in seconds; and how often it says that it is not.
 const LEASE: i64 = 10;
 const ALIVE: Duration = Duration::from_secs(3);
-/// How long posts wait for others to be written together; and how much longer where so many wait that they are about a change
-/// for all nodes, as most of them are about to be replaced by the nodes' acknowledgements.
+/// How long posts wait for others to be written together: longer while nobody is there to read them; and how much longer where so
+/// many wait that they are about a change for all nodes, as most of them are about to be replaced by the nodes' acknowledgements.
 const GATHER: Duration = Duration::from_millis(5);
+const GATHER_ALONE: Duration = Duration::from_millis(100);
 const WAVE: usize = 32;
 const GATHER_WAVE: Duration = Duration::from_millis(35);
 const AT_ONCE: usize = 100;
@@ -220,9 +221,13 @@ async fn keep_lease(members: &Members, keys: &Keys, shared: &Shared) -> Result<(
                 members.call(say).await?;
             }
         }
-        tokio::time::sleep(GATHER).await;
-        if shared.is_wave() {
-            tokio::time::sleep(GATHER_WAVE).await;
+        if shared.lock().is_alone() {
+            tokio::time::sleep(GATHER_ALONE).await;
+        } else {
+            tokio::time::sleep(GATHER).await;
+            if shared.is_wave() {
+                tokio::time::sleep(GATHER_WAVE).await;
+            }
         }
         let planned = shared.unwritten_planned();
         loop {

@@ -82,6 +82,13 @@ pub enum Command {
     SetCapacity(u64),
 }
 
+impl Command {
+    /// Whether nobody is kept by it if it waits a moment for others.
+    pub(super) fn can_wait(&self) -> bool {
+        matches!(self, Self::SetCapacity(_))
+    }
+}
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
