@@ -72,28 +72,25 @@ impl Agent {
         let parameters: Vec<_> = place.into_iter().flatten().collect();
         let request = self.client.get(self.watch.clone()).query(&parameters);
         let mut response = request.send().await?.error_for_status()?;
-        let mut buffer = LineBuffer::default();
+        let (mut buffer, mut following) = (LineBuffer::default(), None);
         while let Some(chunk) = response.chunk().await? {
             self.ledger.add_bytes(chunk.len());
             buffer.push(&chunk);
             while let Some(line) = buffer.next_line() {
                 let line: WatchLine = read_line(line)?;
-                self.take(line).await?;
+                if self.follower.take(line)? {
+                    following.get_or_insert_with(|| self.ledger.follows());
+                    self.report().await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn take(&mut self, line: WatchLine) -> Result<()> {
-        let is_first = self.follower.held().is_none();
-        if !self.follower.take(line)? {
-            return Ok(());
-        }
+    /// Says that what is held is in force.
+    async fn report(&self) -> Result<()> {
         let (history, replica) = self.follower.held().context("a state")?;
         self.ledger.takes(replica.revision());
-        if is_first {
-            self.ledger.holds();
-        }
         let report = Report {
             history: history.clone(),
             applied: replica.revision(),

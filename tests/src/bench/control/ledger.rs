@@ -18,13 +18,13 @@ pub(super) struct Ledger(Arc<Entries>);
 
 struct Entries {
     bytes: AtomicU64,
-    holding: watch::Sender<usize>,
+    following: watch::Sender<usize>,
     taken: Mutex<HashMap<Revision, Vec<Instant>>>,
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Entries { bytes: AtomicU64::new(0), holding: watch::Sender::new(0), taken: Mutex::default() }))
+        Self(Arc::new(Entries { bytes: AtomicU64::new(0), following: watch::Sender::new(0), taken: Mutex::default() }))
     }
 
     /// Payload of watches so far.
@@ -36,16 +36,17 @@ impl Ledger {
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Another agent holds all that it needs.
-    pub(super) fn holds(&self) {
-        self.0.holding.send_modify(|holding| *holding += 1);
+    /// Another agent holds all that it needs, and follows, as long as what this returns stands.
+    pub(super) fn follows(&self) -> Following {
+        self.0.following.send_modify(|following| *following += 1);
+        Following(self.0.clone())
     }
 
-    pub(super) async fn all_hold(&self, agents: usize, patience: Duration) -> Result<()> {
-        let mut holding = self.0.holding.subscribe();
-        let all = holding.wait_for(|holding| *holding >= agents);
+    pub(super) async fn all_follow(&self, agents: usize, patience: Duration) -> Result<()> {
+        let mut following = self.0.following.subscribe();
+        let all = following.wait_for(|following| *following >= agents);
         let waited = tokio::time::timeout(patience, all).await;
-        waited.with_context(|| format!("only {} hold their state", *self.0.holding.borrow()))??;
+        waited.with_context(|| format!("only {} follow", *self.0.following.borrow()))??;
         Ok(())
     }
 
@@ -58,5 +59,14 @@ impl Ledger {
     /// When agents took what a revision changes for them.
     pub(super) fn taken(&self, revision: Revision) -> Vec<Instant> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&revision).unwrap_or_default()
+    }
+}
+
+/// An agent that follows.
+pub(super) struct Following(Arc<Entries>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.following.send_modify(|following| *following -= 1);
     }
 }

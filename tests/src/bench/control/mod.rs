@@ -74,7 +74,7 @@ async fn measure(engine: Engine) -> Result<Vec<Row>> {
     let ledger = Ledger::new();
     let (started, cpu) = (Instant::now(), service.cpu_seconds()?);
     let mut agents = Agents::start(&service, &stage.proofs, &ledger)?;
-    ledger.all_hold(stage::NODES, PATIENCE * 4).await.context("cold start")?;
+    ledger.all_follow(stage::NODES, PATIENCE * 4).await.context("cold start")?;
     let cold = started.elapsed().as_secs_f64();
     let per_agent = ledger.bytes() as f64 / stage::NODES as f64 / 1024.0;
     rows.push(row("cold start of 1,000 agents", "s", &[cold]).wanting(Target::at_most(cold, 10.0)));
@@ -89,6 +89,8 @@ async fn measure(engine: Engine) -> Result<Vec<Row>> {
     let before = ledger.bytes();
     let resumed = Instant::now();
     service.restart().await?;
+    // What is in force is also known from what the process before has put up.
+    ledger.all_follow(stage::NODES, PATIENCE).await.context("restart")?;
     wait_for_all(&service).await?;
     let resumed = resumed.elapsed().as_secs_f64();
     let told = (ledger.bytes() - before) as f64 / stage::NODES as f64;
