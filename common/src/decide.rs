@@ -319,8 +319,8 @@ mod tests {
         }
         let app = Identity::new(0xff_fffe).expect("24 bits");
         let pair = PairKey::new(Party::one(app), Party::ANY, Protocol::Sctp, Layer::Audited);
-        for port in [0, 443, u16::MAX] {
-            assert_eq!(PairKey::from_words(pair.words_with(port)), (pair, port));
+        for low in [0, 443, u32::MAX] {
+            assert_eq!(PairKey::from_words(pair.words_with(low)), (pair, low));
         }
     }
 }

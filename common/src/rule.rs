@@ -275,17 +275,17 @@ impl PairKey {
         Self { source: source.number(), destination: destination.number(), what: protocol as u32 | (layer as u32) << 8 }
     }
 
-    /// The key and a port in two words, and back.
+    /// The key in two words, the last half of which it leaves to a number; and back.
     #[inline(always)]
-    pub const fn words_with(self, port: u16) -> [u64; 2] {
-        [(self.source as u64) << 32 | self.destination as u64, (self.what as u64) << 32 | port as u64]
+    pub const fn words_with(self, low: u32) -> [u64; 2] {
+        [(self.source as u64) << 32 | self.destination as u64, (self.what as u64) << 32 | low as u64]
     }
 
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "each part is one of those that were put there")]
-    pub const fn from_words([parties, rest]: [u64; 2]) -> (Self, u16) {
+    pub const fn from_words([parties, rest]: [u64; 2]) -> (Self, u32) {
         let pair = Self { source: (parties >> 32) as u32, destination: parties as u32, what: (rest >> 32) as u32 };
-        (pair, rest as u16)
+        (pair, rest as u32)
     }
 
     pub const fn parties(self) -> (Party, Party) {
@@ -307,8 +307,7 @@ impl PairKey {
 
     #[inline(always)]
     fn digest(self, low: u32) -> u32 {
-        let ends = u64::from(self.source) << 32 | u64::from(self.destination);
-        digest(0, [ends, u64::from(self.what) << 32 | u64::from(low)])
+        digest(0, self.words_with(low))
     }
 }
 

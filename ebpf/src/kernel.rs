@@ -163,20 +163,21 @@ extern "C" fn consult_at_hand(initiator: u32) -> u32 {
     0
 }
 
-/// Asks the rows of a pair, given in words ([`PairKey::words_with`]); answers in one ([`Decision::word`]). Global for the
+/// Asks the rows of a pair, given in words with the port ([`PairKey::words_with`]); answers in one ([`Decision::word`]). Global for the
 /// same reason: its loop is the longest thing to prove, and it is asked from many places.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ask_rows(parties: u64, rest: u64) -> u64 {
     let Some(kernel) = Kernel::open() else { return Decision::DOUBT.word() };
     let (pair, port) = PairKey::from_words([parties, rest]);
-    rows_say(&kernel, pair, port).word()
+    #[expect(clippy::cast_possible_truncation, reason = "only `ask` calls, with a port")]
+    rows_say(&kernel, pair, port as u16).word()
 }
 
 impl Rules for Kernel {
     #[inline(always)]
     fn ask(&self, pair: PairKey, port: u16) -> Decision {
-        let [parties, rest] = pair.words_with(port);
+        let [parties, rest] = pair.words_with(u32::from(port));
         Decision::from_word(ask_rows(parties, rest))
     }
 
