@@ -52,8 +52,9 @@ pub(crate) fn build(profile: Profile, artifacts: Artifacts) -> Result<(), Failur
 /// are called the same.
 fn build_next_layout(profile: Profile) -> Result<(), Failure> {
     let mut command = workspace::command("cargo");
-    // Chosen with the tests, so that what both need is compiled once.
-    command.args(["build", "--locked", "-p", "agent", "-p", "tests", "--bin", "netpol-agent"]);
+    // Chosen out of the whole workspace and with a test that needs little, so that all but the agent is compiled as the
+    // build after it wants it.
+    command.args(["build", "--workspace", "--locked", "--bin", "netpol-agent", "--test", "layers"]);
     command.args(["--features", "agent/next-layout"]);
     command.args(profile.flags());
     progress::step("build of the next layout", &mut command, REMEDY)?;
