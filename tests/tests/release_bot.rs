@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
+use tests::rounds;
 use tests::world::daemon::Daemon;
 use tests::world::http::Request;
 use tests::world::netpol::Invocation;
@@ -176,13 +177,13 @@ fn ci_publishes_and_withdraws_nothing_and_a_stranger_is_nobody() {
 
 #[test]
 fn after_a_revocation_nothing_is_accepted_for_longer_than_a_second_and_open_streams_are_cut() {
-    const ROUNDS: usize = 100;
+    let rounds = rounds(25, 100);
     scenario(Plan::nodes(&[]), |world| {
         let stage = Stage::set(world)?;
         let bystander = stage.identity_token(world, "ci-2")?;
         let mut untouched = open_stream(world, &bystander)?;
         let mut slowest = Duration::ZERO;
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let token = stage.identity_token(world, "ci-1")?;
             ensure!(ask(world, "GET", "/releases", Some(&token))?.0 == 200, "round {round}: a new token is good");
             let mut stream = open_stream(world, &token)?;
@@ -210,7 +211,7 @@ fn after_a_revocation_nothing_is_accepted_for_longer_than_a_second_and_open_stre
             );
             slowest = slowest.max(accepted).max(cut);
         }
-        println!("{ROUNDS} revocations, the slowest felt after {slowest:?}");
+        println!("{rounds} revocations, the slowest felt after {slowest:?}");
         let mut line = String::new();
         ensure!(untouched.read_line(&mut line)? > 0, "a stream of somebody else was cut");
         ensure!(ask(world, "GET", "/releases", Some(&bystander))?.0 == 200);

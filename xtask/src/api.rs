@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::progress::{self, Failure};
-use crate::userland::{self, Profile};
+use crate::userland::{self, Artifacts, Profile};
 use crate::{setup, workspace};
 
 /// What is left of CI's two minutes once everything is built.
@@ -22,9 +22,7 @@ const REMEDY: &str = "the requests that fail stand above, each with a line that 
 pub(crate) fn run() -> Result<(), Failure> {
     setup::run()?;
     let schemathesis = setup::schemathesis()?;
-    let mut build = workspace::command("cargo");
-    build.args(["build", "--locked", "-p", "policy-api", "--bin", "netpol-api"]);
-    progress::step("build netpol-api", &mut build, "the compiler's message stands above")?;
+    userland::build(Profile::Debug, Artifacts::Binaries)?;
     let api = Api::start(&workspace::target().join("api"))?;
     progress::step("ask what the description allows", &mut api.ask(&schemathesis)?, REMEDY)?;
     api.stop()

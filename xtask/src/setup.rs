@@ -189,6 +189,8 @@ fn build_linker(toolchain: &Toolchain, tools: &Path) -> Result<(), Failure> {
     command.arg("--root").arg(tools).env("LLVM_PREFIX", tools.join("llvm"));
     // A private directory: the shared one may be locked by a build that waits for this linker.
     command.env("CARGO_TARGET_DIR", tools.join("build"));
+    // It links for seconds, most of them in LLVM, but is compiled for more than a minute.
+    command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
     progress::step(
         "install bpf-linker",
         &mut command,
