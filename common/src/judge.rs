@@ -331,7 +331,7 @@ fn continue_flow<N: Node>(node: &N, matter: &mut Matter, flow: &Flow<N::Handle>,
     let from_initiator = initiator == matter.sender;
     let flags = flow.entry.flags_after(matter.kind, from_initiator);
     if flags != flow.entry.flags
-        && let Err(reason) = advance(node, flow.handle, flags)
+        && let Err(reason) = advance(node, flow.handle, &matter.tuple, flags)
     {
         return Outcome::Drop(reason);
     }
@@ -380,9 +380,10 @@ fn quote<N: Node>(node: &N, matter: &mut Matter, handle: N::Handle, grounds: &mu
     }
 }
 
-/// Moves a flow to its next state; the first answer moves its charge.
+/// Moves a flow to its next state; the first answer moves its charge. Who is charged is read off the packet, which has the
+/// flow's own ends: in the entry they lie where nothing else is read, and a first answer would wait for that memory.
 #[inline(never)]
-fn advance<N: Node>(node: &N, handle: N::Handle, flags: u32) -> Result<(), DropReason> {
+fn advance<N: Node>(node: &N, handle: N::Handle, tuple: &Tuple, flags: u32) -> Result<(), DropReason> {
     let entry = node.read(handle);
     let answers = Entry { flags, ..entry }.is_answered() && !entry.is_answered();
     if !answers {
@@ -390,7 +391,7 @@ fn advance<N: Node>(node: &N, handle: N::Handle, flags: u32) -> Result<(), DropR
         return Ok(());
     }
     // Without an account, whoever began the flow is being removed.
-    let account = node.account_of(handle, entry.initiator()).ok_or(DropReason::QuotaAnswered)?;
+    let account = node.account(&tuple.address(entry.initiator())).ok_or(DropReason::QuotaAnswered)?;
     if !charge(node, account, Class::Answered, node.settings().quotas.answered) {
         return Err(DropReason::QuotaAnswered);
     }
