@@ -83,7 +83,7 @@ const MOST_PER_COMMIT: usize = 512;
 const NAP: Duration = Duration::from_secs(2);
 
 /// How long what is in no hurry waits for company.
-const COMPANY: Duration = Duration::from_millis(50);
+const COMPANY: Duration = Duration::from_millis(200);
 
 /// How often what is old is forgotten.
 const BETWEEN_FORGETTING: Duration = Duration::from_secs(600);
@@ -188,29 +188,34 @@ impl Writer {
 
     /// As long as nothing is asked for that is in a hurry, more may come that shares its commit.
     fn await_company(&mut self) {
-        let can_wait = |job: &Job| job.write.command.can_wait();
-        if !self.waiting.iter().all(can_wait) {
-            return;
+        let end = Instant::now() + COMPANY;
+        while self.waiting.len() < MOST_PER_COMMIT && self.waiting.iter().all(|job| job.write.command.can_wait()) {
+            match self.wait_until(end) {
+                Woken::Asked => {}
+                // What others did is in a hurry.
+                Woken::Otherwise if Instant::now() < end => self.hear(),
+                Woken::Otherwise | Woken::Left => return,
+            }
         }
+    }
+
+    /// Waits for the next job, or for what others did.
+    fn wait_until(&mut self, end: Instant) -> Woken {
         let (jobs, waiting, bell) = (&mut self.jobs, &mut self.waiting, &self.bell);
         self.runtime.block_on(async {
-            let mut time = std::pin::pin!(sleep(COMPANY));
-            while waiting.iter().all(can_wait) && waiting.len() < MOST_PER_COMMIT {
-                tokio::select! {
-                    biased;
-                    () = bell.notified() => {
-                        // For who waits next.
-                        bell.notify_one();
-                        return;
+            tokio::select! {
+                biased;
+                () = bell.notified() => Woken::Otherwise,
+                job = jobs.recv() => match job {
+                    Some(job) => {
+                        waiting.push_back(job);
+                        Woken::Asked
                     }
-                    job = jobs.recv() => match job {
-                        Some(job) => waiting.push_back(job),
-                        None => return,
-                    },
-                    () = &mut time => return,
-                }
+                    None => Woken::Left,
+                },
+                () = sleep(end.saturating_duration_since(Instant::now())) => Woken::Otherwise,
             }
-        });
+        })
     }
 
     /// Forgets what is past for longer than it is kept.
