@@ -29,10 +29,12 @@ use crate::{
 /// How long a process counts that is gone, in seconds; and how often it says that it is not.
 const LEASE: i64 = 10;
 const ALIVE: Duration = Duration::from_secs(3);
+/// How long etcd may take to hear that we leave.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How long posts wait for others to be written together: longer while nobody is there to read them; and how much longer where so
 /// many wait that they are about a change for all nodes, as most of them are about to be replaced by the nodes' acknowledgements.
 const GATHER: Duration = Duration::from_millis(5);
-const GATHER_ALONE: Duration = Duration::from_millis(100);
+const GATHER_ALONE: Duration = Duration::from_millis(300);
 const WAVE: usize = 32;
 const GATHER_WAVE: Duration = Duration::from_millis(35);
 const AT_ONCE: usize = 100;
@@ -59,6 +61,17 @@ struct Sightings {
     written_planned: Option<Revision>,
     /// Of other processes.
     planned_by: BTreeMap<String, Revision>,
+    lease: Lease,
+}
+
+/// What holds up what is written.
+#[derive(Default)]
+enum Lease {
+    #[default]
+    None,
+    Held(i64),
+    /// We put up nothing any more.
+    GivenBack,
 }
 
 impl Shared {
@@ -142,6 +155,16 @@ impl Shared {
         sightings.written_planned = None;
     }
 
+    /// Notes what holds up what is written from now on; false if nothing is to be written any more.
+    fn hold(&self, lease: Lease) -> bool {
+        let mut sightings = self.lock();
+        let goes_on = !matches!(sightings.lease, Lease::GivenBack);
+        if goes_on {
+            sightings.lease = lease;
+        }
+        goes_on
+    }
+
     /// What is planned, if that is to be written. Asked for before what is unwritten, and written behind it.
     fn unwritten_planned(&self) -> Option<Revision> {
         let sightings = self.lock();
@@ -194,22 +217,45 @@ impl Board for Shared {
     }
 }
 
-/// Writes what is posted and keeps the lease, until the runtime ends.
+/// Writes what is posted and keeps the lease, until that is given back or the runtime ends.
 pub(super) async fn keep(etcd: Etcd, shared: Arc<Shared>) {
-    loop {
+    while shared.hold(Lease::None) {
         // What an earlier lease held went with it.
         shared.note_all_lost();
-        if let Err(failure) = keep_lease(&etcd.members, &etcd.keys, &shared).await {
+        if let Err(failure) = keep_lease(&etcd.members, &etcd.keys, &shared).await
+            && shared.hold(Lease::None)
+        {
             warn!(error = %failure, "cannot tell the other APIs which nodes are here; trying again");
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
+/// Takes down what we put up, for good: others need not wait until our lease has ended to know that we serve nobody.
+pub(super) fn take_down(etcd: &Etcd, shared: &Shared) {
+    let held = std::mem::replace(&mut shared.lock().lease, Lease::GivenBack);
+    let Lease::Held(lease) = held else { return };
+    let given_back = async { tokio::time::timeout(LEAVE, give_back(&etcd.members, lease)).await };
+    match etcd.runtime.block_on(given_back) {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => {
+            warn!(error = %failure, "cannot tell the other APIs that we leave; they see it in {LEASE} s")
+        }
+        Err(_) => warn!("etcd does not hear that we leave; the other APIs see it in {LEASE} s"),
+    }
+}
+
+async fn give_back(members: &Members, lease: i64) -> Result<(), DatabaseError> {
+    members.call(|client| async move { client.lease_client().revoke(lease).await.map(drop) }).await
+}
+
 /// Returns when the lease is no more.
 async fn keep_lease(members: &Members, keys: &Keys, shared: &Shared) -> Result<(), DatabaseError> {
     let grant = |client: etcd_client::Client| async move { client.lease_client().grant(LEASE, None).await };
     let lease = members.call(grant).await?.id();
+    if !shared.hold(Lease::Held(lease)) {
+        return give_back(members, lease).await;
+    }
     let mut alive = tokio::time::interval(ALIVE);
     loop {
         tokio::select! {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{runtime::Runtime, sync::Notify};
 
 use super::{
-    Etcd, PART, archive,
+    Etcd, PART, archive, board,
     follow::{Event, Follower},
     load::{Logged, Place, load},
     new_id, ownership,
@@ -46,6 +46,7 @@ pub(super) struct Cluster {
     overlay: Overlay,
     place: Place,
     follower: Follower,
+    board: Arc<board::Shared>,
     /// Whether the log goes on behind our place, or may.
     is_behind: bool,
     /// What new answers are kept by.
@@ -62,7 +63,13 @@ struct KeptAnswer {
 }
 
 impl Cluster {
-    pub(super) fn new(runtime: Runtime, etcd: Etcd, place: Place, follower: Follower) -> Result<Self, DatabaseError> {
+    pub(super) fn new(
+        runtime: Runtime,
+        etcd: Etcd,
+        place: Place,
+        follower: Follower,
+        board: Arc<board::Shared>,
+    ) -> Result<Self, DatabaseError> {
         let value = etcd.value(&etcd.keys.head())?.unwrap_or_default();
         let Top { history, overlay, .. } = serde_json::from_slice(&value)?;
         let tidying = Tidying::begin()?;
@@ -74,6 +81,7 @@ impl Cluster {
             overlay,
             place,
             follower,
+            board,
             is_behind: true,
             lease: None,
             tidying,
@@ -386,6 +394,7 @@ impl Engine for Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
+            board::take_down(&self.etcd, &self.board);
             // Waits for nobody: what it still does is watching.
             runtime.shutdown_background();
         }

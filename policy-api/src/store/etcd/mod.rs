@@ -62,7 +62,7 @@ pub(super) fn open(cluster: &Cluster, wish: OverlayWish) -> Result<Opened, Datab
     etcd.runtime.spawn(board::keep(etcd.clone(), board.clone()));
     let lookup = Arc::new(Side { etcd: etcd.clone(), registered });
     let names = EtcdRegistry::new(etcd.clone(), None).names()?;
-    let engine = Box::new(Engine::new(runtime, etcd, place, follower)?);
+    let engine = Box::new(Engine::new(runtime, etcd, place, follower, board.clone())?);
     Ok(Opened { engine, lookup, board: Some(board), loaded, usage, names })
 }
 

@@ -1,6 +1,10 @@
 //! What only a store in etcd promises: several processes at once, and a log that does not grow for ever.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::{
     load::Place,
@@ -13,8 +17,8 @@ use crate::{
         RuleUsage, Timestamp, Usage, UsageReport,
     },
     store::{
-        Answer, Command, Idempotency, Listing, NodeGrant, OverlayWish, Principal, Refusal, Registration, State, Store,
-        Token, Write,
+        Answer, Command, Idempotency, Listing, NodeGrant, OverlayWish, Principal, Refusal, Registration, Sighting,
+        State, Store, Token, Write,
         engine::{Engine as _, Heard},
         location::Location,
         retention::Limit,
@@ -354,10 +358,9 @@ fn whoever_fell_behind_the_end_of_the_log_begins_anew() {
     let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
     let (own, etcd) = connect(&cluster(&place)).expect("connected");
     let (_, old) = read(&etcd);
-    let (follower, _) =
-        Follower::start(&etcd, Arc::default(), Arc::new(board::Shared::new(new_id().expect("random"))), i64::MAX - 1)
-            .expect("started");
-    let mut engine = Engine::new(own, etcd.clone(), old, follower).expect("an engine");
+    let board = Arc::new(board::Shared::new(new_id().expect("random")));
+    let (follower, _) = Follower::start(&etcd, Arc::default(), board.clone(), i64::MAX - 1).expect("started");
+    let mut engine = Engine::new(own, etcd.clone(), old, follower, board).expect("an engine");
     let store = place.open();
     for port in 1..=30 {
         runtime.block_on(store.write(allow_on(port))).expect("written");
@@ -377,6 +380,25 @@ fn whoever_fell_behind_the_end_of_the_log_begins_anew() {
     let heard = engine.heard().expect("heard");
     let [Heard::Anew(loaded)] = heard.as_slice() else { panic!("not anew") };
     assert_eq!(loaded.state.replica(), state.replica());
+}
+
+#[test]
+fn who_stops_takes_down_what_he_has_put_up() {
+    let place = Prepared::new(Kind::Etcd);
+    let (one, other) = (place.open(), place.open());
+    let [ours, theirs] = [&one, &other].map(|store| store.board().expect("others may come"));
+    let node: NodeName = "n1".parse().expect("name");
+    ours.post(&node, Sighting { connected: true, ..Sighting::default() });
+    let await_seen = |connected: bool| {
+        let asked = Instant::now();
+        while theirs.others(&node).iter().any(|sighting| sighting.connected) != connected {
+            assert!(asked.elapsed() < Duration::from_secs(5), "a lease ends by itself in ten");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    await_seen(true);
+    one.close();
+    await_seen(false);
 }
 
 #[test]
