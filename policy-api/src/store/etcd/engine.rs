@@ -394,6 +394,9 @@ impl Engine for Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
+            if let Err(failure) = self.tidying.settle(&mut self.place) {
+                tracing::warn!(error = %failure, "the last snapshot was not written; the log has all that it would have had");
+            }
             board::take_down(&self.etcd, &self.board);
             // Waits for nobody: what it still does is watching.
             runtime.shutdown_background();

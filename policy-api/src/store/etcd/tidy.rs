@@ -3,6 +3,8 @@
 
 use std::{
     collections::HashSet,
+    io,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -33,6 +35,8 @@ const BYTES_AT_ONCE: usize = 4 << 20;
 
 pub(super) struct Tidying {
     limits: Limits,
+    /// A snapshot that is being written. Of a large store it takes seconds, in which the writer has other things to do.
+    writing: Option<JoinHandle<Result<Option<SnapshotPlace>, DatabaseError>>>,
     looked: Instant,
     /// Parts that nobody pointed to at the last look.
     suspects: HashSet<String>,
@@ -52,16 +56,16 @@ impl Tidying {
     }
 
     pub(super) fn within(limits: Limits) -> Self {
-        Self { limits, looked: Instant::now(), suspects: HashSet::new() }
+        Self { limits, writing: None, looked: Instant::now(), suspects: HashSet::new() }
     }
 
-    /// `state` is what the log leads to at this place.
+    /// `state` is what the log leads to at this place. A snapshot that is due is only begun, and taken note of another time.
     pub(super) fn run(&mut self, etcd: &Etcd, place: &mut Place, state: &State) -> Result<(), DatabaseError> {
-        let behind = place.logged.iter().filter(|logged| logged.sequence > place.snapshot.sequence);
-        let bytes: usize = behind.map(|logged| logged.bytes).sum();
-        let commits = place.sequence.saturating_sub(place.snapshot.sequence);
-        if commits >= self.limits.between || bytes > self.limits.kept_bytes {
-            write_snapshot(etcd, place, state)?;
+        if self.writing.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.settle(place)?;
+        }
+        if self.writing.is_none() && self.is_due(place) {
+            self.writing = Some(PendingSnapshot::of(etcd, place, state)?.start()?);
         }
         self.cut(etcd, place)?;
         if self.looked.elapsed() >= self.limits.orphaned {
@@ -69,6 +73,25 @@ impl Tidying {
             self.collect(etcd, place)?;
         }
         Ok(())
+    }
+
+    /// Waits for the snapshot that is being written, if there is one.
+    pub(super) fn settle(&mut self, place: &mut Place) -> Result<(), DatabaseError> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let written =
+            writing.join().map_err(|_| DatabaseError::Etcd("the writer of a snapshot panicked".to_owned()))??;
+        // We may have heard of it already, and of one that somebody else wrote after it.
+        if let Some(next) = written.filter(|next| next.sequence > place.snapshot.sequence) {
+            place.snapshot = next;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, place: &Place) -> bool {
+        let behind = place.logged.iter().filter(|logged| logged.sequence > place.snapshot.sequence);
+        let bytes: usize = behind.map(|logged| logged.bytes).sum();
+        let commits = place.sequence.saturating_sub(place.snapshot.sequence);
+        commits >= self.limits.between || bytes > self.limits.kept_bytes
     }
 
     /// Cuts off what the snapshot holds and nobody resumes behind.
@@ -135,33 +158,99 @@ fn part_ids(etcd: &Etcd) -> Result<HashSet<String>, DatabaseError> {
     Ok(found.kvs().iter().filter_map(|pair| id(pair.key())).collect())
 }
 
-/// Writes everything that stands, and points to it if nobody else did so first.
-fn write_snapshot(etcd: &Etcd, place: &mut Place, state: &State) -> Result<(), DatabaseError> {
-    let snapshot = Snapshot {
-        sequence: place.sequence,
-        head: state.head(),
-        items: state.replica().items().collect(),
-        capacities: state.capacities(),
-    };
-    let (id, bytes) = (new_id()?, serde_json::to_vec(&snapshot)?);
-    let parts = bytes.chunks(PART);
-    let next = SnapshotPlace { sequence: place.sequence, parts: Parts { id: id.clone(), count: parts.len() } };
-    for (number, part) in parts.enumerate() {
-        etcd.txn(&Txn::new().and_then([TxnOp::put(etcd.keys.part(&id, number), part, None)]))?;
+/// Everything that stands, about to be written.
+struct PendingSnapshot {
+    etcd: Etcd,
+    /// The one that it takes the place of.
+    last: SnapshotPlace,
+    id: String,
+    snapshot: Snapshot,
+}
+
+impl PendingSnapshot {
+    fn of(etcd: &Etcd, place: &Place, state: &State) -> Result<Self, DatabaseError> {
+        let snapshot = Snapshot {
+            sequence: place.sequence,
+            head: state.head(),
+            items: state.replica().items().collect(),
+            capacities: state.capacities(),
+        };
+        Ok(Self { etcd: etcd.clone(), last: place.snapshot.clone(), id: new_id()?, snapshot })
     }
-    let key = etcd.keys.snapshot();
-    let unchanged = match place.snapshot.sequence {
-        0 => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
-        _ => Compare::value(key.clone(), CompareOp::Equal, serde_json::to_vec(&place.snapshot)?),
-    };
-    let is_whole = Compare::create_revision(etcd.keys.part(&id, 0), CompareOp::Greater, 0);
-    let mut operations = vec![TxnOp::put(key, serde_json::to_vec(&next)?, None)];
-    if place.snapshot.sequence > 0 {
-        operations.push(remove(etcd, &place.snapshot.parts.id));
+
+    /// Writes it on a thread of its own; tells where it is, unless somebody else came first.
+    fn start(self) -> Result<JoinHandle<Result<Option<SnapshotPlace>, DatabaseError>>, DatabaseError> {
+        let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
+        std::thread::Builder::new().name("store-snapshot".to_owned()).spawn(move || self.write()).map_err(failed)
     }
-    let txn = Txn::new().when([unchanged, is_whole]).and_then(operations).or_else([remove(etcd, &id)]);
-    if etcd.txn(&txn)?.succeeded() {
-        place.snapshot = next;
+
+    /// Writes everything, and points to it if nobody else did so first.
+    fn write(self) -> Result<Option<SnapshotPlace>, DatabaseError> {
+        let Self { etcd, last, id, snapshot } = self;
+        let mut parts = PartWriter { etcd: &etcd, id: &id, part: Vec::with_capacity(PART), count: 0, failure: None };
+        let written = serde_json::to_writer(&mut parts, &snapshot).map_err(DatabaseError::from);
+        // What etcd says is behind what serde says of it.
+        let written = written.and_then(|()| parts.finish());
+        let count = match parts.failure.take().map_or(written, Err) {
+            Ok(()) => parts.count,
+            Err(failure) => return Err(failure),
+        };
+        let next = SnapshotPlace { sequence: snapshot.sequence, parts: Parts { id: id.clone(), count } };
+        let key = etcd.keys.snapshot();
+        let unchanged = match last.sequence {
+            0 => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+            _ => Compare::value(key.clone(), CompareOp::Equal, serde_json::to_vec(&last)?),
+        };
+        let is_whole = Compare::create_revision(etcd.keys.part(&id, 0), CompareOp::Greater, 0);
+        let mut operations = vec![TxnOp::put(key, serde_json::to_vec(&next)?, None)];
+        if last.sequence > 0 {
+            operations.push(remove(&etcd, &last.parts.id));
+        }
+        let txn = Txn::new().when([unchanged, is_whole]).and_then(operations).or_else([remove(&etcd, &id)]);
+        Ok(etcd.txn(&txn)?.succeeded().then_some(next))
     }
-    Ok(())
+}
+
+/// Puts what is written to it part by part, so that it never is in memory as a whole.
+struct PartWriter<'a> {
+    etcd: &'a Etcd,
+    id: &'a str,
+    part: Vec<u8>,
+    count: usize,
+    failure: Option<DatabaseError>,
+}
+
+impl PartWriter<'_> {
+    fn finish(&mut self) -> Result<(), DatabaseError> {
+        if self.part.is_empty() {
+            return Ok(());
+        }
+        self.etcd.txn(&Txn::new().and_then([TxnOp::put(
+            self.etcd.keys.part(self.id, self.count),
+            &*self.part,
+            None,
+        )]))?;
+        self.part.clear();
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl io::Write for PartWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PART - self.part.len());
+        self.part.extend_from_slice(&bytes[..taken]);
+        if self.part.len() == PART
+            && let Err(failure) = self.finish()
+        {
+            let error = io::Error::other(failure.to_string());
+            self.failure = Some(failure);
+            return Err(error);
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
