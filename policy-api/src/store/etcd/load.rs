@@ -121,6 +121,7 @@ fn begin(etcd: &Etcd, top: &Top, place: &SnapshotPlace, read_at: i64) -> Result<
     }
     let bytes = etcd.whole(Value::InParts(place.parts.clone()), Some(read_at))?;
     let snapshot: Snapshot = serde_json::from_slice(&bytes)?;
+    drop(bytes);
     let mut state = empty
         .restored(snapshot.head, &snapshot.items)
         .ok_or_else(|| DatabaseError::Damaged("its items are not those that were stored last".to_owned()))?;

@@ -152,7 +152,10 @@ impl Etcd {
         if parts.len() != count {
             return Err(DatabaseError::Damaged(format!("{} of {count} parts of {id} are there", parts.len())));
         }
-        Ok(parts.into_iter().flat_map(|(_, part, _)| part).collect())
+        let mut whole = Vec::with_capacity(parts.iter().map(|(_, part, _)| part.len()).sum());
+        // Each part goes as it is taken: a snapshot of a large store would be in memory twice.
+        parts.into_iter().for_each(|(_, part, _)| whole.extend_from_slice(&part));
+        Ok(whole)
     }
 }
 
