@@ -227,11 +227,33 @@ fn read(etcd: &Etcd) -> (State, Place) {
 
 /// Makes as much room as can be made.
 fn tidy(etcd: &Etcd, place: &mut Place, state: &State) {
-    let limits = Limits { between: 10, kept: 5, kept_bytes: usize::MAX, orphaned: Duration::ZERO };
+    tidy_by(1, etcd, place, state);
+}
+
+/// The same, of no fewer commits than these.
+fn tidy_by(together: usize, etcd: &Etcd, place: &mut Place, state: &State) {
+    let limits = Limits { between: 10, kept: 5, kept_bytes: usize::MAX, together, orphaned: Duration::ZERO };
     let mut tidying = Tidying::within(limits);
     tidying.run(etcd, place, state).expect("a snapshot is begun");
     tidying.settle(place).expect("and written");
     tidying.run(etcd, place, state).expect("what it holds is cut off");
+}
+
+#[test]
+fn what_is_cut_off_the_log_is_worth_a_segment() {
+    let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
+    let store = place.open();
+    for port in 1..=30 {
+        runtime.block_on(store.write(allow_on(port))).expect("written");
+    }
+    let (_runtime, etcd) = connect(&cluster(&place)).expect("connected");
+    let (state, mut behind) = read(&etcd);
+    let before = behind.logged.len();
+    tidy_by(before, &etcd, &mut behind, &state);
+    assert_eq!((behind.logged.len(), behind.snapshot.sequence), (before, behind.sequence));
+    tidy_by(before - 5, &etcd, &mut behind, &state);
+    assert_eq!(behind.logged.len(), 5);
+    assert_eq!(etcd.all(&etcd.keys.segments(), None).expect("read").len(), 1);
 }
 
 #[test]
@@ -419,6 +441,7 @@ fn parts_that_nobody_points_to_are_removed_and_those_in_use_are_not() {
         between: u64::MAX,
         kept: usize::MAX,
         kept_bytes: usize::MAX,
+        together: 1,
         orphaned: Duration::ZERO,
     });
     tidying.run(&etcd, &mut behind, &state).expect("a first look");

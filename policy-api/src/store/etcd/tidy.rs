@@ -25,6 +25,8 @@ pub(super) struct Limits {
     /// Commits, and bytes of them, that stay in the log for watches that resume.
     pub(super) kept: usize,
     pub(super) kept_bytes: usize,
+    /// Commits that are cut off together at least, where they are small: each time makes a segment of the archive.
+    pub(super) together: usize,
     /// So long parts may be pointed to by nobody before they are taken for orphans; and so often we look.
     pub(super) orphaned: Duration,
 }
@@ -51,6 +53,7 @@ impl Tidying {
             between: 1_000 + u64::from(spread),
             kept: Ring::MOST_DELTAS,
             kept_bytes: Ring::MOST_BYTES,
+            together: AT_ONCE,
             orphaned: Duration::from_secs(600),
         }))
     }
@@ -109,20 +112,20 @@ impl Tidying {
         }
     }
 
-    /// The oldest commits that need not be in the log, as many as make one segment.
+    /// The oldest commits that need not be in the log, as many as make one segment; none, where there are fewer.
     fn superfluous(&self, place: &Place) -> Vec<Logged> {
         let mut bytes: usize = place.logged.iter().map(|logged| logged.bytes).sum();
-        let (mut count, mut taken, mut gone) = (place.logged.len(), 0, Vec::new());
+        let (mut count, mut taken, mut gone, mut is_full) = (place.logged.len(), 0, Vec::new(), false);
         for logged in &place.logged {
             let is_kept = count <= self.limits.kept && bytes <= self.limits.kept_bytes;
-            let is_enough = gone.len() == AT_ONCE || (taken > 0 && taken + logged.bytes > BYTES_AT_ONCE);
-            if is_kept || is_enough || logged.sequence >= place.snapshot.sequence {
+            is_full = gone.len() == AT_ONCE || (taken > 0 && taken + logged.bytes > BYTES_AT_ONCE);
+            if is_kept || is_full || logged.sequence >= place.snapshot.sequence {
                 break;
             }
             (count, bytes, taken) = (count - 1, bytes.saturating_sub(logged.bytes), taken + logged.bytes);
             gone.push(logged.clone());
         }
-        gone
+        if is_full || gone.len() >= self.limits.together { gone } else { Vec::new() }
     }
 
     /// Removes parts that nobody pointed to at this look and the last one. Whoever still wants to point to them finds
