@@ -209,7 +209,8 @@ impl PendingSnapshot {
         if last.sequence > 0 {
             operations.push(remove(&etcd, &last.parts.id));
         }
-        let txn = Txn::new().when([unchanged, is_whole]).and_then(operations).or_else([remove(&etcd, &id)]);
+        // In vain nothing is removed: a try whose answer was lost may have pointed to these parts. If not, they are orphans.
+        let txn = Txn::new().when([unchanged, is_whole]).and_then(operations);
         Ok(etcd.txn(&txn)?.succeeded().then_some(next))
     }
 }
