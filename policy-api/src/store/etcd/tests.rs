@@ -225,6 +225,15 @@ fn read(etcd: &Etcd) -> (State, Place) {
     (loaded.state, place)
 }
 
+/// A store of thirty commits.
+fn written_to(place: &Prepared, runtime: &Runtime) -> Store {
+    let store = place.open();
+    for port in 1..=30 {
+        runtime.block_on(store.write(allow_on(port))).expect("written");
+    }
+    store
+}
+
 /// Makes as much room as can be made.
 fn tidy(etcd: &Etcd, place: &mut Place, state: &State) {
     tidy_by(1, etcd, place, state);
@@ -242,10 +251,7 @@ fn tidy_by(together: usize, etcd: &Etcd, place: &mut Place, state: &State) {
 #[test]
 fn what_is_cut_off_the_log_is_worth_a_segment() {
     let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
-    let store = place.open();
-    for port in 1..=30 {
-        runtime.block_on(store.write(allow_on(port))).expect("written");
-    }
+    let _store = written_to(&place, &runtime);
     let (_runtime, etcd) = connect(&cluster(&place)).expect("connected");
     let (state, mut behind) = read(&etcd);
     let before = behind.logged.len();
@@ -347,10 +353,7 @@ fn a_range_is_read_whole_whatever_its_values_weigh() {
 #[test]
 fn what_is_done_to_the_log_or_the_archive_behind_its_back_is_named() {
     let (place, runtime) = (Prepared::new(Kind::Etcd), runtime());
-    let store = place.open();
-    for port in 1..=30 {
-        runtime.block_on(store.write(allow_on(port))).expect("written");
-    }
+    let store = written_to(&place, &runtime);
     let (_runtime, etcd) = connect(&cluster(&place)).expect("connected");
     let (state, mut behind) = read(&etcd);
     tidy(&etcd, &mut behind, &state);
