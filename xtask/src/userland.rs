@@ -52,8 +52,8 @@ pub(crate) fn build(profile: Profile, artifacts: Artifacts) -> Result<(), Failur
 /// are called the same.
 fn build_next_layout(profile: Profile) -> Result<(), Failure> {
     let mut command = workspace::command("cargo");
-    // Chosen out of the whole workspace and with a test that needs little, so that all but the agent is compiled as the
-    // build after it wants it.
+    // Chosen out of the whole workspace and with a test that needs little, so that packages of others are compiled as the
+    // build after it wants them. Ours are not: the layout is a feature of `common`, which all of them need.
     command.args(["build", "--workspace", "--locked", "--bin", "netpol-agent", "--test", "layers"]);
     command.args(["--features", "agent/next-layout"]);
     command.args(profile.flags());
