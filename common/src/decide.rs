@@ -134,23 +134,23 @@ impl Decision {
 /// Judges a flow by the rules that are enforced.
 pub fn decide<R: Rules>(rules: &R, question: &Question) -> Decision {
     let mut decision = Decision::NO_RULE;
-    decide_into(rules, question, Layer::Enforced, &mut decision);
+    decide_into(rules, rules.scope(), question, Layer::Enforced, &mut decision);
     decision
 }
 
 /// What would be decided if all audited rules were enforced too. Ask only where there are some ([`Scope::has_audit`]).
 pub fn decide_with_audit<R: Rules>(rules: &R, question: &Question, enforced: Decision) -> Decision {
     let mut decision = Decision::NO_RULE;
-    decide_into(rules, question, Layer::Audited, &mut decision);
+    decide_into(rules, rules.scope(), question, Layer::Audited, &mut decision);
     enforced.stronger(decision)
 }
 
 /// Judges a flow by the rules of one layer, in a place of the caller's. Rows between the two identities first: most nodes
 /// have no others that could speak about this flow.
 #[inline(always)]
-pub fn decide_into<R: Rules>(rules: &R, question: &Question, layer: Layer, decision: &mut Decision) {
+pub fn decide_into<R: Rules>(rules: &R, scope: Scope, question: &Question, layer: Layer, decision: &mut Decision) {
     *decision = decide_pair(rules, question, layer, Party::one(question.source), Party::one(question.destination));
-    if !rules.scope().wide(question.source).is_none() {
+    if !scope.wide(question.source).is_none() {
         rules.widen(question, layer, decision);
     }
 }

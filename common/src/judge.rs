@@ -20,19 +20,14 @@ use crate::{
 };
 
 /// Everything that a verdict reads or writes on a node.
-pub trait Node: Rules + Conntrack {
+pub trait Node: Conntrack {
     fn epoch(&self) -> Epoch;
     fn now(&self) -> Ticks;
     fn settings(&self) -> &Settings;
 
     /// Puts the question to policy that a packet raises if this side began its flow ([`consult`]). The programs have their
     /// own way to call it: the verifier follows a function once for each way into it, unless it is a global one.
-    fn consult(&self, matter: &mut Matter, initiator: Side)
-    where
-        Self: Sized,
-    {
-        consult(self, matter, initiator);
-    }
+    fn consult(&self, matter: &mut Matter, initiator: Side);
 }
 
 /// Who sent the packet and who is to receive it.
@@ -217,8 +212,8 @@ struct Judgement {
 
 /// Puts a question to policy, and writes the answer where it was asked.
 #[inline(always)]
-pub fn consult<N: Node>(node: &N, matter: &mut Matter, initiator: Side) {
-    let question = matter.question(initiator);
+pub fn consult<R: Rules>(rules: &R, matter: &mut Matter, initiator: Side) {
+    let (question, scope) = (matter.question(initiator), rules.scope());
     let softened = matter.is_soft(initiator);
     let judgement = matter.judgement.write(Judgement {
         decision: Decision::NO_RULE,
@@ -228,16 +223,16 @@ pub fn consult<N: Node>(node: &N, matter: &mut Matter, initiator: Side) {
         passes: false,
         padding: [0; 2],
     });
-    decide_into(node, &question, Layer::Enforced, &mut judgement.decision);
+    decide_into(rules, scope, &question, Layer::Enforced, &mut judgement.decision);
     let decision = reread(&judgement.decision);
     let allowed = decision.is_allow();
     judgement.passes = allowed || softened;
     if softened && !allowed {
         judgement.note = Note::WouldDeny;
         judgement.would = decision.rule;
-    } else if node.scope().has_audit() {
+    } else if scope.has_audit() {
         let mut audited = Decision::NO_RULE;
-        decide_into(node, &question, Layer::Audited, &mut audited);
+        decide_into(rules, scope, &question, Layer::Audited, &mut audited);
         let audited = decision.stronger(audited);
         if audited.is_allow() != allowed {
             judgement.note = if allowed { Note::WouldDeny } else { Note::WouldAllow };

@@ -10,7 +10,7 @@ use crate::{
     decide::Rules,
     event::{Charge, Usage},
     identity::Identity,
-    judge::Node,
+    judge::{Matter, Node, consult},
     path::Site,
     placement::{Endpoint, Placement},
     rule::{Lengths, Membership, PairKey, Party, Row, RowKey, RuleId, Scope},
@@ -263,6 +263,10 @@ impl Node for ModelNode {
     fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    fn consult(&self, matter: &mut Matter, initiator: Side) {
+        consult(self, matter, initiator);
+    }
 }
 
 impl Site for ModelNode {
@@ -272,6 +276,10 @@ impl Site for ModelNode {
 
     fn placement(&self, address: &Address) -> Option<&Placement> {
         self.placements.get(address)
+    }
+
+    fn placement_elsewhere(&self, address: &Address) -> Option<&Placement> {
+        self.placement(address)
     }
 
     fn is_node(&self, underlay: &Address) -> bool {

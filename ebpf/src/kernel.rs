@@ -1,45 +1,30 @@
 //! The engine's look-ups over BPF maps. Each map is private to the few functions that touch it.
 
 use core::{
-    ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg},
-    mem::{MaybeUninit, offset_of},
+    mem::offset_of,
     ptr,
 };
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    btf_maps::{Array, HashMap, PerCpuArray},
-    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
+    btf_maps::{Array, HashMap},
+    helpers::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
 use common::{
-    Address, Entry, FlowKey, Identity, Node, RuleId, Rules, Side, Tuple,
+    Address, Entry, FlowKey, Node, RuleId, Side, Tuple,
     conntrack::{Class, Conntrack, Epoch, Inserted, Record, Traffic, Word, flag},
-    decide::{Decision, Question, Widening, rows_say},
     event::{Charge, EventKind, Usage},
-    judge::{Matter, consult},
+    judge::Matter,
     path::Site,
     placement::{ENDPOINT_PLACES, Endpoint, Placement, RESIDENT_PLACES, endpoint_place, resident_place},
-    port_set::PortSet,
-    rule::{Layer, Lengths, Membership, Memberships, PairKey, Row, RowKey, Scope, SetPlace},
     settings::{Settings, Ticks},
 };
 
-use crate::{act::at_hand, event};
-
-/// Lets user space write single values in place, so that no reader sees half of one.
-const MMAPABLE: usize = 1 << 10;
+use crate::{event, policy};
 
 /// Sizes are defaults; the agent sets its own when it loads.
-#[btf_map]
-static ROWS: HashMap<RowKey, Row, 262_144> = HashMap::new();
-#[btf_map]
-static LENGTHS: HashMap<PairKey, Lengths, 131_072> = HashMap::new();
-#[btf_map]
-static PORT_SETS: Array<PortSet, { SetPlace::COUNT as usize }> = Array::new();
-#[btf_map]
-static MEMBERSHIPS: HashMap<u32, Memberships, 16_384> = HashMap::new();
 #[btf_map]
 static FLOWS: HashMap<FlowKey, Record, 262_144> = HashMap::new();
 #[btf_map]
@@ -58,14 +43,6 @@ static ENDPOINTS: Array<Endpoint, { ENDPOINT_PLACES as usize }> = Array::new();
 static RESIDENTS: Array<u32, { RESIDENT_PLACES as usize }> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
-/// The epoch in the lower half, the scope of rows in the upper: one word, so that they change together.
-#[btf_map]
-static EPOCH: Array<u64, 1, MMAPABLE> = Array::new();
-
-/// The question that is being put to wide rows on this CPU. Programs do not interrupt each other on one, and the stack has
-/// no room for it.
-#[btf_map]
-static WIDENING: PerCpuArray<Widening, 1> = PerCpuArray::new();
 
 /// This node, as the engine sees it.
 pub struct Kernel {
@@ -83,15 +60,6 @@ impl Kernel {
     #[inline(always)]
     pub fn is_on(&self, switch: u32) -> bool {
         self.settings.switches & switch != 0
-    }
-
-    /// Epoch and scope.
-    #[inline(always)]
-    fn epoch_word() -> u64 {
-        EPOCH.get_ptr(0).map_or(0, |epoch| {
-            // SAFETY: array values live as long as the map; the read is one aligned word.
-            unsafe { ptr::read_volatile(epoch) }
-        })
     }
 
     #[inline(always)]
@@ -116,6 +84,11 @@ impl Site for Kernel {
         {
             return Some(endpoint.placement());
         }
+        self.placement_elsewhere(address)
+    }
+
+    #[inline(always)]
+    fn placement_elsewhere(&self, address: &Address) -> Option<&Placement> {
         // SAFETY: values of a preallocated map stay mapped for the program's run. One recycled under our eyes names an end
         // that the flow's binding refuses, or a new flow is judged for an instance that is going away.
         unsafe { PLACEMENTS.get(address) }
@@ -130,8 +103,7 @@ impl Site for Kernel {
 impl Node for Kernel {
     #[inline(always)]
     fn epoch(&self) -> Epoch {
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half is the epoch")]
-        Epoch(Self::epoch_word() as u32)
+        policy::epoch()
     }
 
     #[inline(always)]
@@ -144,103 +116,11 @@ impl Node for Kernel {
         self.settings
     }
 
-    /// All matters of this CPU are at hand in one place, where the global function finds them.
+    /// All matters of this CPU are at hand in one place, where policy finds them.
     #[inline(always)]
     fn consult(&self, _: &mut Matter, initiator: Side) {
-        consult_at_hand(initiator as u32);
+        policy::consult_at_hand(initiator as u32);
     }
-}
-
-/// Puts the question of the matter at hand to policy. A global function with a plain number: the verifier proves it once for
-/// each program, whoever calls it and however often.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn consult_at_hand(initiator: u32) -> u32 {
-    let (Some(kernel), Some(found)) = (Kernel::open(), at_hand()) else { return 1 };
-    let initiator = if initiator == Side::Low as u32 { Side::Low } else { Side::High };
-    // SAFETY: whoever calls has written the matter before.
-    consult(&kernel, unsafe { found.matter().assume_init_mut() }, initiator);
-    0
-}
-
-/// Asks the rows of a pair, given in words with the port ([`PairKey::words_with`]); answers in one ([`Decision::word`]). Global for the
-/// same reason: its loop is the longest thing to prove, and it is asked from many places.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ask_rows(parties: u64, rest: u64) -> u64 {
-    let Some(kernel) = Kernel::open() else { return Decision::DOUBT.word() };
-    let (pair, port) = PairKey::from_words([parties, rest]);
-    #[expect(clippy::cast_possible_truncation, reason = "only `ask` calls, with a port")]
-    rows_say(&kernel, pair, port as u16).word()
-}
-
-impl Rules for Kernel {
-    #[inline(always)]
-    fn ask(&self, pair: PairKey, port: u16) -> Decision {
-        let [parties, rest] = pair.words_with(u32::from(port));
-        Decision::from_word(ask_rows(parties, rest))
-    }
-
-    #[inline(always)]
-    fn scope(&self) -> Scope {
-        Scope::from_bits((Self::epoch_word() >> 32) as u32)
-    }
-
-    #[inline(always)]
-    fn membership(&self, app: Identity, place: usize) -> Membership {
-        let Some(groups) = MEMBERSHIPS.get_ptr(app.number()) else { return Membership::NONE };
-        if place >= Memberships::MOST {
-            return Membership::NONE;
-        }
-        // SAFETY: the place is inside the list; copied out as one aligned word, which says whose list it is part of.
-        unsafe { ptr::read_volatile(groups.cast::<Membership>().add(place)) }
-    }
-
-    #[inline(always)]
-    fn lengths(&self, key: &PairKey) -> Option<Lengths> {
-        // SAFETY: copied out at once as one aligned word, which carries a digest of its key.
-        LENGTHS.get_ptr(key).map(|lengths| unsafe { ptr::read_volatile(lengths) })
-    }
-
-    #[inline(always)]
-    fn set_has(&self, place: SetPlace, port: u16) -> bool {
-        let Some(set) = PORT_SETS.get_ptr(place.index()) else { return true };
-        let (word, bit) = PortSet::place(u32::from(port));
-        // SAFETY: the word is inside the set; read at once, while the agent may write others. Another pair gets the place
-        // only when every program that was told of it by this one has ended.
-        unsafe { ptr::read_volatile(set.cast::<u64>().add(word)) >> bit & 1 != 0 }
-    }
-
-    #[inline(always)]
-    fn row(&self, key: &RowKey) -> Option<Row> {
-        // SAFETY: as above.
-        ROWS.get_ptr(key).map(|row| unsafe { ptr::read_volatile(row) })
-    }
-
-    #[inline(never)]
-    fn widen(&self, question: &Question, layer: Layer, decision: &mut Decision) {
-        let Some(widening) = WIDENING.get_ptr_mut(0) else { return *decision = Decision::DOUBT };
-        // SAFETY: the slot is this CPU's own.
-        let place = unsafe { &mut *widening.cast::<MaybeUninit<Widening>>() };
-        let Some(begun) = Widening::begin(place, self, question, layer, *decision) else {
-            return *decision = Decision::DOUBT;
-        };
-        let steps = begun.steps();
-        // SAFETY: `step` has the callback's signature, and nobody else holds the slot meanwhile.
-        unsafe {
-            bpf_loop(steps, step as *mut c_void, ptr::null_mut(), 0);
-            *decision = (*widening).decision();
-        }
-    }
-}
-
-unsafe extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
-    const GO_ON: i64 = 0;
-    const STOP: i64 = 1;
-    let (Some(kernel), Some(widening)) = (Kernel::open(), WIDENING.get_ptr_mut(0)) else { return STOP };
-    // SAFETY: `widen` has set this CPU's slot and waits for us.
-    unsafe { (*widening).step(&kernel) };
-    GO_ON
 }
 
 impl Conntrack for Kernel {

@@ -16,6 +16,7 @@ mod event;
 mod kernel;
 mod neighbor;
 mod overlay;
+mod policy;
 mod refuse;
 mod review;
 mod skb;
