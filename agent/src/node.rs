@@ -185,7 +185,10 @@ impl Node {
                     () = until(self.lapse) => self.apply(&state),
                     Ok(()) = self.clock.changed() => self.look_at_the_clock(&state),
                     Some(()) = link_news.recv() => self.verify(&state).await,
-                    _ = verify.tick() => self.verify(&state).await,
+                    _ = verify.tick() => {
+                        self.verify(&state).await;
+                        self.settle_placements();
+                    }
                 }
             }
         };
@@ -479,6 +482,13 @@ impl Node {
             self.report();
         }
         self.close_accounts();
+    }
+
+    /// Now and then, not with each change: until then what is new is found by a slower way.
+    fn settle_placements(&mut self) {
+        if let Err(error) = self.datapath.placements.settle() {
+            warn!(%error, "new placements stay where they are slower to find");
+        }
     }
 
     async fn verify_all(&mut self) -> Result<(), NodeError> {

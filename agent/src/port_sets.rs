@@ -8,7 +8,7 @@ use common::{
     rule::{Lengths, PairKey, SetPlace},
 };
 
-use crate::datapath::{Datapath, DatapathError};
+use crate::datapath::{Datapath, DatapathError, wait_for_programs};
 
 /// Which pair's set is at which place, as this agent wrote or found it.
 #[derive(Debug, Default)]
@@ -86,16 +86,12 @@ impl PortSets {
     }
 
     /// Frees places that were given up, now that these are all words that stand.
-    pub(crate) fn free_unread(
-        &mut self,
-        datapath: &Datapath,
-        words: &HashMap<PairKey, Lengths>,
-    ) -> Result<(), DatapathError> {
+    pub(crate) fn free_unread(&mut self, words: &HashMap<PairKey, Lengths>) -> Result<(), DatapathError> {
         if self.left.is_empty() {
             return Ok(());
         }
         let named: HashSet<SetPlace> = words.values().filter_map(|word| word.set()).collect();
-        datapath.wait_for_programs()?;
+        wait_for_programs()?;
         self.left.retain(|place| named.contains(place));
         Ok(())
     }

@@ -213,7 +213,7 @@ impl Programmed {
         self.put_lengths(datapath, self.words(desired), outcome);
         self.remove_lengths(datapath, desired, outcome);
         // Places that stay unfree are no fault of the policy: pairs do without a set.
-        if let Err(error) = self.port_sets.free_unread(datapath, &self.lengths) {
+        if let Err(error) = self.port_sets.free_unread(&self.lengths) {
             warn!(error = %error, "places of sets of ports cannot be used again");
         }
         let placed = self.port_sets.place(datapath, &desired.port_sets);

@@ -52,13 +52,6 @@ impl Address {
         self.0
     }
 
-    /// Its last 16 bits.
-    #[inline(always)]
-    pub const fn last_bits(self) -> u16 {
-        let [.., high, low] = self.0[1].to_ne_bytes();
-        u16::from_be_bytes([high, low])
-    }
-
     pub const fn is_none(self) -> bool {
         self.0[0] == 0 && self.0[1] == 0
     }

@@ -51,7 +51,7 @@ pub use verdict::{Direction, DropReason, Grounds, Note, Outcome, Pass, Verdict};
 /// meet maps of another layout.
 pub const SCHEMA: u32 = if cfg!(feature = "next-layout") { LATEST + 1 } else { LATEST };
 
-const LATEST: u32 = 5;
+const LATEST: u32 = 6;
 
 /// Declares that a type may be copied to and from a BPF map byte by byte.
 macro_rules! border {

@@ -278,10 +278,6 @@ impl Site for ModelNode {
         self.placements.get(address)
     }
 
-    fn placement_elsewhere(&self, address: &Address) -> Option<&Placement> {
-        self.placement(address)
-    }
-
     fn is_node(&self, underlay: &Address) -> bool {
         self.nodes.contains(underlay)
     }

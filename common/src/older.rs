@@ -70,7 +70,7 @@ impl<'a> Whole<'a> {
         let lengths = match schema {
             1 => (40, 24),
             2 | 3 => (40, 48),
-            4 | 5 => (16, 80),
+            4..=6 => (16, 80),
             _ => return None,
         };
         ((key.len(), value.len()) == lengths).then_some(Self { schema, key, value })
@@ -114,7 +114,7 @@ impl<'a> Whole<'a> {
 /// The seed of the verdict words, out of the settings; behind the underlay address in every layout that is known here.
 pub fn seed(schema: u32, settings: &[u8]) -> Option<u64> {
     let seed = u64::from_ne_bytes(*settings.get(16..)?.first_chunk()?);
-    (matches!(schema, 1..=5) && seed != 0).then_some(seed)
+    (matches!(schema, 1..=6) && seed != 0).then_some(seed)
 }
 
 #[cfg(test)]

@@ -25,8 +25,6 @@ pub trait Site: Node + Datagrams {
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// Where an address is placed.
     fn placement(&self, address: &Address) -> Option<&Placement>;
-    /// The same, by the shortest way for an address of another node.
-    fn placement_elsewhere(&self, address: &Address) -> Option<&Placement>;
     /// Whether a node with this underlay address is registered.
     fn is_node(&self, underlay: &Address) -> bool;
 }
@@ -433,7 +431,7 @@ pub fn judge_ingress<S: Site, B: Bytes + ?Sized>(
         return Err(DropReason::UnsupportedEthertype);
     };
     let inner = parse_source(bytes, family)?;
-    prove_tag(tag, site.placement_elsewhere(&inner), |node| site.is_node(node))?;
+    prove_tag(tag, site.placement(&inner), |node| site.is_node(node))?;
     found.trace.source = tag.identity;
     let read = found.read(bytes, family)?;
     let destination = site.placement(&read.packet.destination).ok_or(DropReason::NotLocal)?;

@@ -17,17 +17,6 @@ pub const fn endpoint_place(ifindex: u32) -> u32 {
     ifindex % ENDPOINT_PLACES
 }
 
-/// Places for the addresses of this node's endpoints, half of them for either family.
-pub const RESIDENT_PLACES: u32 = 2 * ENDPOINT_PLACES;
-
-/// The place in which it is told behind which interface an address of this node is: by its last bits, which count up through
-/// a node's slice.
-#[inline(always)]
-pub const fn resident_place(address: &Address) -> u32 {
-    let place = address.last_bits() as u32 % ENDPOINT_PLACES;
-    if address.is_v4() { place } else { place + ENDPOINT_PLACES }
-}
-
 /// An instance's attachment on this node, found by the ifindex of its host-side veth. All zeroes are none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +113,6 @@ impl Endpoint {
             Family::V4 => self.address_v4,
             Family::V6 => self.address_v6,
         }
-    }
-
-    /// Whether it has this address.
-    #[inline(always)]
-    pub fn is_at(&self, address: &Address) -> bool {
-        if address.is_v4() { self.address_v4 == *address } else { self.address_v6 == *address }
     }
 
     /// Where its addresses are.
@@ -277,7 +260,60 @@ impl Placement {
     }
 }
 
-crate::border!(Endpoint = 72, Placement = 40);
+/// Places in the index of placements: twice as many as a node knows addresses of.
+pub const INDEX_PLACES: u32 = 1 << INDEX_BITS;
+const INDEX_BITS: u32 = 18;
+
+/// The place in the index that is an address's. Addresses that count up rarely share one, be it nodes' slices that count or the
+/// instances of a node: neighbours lie a golden section apart.
+#[inline(always)]
+pub const fn index_place(address: &Address) -> u32 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let [first, second] = address.words();
+    // Of the first half only the end counts: what it begins with is the same for all of an overlay.
+    let number = u64::from_be(second ^ first >> 32);
+    (number.wrapping_mul(GOLDEN) >> (u64::BITS - INDEX_BITS)) as u32
+}
+
+/// What one place of the index holds: where an address is, found at once. Whatever is not in it is found in the table of all.
+///
+/// Programs read it while the agent writes it. So a place says that something is in it only once all programs are gone that
+/// began before it was written, and is written anew only once all are gone that could have read it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    placement: Placement,
+    address: Address,
+    /// Up to a line of the cache.
+    unused: u64,
+}
+
+impl Indexed {
+    pub const EMPTY: Self = Self { placement: Placement::NOWHERE, address: Address::NONE, unused: 0 };
+
+    pub const fn new(address: Address, placement: Placement) -> Self {
+        Self { placement, address, unused: 0 }
+    }
+
+    /// The same, for nobody to read yet: one byte tells it from what it will be.
+    #[must_use]
+    pub const fn unread(self) -> Self {
+        Self { placement: Placement { kind: Placement::NOWHERE.kind, ..self.placement }, ..self }
+    }
+
+    /// Whether programs read what it holds.
+    pub const fn is_read(&self) -> bool {
+        self.placement.kind != Placement::NOWHERE.kind
+    }
+
+    /// Where this address is, if it is the one that the place holds.
+    #[inline(always)]
+    pub fn of(&self, address: &Address) -> Option<&Placement> {
+        (self.address == *address && self.is_read()).then_some(&self.placement)
+    }
+}
+
+crate::border!(Endpoint = 72, Placement = 40, Indexed = 64);
 
 /// What an overlay packet claims, from its outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,5 +372,31 @@ mod tests {
         assert_eq!(prove(NODE, Identity::HOST, Some(Placement::HOST)), Err(DropReason::ReservedTag));
         let endpoint = Endpoint::new(NODE, Address::NONE, WEB, 1, Mac::GATEWAY);
         assert_eq!(prove(NODE, WEB, Some(*endpoint.behind(7).placement())), Err(DropReason::WrongNode));
+    }
+
+    #[test]
+    fn addresses_that_count_up_rarely_share_a_place_of_the_index() {
+        let v4 = |node: u8, instance: u8| Address::from_v4([10, 255, node, instance]);
+        let v6 =
+            |node: u8, instance: u8| Address::from_v6([0xfd, 0x6e, 0, 0, 0, 0, 0, node, 0, 0, 0, 0, 0, 0, 0, instance]);
+        let of = |address: fn(u8, u8) -> Address| {
+            (0..128).flat_map(move |node| (0..128).map(move |instance| index_place(&address(node, instance))))
+        };
+        let places: std::collections::HashSet<u32> = of(v4).chain(of(v6)).collect();
+        let addresses = 2 * 128 * 128;
+        assert!(places.len() * 100 > addresses * 95, "{} places for {addresses} addresses", places.len());
+        assert!(places.iter().all(|place| *place < INDEX_PLACES));
+    }
+
+    #[test]
+    fn a_place_of_the_index_speaks_of_its_address_once_it_is_read() {
+        let address = Address::from_v4([10, 255, 0, 1]);
+        let web = Placement::remote(NODE, WEB);
+        let indexed = Indexed::new(address, web);
+        assert_eq!(indexed.of(&address), Some(&web));
+        assert_eq!(indexed.of(&NODE), None);
+        assert_eq!(indexed.unread().of(&address), None);
+        assert!(indexed.is_read() && !indexed.unread().is_read() && !Indexed::EMPTY.is_read());
+        assert_eq!(Indexed::EMPTY.of(&Address::NONE), None);
     }
 }

@@ -18,7 +18,7 @@ use common::{
     event::{Charge, EventKind, Usage},
     judge::Matter,
     path::Site,
-    placement::{ENDPOINT_PLACES, Endpoint, Placement, RESIDENT_PLACES, endpoint_place, resident_place},
+    placement::{ENDPOINT_PLACES, Endpoint, INDEX_PLACES, Indexed, Placement, endpoint_place, index_place},
     settings::{Settings, Ticks},
 };
 
@@ -37,10 +37,11 @@ static PLACEMENTS: HashMap<Address, Placement, 131_072> = HashMap::new();
 static NODES: HashMap<Address, u32, 4_096> = HashMap::new();
 #[btf_map]
 static ENDPOINTS: Array<Endpoint, { ENDPOINT_PLACES as usize }> = Array::new();
-/// Behind which interface an address of this node is, so that packets for an instance here are spared a hash look-up. Nothing
-/// here is believed: the endpoint says itself whether it has the address.
+/// Has values begin at a page, so that each place here is one line of the cache.
+const MMAPABLE: usize = 1 << 10;
+/// Where most of those in [`PLACEMENTS`] are, without a hash.
 #[btf_map]
-static RESIDENTS: Array<u32, { RESIDENT_PLACES as usize }> = Array::new();
+static INDEX: Array<Indexed, { INDEX_PLACES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
@@ -78,17 +79,9 @@ impl Site for Kernel {
 
     #[inline(always)]
     fn placement(&self, address: &Address) -> Option<&Placement> {
-        if let Some(&ifindex) = RESIDENTS.get(resident_place(address))
-            && ifindex != 0
-            && let Some(endpoint) = self.endpoint(ifindex).filter(|endpoint| endpoint.is_at(address))
-        {
-            return Some(endpoint.placement());
+        if let Some(placement) = INDEX.get(index_place(address)).and_then(|indexed| indexed.of(address)) {
+            return Some(placement);
         }
-        self.placement_elsewhere(address)
-    }
-
-    #[inline(always)]
-    fn placement_elsewhere(&self, address: &Address) -> Option<&Placement> {
         // SAFETY: values of a preallocated map stay mapped for the program's run. One recycled under our eyes names an end
         // that the flow's binding refuses, or a new flow is judged for an instance that is going away.
         unsafe { PLACEMENTS.get(address) }

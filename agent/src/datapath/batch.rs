@@ -77,10 +77,10 @@ pub(super) fn read(map: BorrowedFd, key: usize, value: usize) -> io::Result<Vec<
     Ok(elements)
 }
 
-/// Shows every element of a hash map, as raw keys and values of these sizes.
+/// Shows every element of a hash map or an array, as raw keys and values of these sizes.
 pub(super) fn each(map: BorrowedFd, key: usize, value: usize, mut visit: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
     let (mut keys, mut values) = (vec![0; CHUNK * key], vec![0; CHUNK * value]);
-    // Where the walk stands, as the kernel wants it back: a bucket's number.
+    // Where the walk stands, as the kernel wants it back: the number of a bucket or of an element.
     let (mut from, mut reached) = (None, 0_u32);
     loop {
         let mut attributes = Attributes {

@@ -6,6 +6,7 @@ mod batch;
 mod endpoint;
 mod event;
 mod filter;
+mod index;
 mod object;
 mod pin;
 mod placement;
@@ -69,6 +70,16 @@ impl DatapathError {
 }
 
 pub type Result<T> = std::result::Result<T, DatapathError>;
+
+/// Returns when every program that runs now has ended: none that begins later knows what was in the maps before.
+pub fn wait_for_programs() -> Result<()> {
+    const ALL_OF_THE_SYSTEM: libc::c_int = 1;
+    // SAFETY: takes numbers only. The kernel waits for all readers under RCU, of which programs are some.
+    match unsafe { libc::syscall(libc::SYS_membarrier, ALL_OF_THE_SYSTEM, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(DatapathError::io("wait for programs to end")(std::io::Error::last_os_error())),
+    }
+}
 
 /// The loaded programs and their maps. Dropping it leaves everything in force: the pins hold it.
 pub struct Datapath {
@@ -145,16 +156,6 @@ impl Datapath {
 
     pub fn put_port_set(&mut self, place: SetPlace, set: &PortSet) -> Result<()> {
         self.port_sets.set(place.index(), set, 0).map_err(|source| DatapathError::Map { name: "PORT_SETS", source })
-    }
-
-    /// Returns when every program that runs now has ended: none that begins later knows what was in the maps before.
-    pub fn wait_for_programs(&self) -> Result<()> {
-        const ALL_OF_THE_SYSTEM: libc::c_int = 1;
-        // SAFETY: takes numbers only. The kernel waits for all readers under RCU, of which programs are some.
-        match unsafe { libc::syscall(libc::SYS_membarrier, ALL_OF_THE_SYSTEM, 0, 0) } {
-            0 => Ok(()),
-            _ => Err(DatapathError::io("wait for programs to end")(std::io::Error::last_os_error())),
-        }
     }
 
     /// Raises the epoch: every flow is judged again on its next packet, by rows of these kinds.

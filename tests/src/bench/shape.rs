@@ -61,7 +61,8 @@ impl Shape {
                 (address.into(), Placement::remote(node.into(), identity(300 + i % 250)))
             })
             .collect();
-        Ok(lab.datapath.placements.put_remote(&placements)?)
+        lab.datapath.placements.put_all(&placements)?;
+        Ok(lab.datapath.placements.settle()?)
     }
 }
 

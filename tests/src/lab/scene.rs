@@ -107,6 +107,7 @@ impl Scene {
             lab.datapath.charges.put(address, &Charge::default())?;
             lab.datapath.placements.put(address, placement)?;
         }
+        lab.datapath.placements.settle()?;
         Ok(scene)
     }
 
