@@ -395,7 +395,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             if let Err(failure) = self.tidying.settle(&mut self.place) {
-                tracing::warn!(error = %failure, "the last snapshot was not written; the log has all that it would have had");
+                tracing::warn!(error = %failure, "the log stays as long as it is; nothing of it is lost");
             }
             board::take_down(&self.etcd, &self.board);
             // Waits for nobody: what it still does is watching.

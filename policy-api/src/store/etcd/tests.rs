@@ -245,7 +245,8 @@ fn tidy_by(together: usize, etcd: &Etcd, place: &mut Place, state: &State) {
     let mut tidying = Tidying::within(limits);
     tidying.run(etcd, place, state).expect("a snapshot is begun");
     tidying.settle(place).expect("and written");
-    tidying.run(etcd, place, state).expect("what it holds is cut off");
+    tidying.run(etcd, place, state).expect("what it holds is begun to be cut off");
+    tidying.settle(place).expect("and is cut off");
 }
 
 #[test]

@@ -35,10 +35,30 @@ pub(super) struct Limits {
 const AT_ONCE: usize = 100;
 const BYTES_AT_ONCE: usize = 4 << 20;
 
+/// Something that is done on a thread of its own.
+type Task<T> = JoinHandle<Result<T, DatabaseError>>;
+
+fn start<T: Send + 'static>(
+    name: &str,
+    task: impl FnOnce() -> Result<T, DatabaseError> + Send + 'static,
+) -> Result<Task<T>, DatabaseError> {
+    let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
+    std::thread::Builder::new().name(name.to_owned()).spawn(task).map_err(failed)
+}
+
+/// Waits for it, if there is one.
+fn end<T>(task: &mut Option<Task<T>>) -> Result<Option<T>, DatabaseError> {
+    let Some(task) = task.take() else { return Ok(None) };
+    let ended = task.join().map_err(|_| DatabaseError::Etcd("what keeps the log short panicked".to_owned()))?;
+    ended.map(Some)
+}
+
 pub(super) struct Tidying {
     limits: Limits,
     /// A snapshot that is being written. Of a large store it takes seconds, in which the writer has other things to do.
-    writing: Option<JoinHandle<Result<Option<SnapshotPlace>, DatabaseError>>>,
+    writing: Option<Task<Option<SnapshotPlace>>>,
+    /// Commits that are being cut off, for the same reason; tells where the log begins then.
+    cutting: Option<Task<u64>>,
     looked: Instant,
     /// Parts that nobody pointed to at the last look.
     suspects: HashSet<String>,
@@ -59,18 +79,26 @@ impl Tidying {
     }
 
     pub(super) fn within(limits: Limits) -> Self {
-        Self { limits, writing: None, looked: Instant::now(), suspects: HashSet::new() }
+        Self { limits, writing: None, cutting: None, looked: Instant::now(), suspects: HashSet::new() }
     }
 
-    /// `state` is what the log leads to at this place. A snapshot that is due is only begun, and taken note of another time.
+    /// `state` is what the log leads to at this place. What is due is only begun, and taken note of another time.
     pub(super) fn run(&mut self, etcd: &Etcd, place: &mut Place, state: &State) -> Result<(), DatabaseError> {
         if self.writing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.settle(place)?;
+            self.end_writing(place)?;
+        }
+        if self.cutting.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.end_cutting(place)?;
         }
         if self.writing.is_none() && self.is_due(place) {
-            self.writing = Some(PendingSnapshot::of(etcd, place, state)?.start()?);
+            let snapshot = PendingSnapshot::of(etcd, place, state)?;
+            self.writing = Some(start("store-snapshot", move || snapshot.write())?);
         }
-        self.cut(etcd, place)?;
+        let segments = if self.cutting.is_none() { self.superfluous(place) } else { Vec::new() };
+        if !segments.is_empty() {
+            let etcd = etcd.clone();
+            self.cutting = Some(start("store-archive", move || cut(&etcd, &segments))?);
+        }
         if self.looked.elapsed() >= self.limits.orphaned {
             self.looked = Instant::now();
             self.collect(etcd, place)?;
@@ -78,14 +106,25 @@ impl Tidying {
         Ok(())
     }
 
-    /// Waits for the snapshot that is being written, if there is one.
+    /// Waits for what was begun.
     pub(super) fn settle(&mut self, place: &mut Place) -> Result<(), DatabaseError> {
-        let Some(writing) = self.writing.take() else { return Ok(()) };
-        let written =
-            writing.join().map_err(|_| DatabaseError::Etcd("the writer of a snapshot panicked".to_owned()))??;
+        let written = self.end_writing(place);
+        self.end_cutting(place).and(written)
+    }
+
+    fn end_writing(&mut self, place: &mut Place) -> Result<(), DatabaseError> {
+        let written = end(&mut self.writing)?.flatten();
         // We may have heard of it already, and of one that somebody else wrote after it.
         if let Some(next) = written.filter(|next| next.sequence > place.snapshot.sequence) {
             place.snapshot = next;
+        }
+        Ok(())
+    }
+
+    fn end_cutting(&mut self, place: &mut Place) -> Result<(), DatabaseError> {
+        let begins = end(&mut self.cutting)?.unwrap_or(0);
+        while place.logged.front().is_some_and(|logged| logged.sequence < begins) {
+            place.logged.pop_front();
         }
         Ok(())
     }
@@ -97,35 +136,28 @@ impl Tidying {
         commits >= self.limits.between || bytes > self.limits.kept_bytes
     }
 
-    /// Cuts off what the snapshot holds and nobody resumes behind.
-    fn cut(&self, etcd: &Etcd, place: &mut Place) -> Result<(), DatabaseError> {
-        loop {
-            let gone = self.superfluous(place);
-            let Some(first) = gone.first() else { return Ok(()) };
-            let begins = archive::take_over(etcd, &gone)?;
-            if begins <= first.sequence {
-                return Ok(());
-            }
-            while place.logged.front().is_some_and(|logged| logged.sequence < begins) {
-                place.logged.pop_front();
-            }
-        }
-    }
-
-    /// The oldest commits that need not be in the log, as many as make one segment; none, where there are fewer.
-    fn superfluous(&self, place: &Place) -> Vec<Logged> {
+    /// The oldest commits that need not be in the log: what the snapshot holds and nobody resumes behind, as segments of the
+    /// archive. What would make a small one is left for another time.
+    fn superfluous(&self, place: &Place) -> Vec<Vec<Logged>> {
         let mut bytes: usize = place.logged.iter().map(|logged| logged.bytes).sum();
-        let (mut count, mut taken, mut gone, mut is_full) = (place.logged.len(), 0, Vec::new(), false);
+        let (mut count, mut taken) = (place.logged.len(), 0);
+        let (mut segments, mut segment) = (Vec::new(), Vec::new());
         for logged in &place.logged {
+            if segment.len() == AT_ONCE || (taken > 0 && taken + logged.bytes > BYTES_AT_ONCE) {
+                segments.push(std::mem::take(&mut segment));
+                taken = 0;
+            }
             let is_kept = count <= self.limits.kept && bytes <= self.limits.kept_bytes;
-            is_full = gone.len() == AT_ONCE || (taken > 0 && taken + logged.bytes > BYTES_AT_ONCE);
-            if is_kept || is_full || logged.sequence >= place.snapshot.sequence {
+            if is_kept || logged.sequence >= place.snapshot.sequence {
                 break;
             }
             (count, bytes, taken) = (count - 1, bytes.saturating_sub(logged.bytes), taken + logged.bytes);
-            gone.push(logged.clone());
+            segment.push(logged.clone());
         }
-        if is_full || gone.len() >= self.limits.together { gone } else { Vec::new() }
+        if segment.len() >= self.limits.together.max(1) {
+            segments.push(segment);
+        }
+        segments
     }
 
     /// Removes parts that nobody pointed to at this look and the last one. Whoever still wants to point to them finds
@@ -144,6 +176,18 @@ impl Tidying {
         self.suspects = orphans;
         Ok(())
     }
+}
+
+/// Moves these out of the log, the oldest first, until somebody else does so; tells where the log begins then.
+fn cut(etcd: &Etcd, segments: &[Vec<Logged>]) -> Result<u64, DatabaseError> {
+    let mut begins = 0;
+    for segment in segments {
+        begins = archive::take_over(etcd, segment)?;
+        if segment.first().is_none_or(|first| begins <= first.sequence) {
+            break;
+        }
+    }
+    Ok(begins)
 }
 
 pub(super) fn remove(etcd: &Etcd, id: &str) -> TxnOp {
@@ -181,13 +225,7 @@ impl PendingSnapshot {
         Ok(Self { etcd: etcd.clone(), last: place.snapshot.clone(), id: new_id()?, snapshot })
     }
 
-    /// Writes it on a thread of its own; tells where it is, unless somebody else came first.
-    fn start(self) -> Result<JoinHandle<Result<Option<SnapshotPlace>, DatabaseError>>, DatabaseError> {
-        let failed = |source| DatabaseError::File { path: "(a thread)".into(), source };
-        std::thread::Builder::new().name("store-snapshot".to_owned()).spawn(move || self.write()).map_err(failed)
-    }
-
-    /// Writes everything, and points to it if nobody else did so first.
+    /// Writes everything, and points to it if nobody else did so first; tells where it is then.
     fn write(self) -> Result<Option<SnapshotPlace>, DatabaseError> {
         let Self { etcd, last, id, snapshot } = self;
         let mut parts = PartWriter { etcd: &etcd, id: &id, part: Vec::with_capacity(PART), count: 0, failure: None };
